@@ -1,0 +1,48 @@
+//! `connect`: a socket was connected, or a connect failed.
+
+use super::{Header, Path};
+
+/// Where the peer's address in a [`Connect`] came from, best first.
+pub mod source {
+    /// Read from the connected socket.
+    pub const SOCKET: u8 = 1;
+    /// The kernel's copy of the address, before it was used (cgroup connect hook).
+    pub const KERNEL_COPY: u8 = 2;
+    /// The caller's memory after the call: another thread can have changed it.
+    pub const CALLER: u8 = 3;
+    /// The address could not be read.
+    pub const NONE: u8 = 0;
+}
+
+/// connect(2) returned. Payload: `path`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Connect {
+    /// The caller.
+    pub header: Header,
+    /// Unix sockets: the name that the listening socket was bound to, with its inode where it lies in
+    /// a file system. An abstract name starts with NUL. Else empty.
+    pub path: Path,
+    /// Peer's address; IPv4 in the first four bytes. Zero for other families.
+    pub remote_addr: [u8; 16],
+    /// Own address, as `remote_addr`.
+    pub local_addr: [u8; 16],
+    /// 0, or a negative errno (`-EINPROGRESS` for a non-blocking connect).
+    pub result: i32,
+    /// File descriptor of the socket.
+    pub fd: i32,
+    /// Peer's port in host order, 0 if the family has none.
+    pub remote_port: u16,
+    /// Own port in host order, 0 if not known.
+    pub local_port: u16,
+    /// Address family (`AF_*`) of the peer's address.
+    pub family: u16,
+    /// Transport protocol (`IPPROTO_*`), 0 for Unix sockets.
+    pub protocol: u16,
+    /// Socket type (`SOCK_*`), 0 if not known.
+    pub socket_type: u16,
+    /// One of [`source`].
+    pub source: u8,
+    /// Zero.
+    pub reserved: [u8; 5],
+}

@@ -1,0 +1,110 @@
+//! The records, one file per kind, and the parts that they share.
+//!
+//! A record is a fixed `repr(C)` struct, then its *payload*: the bytes of each [`Text`] and [`Path`]
+//! of the struct, in the order of their fields, without padding or terminators.
+
+mod connect;
+mod exec;
+mod exit;
+mod fork;
+mod open;
+
+pub use connect::{Connect, source};
+pub use exec::{Credentials, Exec};
+pub use exit::Exit;
+pub use fork::Fork;
+pub use open::Open;
+
+/// The most bytes of one path or of a command line that a record carries.
+pub const TEXT_MAX: usize = 4096;
+
+/// The most bytes of payload in one record: four texts of [`TEXT_MAX`].
+pub const PAYLOAD_MAX: usize = 4 * TEXT_MAX;
+
+/// Where and by whom: the start of each record.
+///
+/// "Acting task" is the task that ran when the hook fired.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    /// Bytes of the whole record: struct and payload.
+    pub len: u32,
+    /// The event kind: an id of [`crate::kind`].
+    pub kind: u16,
+    /// Bits of [`header_flag`].
+    pub flags: u16,
+    /// `CLOCK_BOOTTIME` when the hook fired, in ns.
+    pub boot_ns: u64,
+    /// v2 cgroup id of the acting task (`bpf_get_current_cgroup_id`); 1 is the root.
+    pub cgroup_id: u64,
+    /// `CLOCK_BOOTTIME` when the acting process started (`group_leader->start_boottime`), in ns.
+    pub start_ns: u64,
+    /// Process id in the host's pid namespace.
+    pub tgid: u32,
+    /// Thread id in the host's pid namespace.
+    pub tid: u32,
+    /// Process id in the task's own pid namespace.
+    pub ns_tgid: u32,
+    /// Thread id in the task's own pid namespace.
+    pub ns_tid: u32,
+    /// Effective user id, as the host sees it.
+    pub euid: u32,
+    /// Effective group id, as the host sees it.
+    pub egid: u32,
+    /// Inode number of the task's pid namespace.
+    pub pid_ns: u32,
+    /// Inode number of the task's mount namespace.
+    pub mnt_ns: u32,
+    /// Command name of the acting thread (`task->comm`), padded with NUL.
+    pub comm: [u8; 16],
+}
+
+/// Bits of [`Header::flags`].
+pub mod header_flag {
+    /// The event came by a 32-bit system call.
+    pub const COMPAT: u16 = 1;
+}
+
+/// Bytes in the payload that are not a resolved path.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Text {
+    /// Bytes in the payload.
+    pub len: u32,
+    /// Bytes that there were: more than `len` says that the text was cut.
+    pub full_len: u32,
+}
+
+/// A path and the object that it names.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Path {
+    /// Bytes in the payload.
+    pub len: u32,
+    /// Bytes that there were, as far as known: more than `len` says that the start was cut off.
+    pub full_len: u32,
+    /// Bits of [`path_flag`].
+    pub flags: u32,
+    /// Device of the object's file system (`super_block.s_dev`: major << 20 | minor).
+    pub dev: u32,
+    /// Inode number of the object, 0 if there is no object.
+    pub ino: u64,
+}
+
+/// Bits of [`Path::flags`].
+pub mod path_flag {
+    /// The walk reached the root directory of the acting task: the path is what the task would call it.
+    pub const ROOT_REACHED: u32 = 1;
+    /// The object lies outside the task's root: the path starts at the root of the mount tree.
+    pub const OUTSIDE_ROOT: u32 = 1 << 1;
+    /// The mount or dentry is attached to no tree (memfd, pipe, detached mount).
+    pub const DETACHED: u32 = 1 << 2;
+    /// The walk ended at its bound of components or bytes: the start of the path is missing.
+    pub const INCOMPLETE: u32 = 1 << 3;
+    /// The name was unlinked when the event was made.
+    pub const DELETED: u32 = 1 << 4;
+    /// The text is what the caller passed, not what the kernel resolved: another thread can have changed it.
+    pub const UNVERIFIED: u32 = 1 << 5;
+    /// The file descriptor was closed, or the text could not be read, before the probe looked.
+    pub const UNREADABLE: u32 = 1 << 6;
+}

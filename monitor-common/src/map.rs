@@ -1,0 +1,38 @@
+//! Keys and values of the maps that both sides use. `monitor-ebpf/src/maps.rs` has the maps.
+
+/// Key of the map of lost events.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LossKey {
+    /// v2 cgroup id of the acting task.
+    pub cgroup_id: u64,
+    /// The event kind.
+    pub kind: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Per kind and CPU: what became of the events that were in scope.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Flow {
+    /// Events that a hook saw in a watched cgroup. `offered = received by the daemon + lost`.
+    pub offered: u64,
+    /// Events that found their ring full.
+    pub lost: u64,
+    /// Part of `lost` for which the map of lost events had no room: known by kind, not by cgroup.
+    pub lost_unattributed: u64,
+}
+
+/// Bits of the read-only global `FEATURES`: what the running kernel can do.
+pub mod feature {
+    /// `bpf_get_current_task_btf` (5.11): fields of the current task by direct load.
+    pub const TASK_BTF: u32 = 1;
+    /// `bpf_loop` (5.17): long walks in few verified instructions.
+    pub const LOOP: u32 = 1 << 1;
+    /// Log kernel-side diagnosis (`--debug-probes`).
+    pub const DEBUG: u32 = 1 << 2;
+}
+
+/// Which event kinds a cgroup is watched for: bit n is kind n.
+pub type Scope = u32;

@@ -1,0 +1,115 @@
+//! Turns ring-buffer bytes into typed events. This is the only module that trusts a layout;
+//! it never panics and never allocates. The layout itself is in `monitor-common`.
+
+use taffrail_common::{event as abi, kind};
+use thiserror::Error;
+
+use super::{Connect, Event, Exec, Open};
+
+/// Why bytes are not an event. Each is counted by the receiver, never skipped in silence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Malformed {
+    /// Fewer bytes than the record, or than its header says.
+    #[error("record of kind {kind} is {got} bytes, needs {need}")]
+    Short {
+        /// The kind that the header says, 0 if there is no header.
+        kind: u16,
+        /// Bytes that there are.
+        got: usize,
+        /// Bytes that there should be.
+        need: usize,
+    },
+    /// A kind that this build does not know.
+    #[error("record of unknown kind {0}")]
+    UnknownKind(u16),
+}
+
+/// Decodes one record.
+pub fn decode(bytes: &[u8]) -> Result<Event<'_>, Malformed> {
+    let header: abi::Header = fixed(bytes, 0)?;
+    let kind = header.kind;
+    let need = header.len as usize;
+    let Some(bytes) = bytes.get(..need) else {
+        return Err(Malformed::Short { kind, got: bytes.len(), need });
+    };
+    match kind {
+        kind::EXEC => {
+            let record: abi::Exec = fixed(bytes, kind)?;
+            let mut payload = Payload::after::<abi::Exec>(bytes, kind);
+            Ok(Event::Exec(Exec {
+                exe: payload.take(record.exe.len)?,
+                cwd: payload.take(record.cwd.len)?,
+                filename: payload.take(record.filename.len)?,
+                args: payload.take(record.args.len)?,
+                record,
+            }))
+        }
+        kind::FORK => Ok(Event::Fork(fixed(bytes, kind)?)),
+        kind::EXIT => Ok(Event::Exit(fixed(bytes, kind)?)),
+        kind::OPEN => {
+            let record: abi::Open = fixed(bytes, kind)?;
+            let mut payload = Payload::after::<abi::Open>(bytes, kind);
+            Ok(Event::Open(Open {
+                file: payload.take(record.file.len)?,
+                base: payload.take(record.base.len)?,
+                record,
+            }))
+        }
+        kind::CONNECT => {
+            let record: abi::Connect = fixed(bytes, kind)?;
+            let mut payload = Payload::after::<abi::Connect>(bytes, kind);
+            Ok(Event::Connect(Connect { path: payload.take(record.path.len)?, record }))
+        }
+        unknown => Err(Malformed::UnknownKind(unknown)),
+    }
+}
+
+/// A record of the ABI: `repr(C)`, integers and arrays of integers only, no implicit padding.
+///
+/// # Safety
+/// Any bytes must be a valid value of the type.
+unsafe trait Record: Copy {}
+
+// SAFETY: integers and arrays of integers only.
+unsafe impl Record for abi::Header {}
+// SAFETY: integers and arrays of integers only.
+unsafe impl Record for abi::Exec {}
+// SAFETY: integers and arrays of integers only.
+unsafe impl Record for abi::Fork {}
+// SAFETY: integers and arrays of integers only.
+unsafe impl Record for abi::Exit {}
+// SAFETY: integers and arrays of integers only.
+unsafe impl Record for abi::Open {}
+// SAFETY: integers and arrays of integers only.
+unsafe impl Record for abi::Connect {}
+
+fn fixed<T: Record>(bytes: &[u8], kind: u16) -> Result<T, Malformed> {
+    let need = size_of::<T>();
+    if bytes.len() < need {
+        return Err(Malformed::Short { kind, got: bytes.len(), need });
+    }
+    // SAFETY: there are enough bytes, any bytes are a `Record`, and alignment does not matter here.
+    Ok(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}
+
+/// The texts that follow a record, in the order of its fields.
+struct Payload<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    kind: u16,
+}
+
+impl<'a> Payload<'a> {
+    fn after<T>(bytes: &'a [u8], kind: u16) -> Self {
+        Self { bytes, at: size_of::<T>(), kind }
+    }
+
+    fn take(&mut self, len: u32) -> Result<&'a [u8], Malformed> {
+        let end = self.at.saturating_add(len as usize);
+        let Some(text) = self.bytes.get(self.at..end) else {
+            return Err(Malformed::Short { kind: self.kind, got: self.bytes.len(), need: end });
+        };
+        self.at = end;
+        Ok(text)
+    }
+}

@@ -1,0 +1,14 @@
+//! Taffrail's daemon and command line. The stages of an event, in order:
+//! receive ([`probe`]), decode ([`event`]), enrich ([`enrich`]), match ([`rules`], [`detect`]),
+//! record ([`audit`]). [`pipeline`] wires them.
+
+pub mod audit;
+pub mod cli;
+pub mod config;
+pub mod detect;
+pub mod diagnostic;
+pub mod enrich;
+pub mod event;
+pub mod pipeline;
+pub mod probe;
+pub mod rules;

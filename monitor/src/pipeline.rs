@@ -1,0 +1,1 @@
+//! All stages wired, to be read from top to bottom.
