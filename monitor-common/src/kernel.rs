@@ -122,7 +122,9 @@ kernel_fields! {
     unix_peer = "unix_sock.peer",
     unix_address_len = "unix_address.len",
     unix_address_name = "unix_address.name",
-    // x86-64: orig_ax, ax, di, si, dx; aarch64: syscallno, regs.
+    // x86-64, then aarch64.
+    regs_bx = "pt_regs.bx",
+    regs_cx = "pt_regs.cx",
     regs_orig_ax = "pt_regs.orig_ax",
     regs_di = "pt_regs.di",
     regs_dx = "pt_regs.dx",

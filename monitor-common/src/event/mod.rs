@@ -16,7 +16,7 @@ pub use fork::Fork;
 pub use open::Open;
 
 /// The most bytes of one path or of a command line that a record carries.
-pub const TEXT_MAX: usize = 4096;
+pub const TEXT_MAX: usize = 4095;
 
 /// The most bytes of payload in one record: four texts of [`TEXT_MAX`].
 pub const PAYLOAD_MAX: usize = 4 * TEXT_MAX;

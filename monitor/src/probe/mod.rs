@@ -1,1 +1,11 @@
-//! To come.
+//! The kernel side from here: which hooks there are ([`hook`]), where the kernel keeps its fields
+//! ([`btf`]), load and attach, each probe on its own ([`load`]), and the rings ([`receive`]).
+
+pub mod btf;
+pub mod hook;
+pub mod load;
+pub mod loss;
+pub mod receive;
+
+pub use hook::{HOOKS, Hook, ProbeState};
+pub use load::{LoadError, Options, Probes};

@@ -1,0 +1,90 @@
+//! Every map and read-only global: what it is for, its key, value and size, and who uses it.
+
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
+use taffrail_common::event::PAYLOAD_MAX;
+use taffrail_common::kernel::Offsets;
+use taffrail_common::kind::KINDS;
+use taffrail_common::map::{Flow, LossKey, Scope};
+
+use crate::path::WalkMemory;
+
+/// Where the kernel's fields are; the daemon sets it before load.
+#[unsafe(no_mangle)]
+pub static OFFSETS: Offsets = Offsets::NONE;
+
+/// What the running kernel can do: bits of `taffrail_common::map::feature`; the daemon sets it before load.
+#[unsafe(no_mangle)]
+pub static FEATURES: u32 = 0;
+
+/// Bytes waiting in the urgent and in the bulk ring above which the daemon is woken at once.
+#[unsafe(no_mangle)]
+pub static WAKE_BYTES: [u64; 2] = [1 << 18, 1 << 20];
+
+/// Records that detection must not lose. The daemon sets the size and reads it.
+#[map]
+pub static URGENT: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// All other records. The daemon sets the size and reads it.
+#[map]
+pub static BULK: RingBuf = RingBuf::with_byte_size(1 << 22, 0);
+
+/// What became of the events, by kind. The daemon reads it.
+#[map]
+pub static FLOW: PerCpuArray<Flow> = PerCpuArray::with_max_entries(KINDS as u32, 0);
+
+/// Lost events by cgroup and kind. The daemon reads it, and deletes what it has reported.
+#[map]
+pub static LOST: PerCpuHashMap<LossKey, u64> = PerCpuHashMap::with_max_entries(4096, 0);
+
+/// The kinds that a cgroup is watched for, by cgroup id. The daemon writes it.
+#[map]
+pub static SCOPE: HashMap<u64, Scope> = HashMap::with_max_entries(16384, 0);
+
+/// The kinds that a cgroup is watched for that is not in `SCOPE`: one entry. The daemon writes it.
+#[map]
+pub static SCOPE_DEFAULT: Array<Scope> = Array::with_max_entries(1, 0);
+
+/// The address that a thread is connecting to, by thread (`bpf_get_current_pid_tgid`), from the cgroup
+/// connect hook to the end of the system call. Entries of threads that die in between age out.
+#[map]
+pub static CONNECTING: LruHashMap<u64, Connecting> = LruHashMap::with_max_entries(4096, 0);
+
+/// Where records are put together. One entry per program: the kernel never runs a program twice at a time
+/// on one CPU, so an entry has one user even if another program interrupts.
+#[map]
+pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(SCRATCHES, 0);
+
+/// Entry of [`SCRATCH`] for the exec probe.
+pub const SCRATCH_EXEC: u32 = 0;
+/// Entry of [`SCRATCH`] for the system call probe.
+pub const SCRATCH_SYSCALL: u32 = 1;
+const SCRATCHES: u32 = 2;
+
+/// The kernel's copy of the address that connect(2) was given.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Connecting {
+    /// IPv4 in the first word, network order.
+    pub addr: [u32; 4],
+    /// Network order, in the low half.
+    pub port: u32,
+    /// `AF_INET` or `AF_INET6`.
+    pub family: u32,
+}
+
+/// Bytes that a record with all its payload can take, and room for the verifier's bounds.
+pub const RECORD_MAX: usize = 512 + 16384 + 4096;
+
+const _: () = assert!(PAYLOAD_MAX < 16384);
+
+/// A record while it is put together.
+#[repr(C)]
+pub struct Scratch {
+    /// Bytes of payload that are in `record`.
+    pub payload_len: u64,
+    /// The path being walked.
+    pub walk: WalkMemory,
+    /// The record.
+    pub record: [u8; RECORD_MAX],
+}

@@ -1,0 +1,264 @@
+//! `connect`: a socket was connected, or a connect failed. The peer's address comes from the socket; of a
+//! failed call from the kernel's own copy, taken by the cgroup hook before the attempt.
+
+use aya_ebpf::macros::cgroup_sock_addr;
+use aya_ebpf::programs::SockAddrContext;
+use core::ptr::read_volatile;
+use taffrail_common::event::{Connect, Path, Text, path_flag, source};
+use taffrail_common::kind::CONNECT;
+
+use super::open::file_of;
+use super::syscall::Call;
+use crate::emit::{Draft, Lane, count_lost};
+use crate::maps::{CONNECTING, Connecting, SCRATCH_SYSCALL};
+use crate::path::{self, kernel_path};
+use crate::read::{kernel, kernel_or, offset, user};
+use crate::{scope, task};
+
+const AF_UNIX: u16 = 1;
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+const EINPROGRESS: i32 = 115;
+const S_IFMT: u16 = 0o170000;
+const S_IFSOCK: u16 = 0o140000;
+
+/// `BPF_CGROUP_INET4_CONNECT`: runs before connect(2) on an IPv4 socket, with the kernel's copy of the
+/// address. It only remembers; it always allows.
+#[cgroup_sock_addr(connect4)]
+pub fn connect4(ctx: SockAddrContext) -> i32 {
+    if scope::watched(CONNECT, scope::cgroup_id()) {
+        // SAFETY: the context is valid for the program's run.
+        let (addr, port) = unsafe { ((*ctx.sock_addr).user_ip4, (*ctx.sock_addr).user_port) };
+        remember(Connecting { addr: [addr, 0, 0, 0], port, family: AF_INET as u32 });
+    }
+    1
+}
+
+/// `BPF_CGROUP_INET6_CONNECT`: as [`connect4`], for IPv6.
+#[cgroup_sock_addr(connect6)]
+pub fn connect6(ctx: SockAddrContext) -> i32 {
+    if scope::watched(CONNECT, scope::cgroup_id()) {
+        // SAFETY: the context is valid for the program's run. The kernel wants one load per word.
+        let (addr, port) = unsafe {
+            let words = (&raw const (*ctx.sock_addr).user_ip6).cast::<u32>();
+            let addr = [
+                read_volatile(words),
+                read_volatile(words.add(1)),
+                read_volatile(words.add(2)),
+                read_volatile(words.add(3)),
+            ];
+            (addr, read_volatile(&raw const (*ctx.sock_addr).user_port))
+        };
+        remember(Connecting { addr, port, family: AF_INET6 as u32 });
+    }
+    1
+}
+
+#[inline(always)]
+fn remember(connecting: Connecting) {
+    // An error leaves a failed connect with the caller's copy, which the record then says.
+    let _ = CONNECTING.insert(&task::thread_key(), &connecting, 0);
+}
+
+/// What the caller asked for.
+#[derive(Clone, Copy)]
+pub struct Request {
+    pub fd: i32,
+    /// In the caller's memory.
+    pub address: u64,
+    pub address_len: u32,
+}
+
+impl Request {
+    /// socketcall(2), the 32-bit door to connect(2): `SYS_CONNECT` with three words in user memory.
+    #[inline(always)]
+    pub fn socketcall(operation: u64, arguments: u64) -> Option<Self> {
+        const SYS_CONNECT: u64 = 3;
+        let mut words = [0u32; 3];
+        if operation != SYS_CONNECT || !user((&raw mut words).cast(), 12, arguments) {
+            return None;
+        }
+        let [fd, address, address_len] = words;
+        Some(Self { fd: fd as i32, address: address as u64, address_len })
+    }
+}
+
+/// connect(2) ended.
+#[inline(always)]
+pub fn done<const LOOP: bool>(call: Call, request: Request) {
+    if let Some(cgroup_id) = scope::enter(CONNECT)
+        && capture::<LOOP>(call, request, cgroup_id).is_none()
+    {
+        count_lost(CONNECT, cgroup_id);
+    }
+}
+
+/// What the record says of the two ends.
+struct Ends {
+    remote_addr: [u32; 4],
+    local_addr: [u32; 4],
+    remote_port: u16,
+    local_port: u16,
+    family: u16,
+    source: u8,
+    path: Path,
+}
+
+impl Ends {
+    const NONE: Self = Self {
+        remote_addr: [0; 4],
+        local_addr: [0; 4],
+        remote_port: 0,
+        local_port: 0,
+        family: 0,
+        source: source::NONE,
+        path: path::EMPTY,
+    };
+}
+
+#[inline(always)]
+fn capture<const LOOP: bool>(call: Call, request: Request, cgroup_id: u64) -> Option<()> {
+    let Request { fd, address, address_len } = request;
+    let draft = Draft::<Connect>::begin(SCRATCH_SYSCALL)?;
+    let record = draft.record();
+    // SAFETY: the record starts with its header.
+    unsafe { task::fill_header(&raw mut (*record).header, CONNECT, call.flags, cgroup_id, call.task) };
+
+    let socket = socket_of(file_of(call.task, fd));
+    let sk: *const u8 = if socket.is_null() { socket } else { kernel(socket, offset!(socket_sk)) };
+    let connected = (call.result == 0 || call.result == -EINPROGRESS) && !sk.is_null();
+    let key = task::thread_key();
+    // SAFETY: the value is copied at once; only this thread writes it.
+    let remembered = unsafe { CONNECTING.get(&key) }.copied();
+    if remembered.is_some() {
+        let _ = CONNECTING.remove(&key);
+    }
+    let ends = match remembered {
+        _ if connected => from_socket::<LOOP>(&draft, call, sk),
+        Some(copy) => Ends {
+            remote_addr: copy.addr,
+            remote_port: u16::from_be(copy.port as u16),
+            family: copy.family as u16,
+            source: source::KERNEL_COPY,
+            ..Ends::NONE
+        },
+        None => from_caller(&draft, address, address_len),
+    };
+    // SAFETY: plain stores to the record.
+    #[expect(clippy::multiple_unsafe_ops_per_block, reason = "plain stores to one record")]
+    unsafe {
+        (*record).path = ends.path;
+        (&raw mut (*record).remote_addr).cast::<[u32; 4]>().write(ends.remote_addr);
+        (&raw mut (*record).local_addr).cast::<[u32; 4]>().write(ends.local_addr);
+        (*record).result = call.result;
+        (*record).fd = fd;
+        (*record).remote_port = ends.remote_port;
+        (*record).local_port = ends.local_port;
+        (*record).family = ends.family;
+        (*record).protocol = if sk.is_null() { 0 } else { kernel(sk, offset!(sock_protocol)) };
+        (*record).socket_type = if socket.is_null() { 0 } else { kernel(socket, offset!(socket_type)) };
+        (*record).source = ends.source;
+        (*record).reserved = [0; 5];
+    }
+    draft.emit(Lane::Bulk);
+    Some(())
+}
+
+/// The `struct socket` of an open file, null if the file is none.
+#[inline(always)]
+fn socket_of(file: *const u8) -> *const u8 {
+    let inode: *const u8 = kernel(file, offset!(file_inode));
+    if kernel::<u16>(inode, offset!(inode_mode)) & S_IFMT == S_IFSOCK {
+        kernel(file, offset!(file_private_data))
+    } else {
+        core::ptr::null()
+    }
+}
+
+/// The two ends as the connected socket has them.
+#[inline(always)]
+fn from_socket<const LOOP: bool>(draft: &Draft<Connect>, call: Call, sk: *const u8) -> Ends {
+    let family: u16 = kernel(sk, offset!(sock_family));
+    let ends = Ends { family, source: source::SOCKET, ..Ends::NONE };
+    match family {
+        AF_INET => Ends {
+            remote_addr: [kernel(sk, offset!(sock_daddr)), 0, 0, 0],
+            local_addr: [kernel(sk, offset!(sock_rcv_saddr)), 0, 0, 0],
+            remote_port: u16::from_be(kernel(sk, offset!(sock_dport))),
+            local_port: kernel(sk, offset!(sock_num)),
+            ..ends
+        },
+        AF_INET6 => Ends {
+            remote_addr: kernel_or(sk, offset!(sock_v6_daddr), [0; 4]),
+            local_addr: kernel_or(sk, offset!(sock_v6_rcv_saddr), [0; 4]),
+            remote_port: u16::from_be(kernel(sk, offset!(sock_dport))),
+            local_port: kernel(sk, offset!(sock_num)),
+            ..ends
+        },
+        AF_UNIX => Ends { path: unix_peer::<LOOP>(draft, call, sk), ..ends },
+        _ => ends,
+    }
+}
+
+/// The name of the socket at the other end, as it was bound.
+#[inline(always)]
+fn unix_peer<const LOOP: bool>(draft: &Draft<Connect>, call: Call, sk: *const u8) -> Path {
+    let peer: *const u8 = kernel(sk, offset!(unix_peer));
+    let bound = kernel_path(peer, offset!(unix_path));
+    if !bound.dentry.is_null() {
+        return path::append::<_, LOOP>(draft, bound, path::root(call.task));
+    }
+    let address: *const u8 = kernel(peer, offset!(unix_addr));
+    if address.is_null() {
+        return Path { flags: path_flag::UNREADABLE, ..path::EMPTY };
+    }
+    // The name follows the address family.
+    let len = kernel::<u32>(address, offset!(unix_address_len)).saturating_sub(2);
+    let name = address.wrapping_add(offset!(unix_address_name) + 2);
+    Path { len: draft.append_kernel(name, len as u64), full_len: len, ..path::EMPTY }
+}
+
+/// The address in the caller's memory: all that is left of some failed calls.
+#[inline(always)]
+fn from_caller(draft: &Draft<Connect>, address: u64, address_len: u32) -> Ends {
+    let mut family = 0u16;
+    if !user((&raw mut family).cast(), 2, address) {
+        return Ends::NONE;
+    }
+    let ends = Ends { family, source: source::CALLER, ..Ends::NONE };
+    match family {
+        AF_INET => {
+            // Family, port, address.
+            let mut head = [0u32; 2];
+            if !user((&raw mut head).cast(), 8, address) {
+                return Ends { source: source::NONE, ..ends };
+            }
+            let remote_port = u16::from_be((head[0] >> 16) as u16);
+            Ends { remote_addr: [head[1], 0, 0, 0], remote_port, ..ends }
+        }
+        AF_INET6 => {
+            // Family, port, flow, address.
+            let mut head = [0u32; 6];
+            if !user((&raw mut head).cast(), 24, address) {
+                return Ends { source: source::NONE, ..ends };
+            }
+            let remote_port = u16::from_be((head[0] >> 16) as u16);
+            Ends { remote_addr: [head[2], head[3], head[4], head[5]], remote_port, ..ends }
+        }
+        AF_UNIX => {
+            /// Bytes of `sockaddr_un.sun_path`.
+            const SUN_PATH: u32 = 108;
+            let mut first = 0u8;
+            let len = address_len.saturating_sub(2).min(SUN_PATH);
+            let readable = len > 0 && user(&raw mut first, 1, address + 2);
+            let name = match (readable, first) {
+                (false, _) => Text { len: 0, full_len: 0 },
+                (true, 0) => draft.append_user(address + 2, len as u64),
+                (true, _) => draft.append_user_str(address + 2),
+            };
+            let flags = path_flag::UNVERIFIED | if readable { 0 } else { path_flag::UNREADABLE };
+            Ends { path: Path { len: name.len, full_len: name.full_len, flags, ..path::EMPTY }, ..ends }
+        }
+        _ => ends,
+    }
+}

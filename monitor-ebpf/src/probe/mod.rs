@@ -1,0 +1,8 @@
+//! The probes, one file per hook family.
+
+mod connect;
+mod exec;
+mod exit;
+mod fork;
+mod open;
+mod syscall;

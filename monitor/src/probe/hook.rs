@@ -1,0 +1,136 @@
+//! The table of hooks: what each one needs, what it sees, and what goes blind without it.
+
+use taffrail_common::kind;
+
+use crate::event::field::KindSet;
+
+/// How a program gets to its hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attach {
+    /// A tracepoint with typed arguments (`tp_btf`).
+    BtfTracepoint(&'static str),
+    /// `connect4`, `connect6` of the root cgroup.
+    CgroupConnect,
+}
+
+/// One probe.
+#[derive(Clone, Copy, Debug)]
+pub struct Hook {
+    /// The program's name in the kernel object.
+    pub program: &'static str,
+    /// The program for kernels without `bpf_loop` (5.17), tried when they refuse the first.
+    pub fallback: Option<&'static str>,
+    /// Where it attaches.
+    pub attach: Attach,
+    /// `portable` or `strong`.
+    pub tier: &'static str,
+    /// The oldest kernel that has it.
+    pub since: &'static str,
+    /// The kinds of event that need it.
+    pub kinds: KindSet,
+    /// What is not seen without it.
+    pub blinds: &'static str,
+}
+
+impl Hook {
+    /// The hook's name as people know it.
+    pub fn hook_name(&self) -> &'static str {
+        match self.attach {
+            Attach::BtfTracepoint(name) => name,
+            Attach::CgroupConnect => self.program,
+        }
+    }
+}
+
+/// The bit of a kind in a [`KindSet`].
+pub const fn bit(kind: u16) -> KindSet {
+    1 << kind
+}
+
+/// Kinds that the process table lives on: always on, for every cgroup.
+pub const PROCESS_KINDS: KindSet = bit(kind::EXEC) | bit(kind::FORK) | bit(kind::EXIT);
+
+/// All kinds.
+pub const ALL_KINDS: KindSet = PROCESS_KINDS | bit(kind::OPEN) | bit(kind::CONNECT);
+
+/// All probes, in the order in which they attach.
+pub const HOOKS: &[Hook] = &[
+    Hook {
+        program: "fork",
+        fallback: None,
+        attach: Attach::BtfTracepoint("sched_process_fork"),
+        tier: "portable",
+        since: "5.5",
+        kinds: bit(kind::FORK),
+        blinds: "new processes before their first exec; lineage has gaps",
+    },
+    Hook {
+        program: "exec",
+        fallback: Some("exec_bounded"),
+        attach: Attach::BtfTracepoint("sched_process_exec"),
+        tier: "portable",
+        since: "5.5",
+        kinds: bit(kind::EXEC),
+        blinds: "programs that are started, and all rules on them",
+    },
+    Hook {
+        program: "exit",
+        fallback: None,
+        attach: Attach::BtfTracepoint("sched_process_exit"),
+        tier: "portable",
+        since: "5.5",
+        kinds: bit(kind::EXIT),
+        blinds: "ends of processes and how they ended",
+    },
+    Hook {
+        program: "connect4",
+        fallback: None,
+        attach: Attach::CgroupConnect,
+        tier: "portable",
+        since: "5.7",
+        kinds: bit(kind::CONNECT),
+        blinds: "the kernel's copy of an IPv4 address when a connect fails; the caller's copy is taken and marked",
+    },
+    Hook {
+        program: "connect6",
+        fallback: None,
+        attach: Attach::CgroupConnect,
+        tier: "portable",
+        since: "5.7",
+        kinds: bit(kind::CONNECT),
+        blinds: "the kernel's copy of an IPv6 address when a connect fails; the caller's copy is taken and marked",
+    },
+    Hook {
+        program: "syscall_exit",
+        fallback: Some("syscall_exit_bounded"),
+        attach: Attach::BtfTracepoint("sys_exit"),
+        tier: "portable",
+        since: "5.5",
+        kinds: bit(kind::OPEN) | bit(kind::CONNECT),
+        blinds: "opened files and connects",
+    },
+];
+
+/// What became of a probe.
+#[derive(Clone, Debug)]
+pub struct ProbeState {
+    /// Which one.
+    pub hook: &'static Hook,
+    /// The program that is, or was to be, attached.
+    pub program: &'static str,
+    /// Attached, or why not.
+    pub status: Status,
+    /// Instructions that the verifier looked at, if the kernel tells (5.16).
+    pub verified_instructions: Option<u32>,
+}
+
+/// Whether a probe sees anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It does.
+    Attached,
+    /// Nothing that is configured needs it.
+    NotNeeded,
+    /// The kernel refused it: why, in a line.
+    Failed(String),
+}

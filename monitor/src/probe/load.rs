@@ -1,0 +1,282 @@
+//! Loads the kernel object and attaches its probes, each on its own: one that the running kernel refuses
+//! is reported with what it blinds and stops nothing else. Nothing is pinned: all is gone with the process.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya::programs::{
+    BtfTracePoint, CgroupAttachMode, CgroupSockAddr, Program, ProgramError, ProgramFd,
+};
+use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
+use taffrail_common::kind;
+use taffrail_common::map::{Scope, feature};
+use thiserror::Error;
+
+use super::btf::{self, KernelFacts};
+use super::hook::{ALL_KINDS, Attach, HOOKS, Hook, PROCESS_KINDS, ProbeState, Status, bit};
+use super::loss::{FlowPod, LossKeyPod, LossReader};
+use super::receive::Receiver;
+use crate::event::field::KindSet;
+
+/// The kernel object, as `build.rs` made it.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/taffrail-ebpf"));
+
+/// What to load.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Bytes of the ring for what must not be lost: a power of two, at least a page.
+    pub urgent_bytes: u32,
+    /// Bytes of the ring for the rest.
+    pub bulk_bytes: u32,
+    /// Kinds that anything needs: probes for others are left out. Process kinds always are in.
+    pub kinds: KindSet,
+    /// The root folder of the v2 cgroup tree, if there is one.
+    pub cgroup_root: Option<PathBuf>,
+    /// Kernel-side diagnosis.
+    pub debug: bool,
+}
+
+/// Why nothing can be seen at all. A single probe's failure is no error but a [`ProbeState`].
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// The kernel has no BTF.
+    #[error("cannot read the kernel's type information {path}")]
+    NoBtf {
+        /// Where it should be.
+        path: &'static str,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel's BTF is not what it should be.
+    #[error("the kernel's type information {0} is damaged")]
+    BadBtf(&'static str),
+    /// The process may not load BPF programs.
+    #[error("not allowed to load BPF programs")]
+    NotPermitted(#[source] EbpfError),
+    /// The kernel refused the object as a whole: its maps.
+    #[error("the kernel refused the probes' maps")]
+    Object(#[source] EbpfError),
+    /// No probe at all could be attached.
+    #[error("no probe could be attached: {0}")]
+    NothingAttached(String),
+    /// The object lacks a map: it was built from other sources.
+    #[error("the kernel object has no usable map `{0}`")]
+    Map(&'static str),
+}
+
+impl LoadError {
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            LoadError::NoBtf { .. } | LoadError::BadBtf(_) => {
+                "use a kernel built with CONFIG_DEBUG_INFO_BTF=y (all current distributions, 5.10 or newer)"
+            }
+            LoadError::NotPermitted(_) => {
+                "run as root, or give the capabilities BPF, PERFMON and NET_ADMIN (SYS_ADMIN before Linux 5.8)"
+            }
+            LoadError::Object(_) => "use Linux 5.10 or newer; `taffrail doctor` shows what is missing",
+            LoadError::NothingAttached(_) => "`taffrail doctor` shows why, probe by probe",
+            LoadError::Map(_) => "build the whole workspace again",
+        }
+    }
+}
+
+/// Probes that are attached. They detach when this is dropped.
+pub struct Probes {
+    ebpf: Ebpf,
+    /// What became of each probe.
+    pub states: Vec<ProbeState>,
+    /// Kernel fields that the probes want and the kernel does not have.
+    pub missing_fields: Vec<&'static str>,
+    scope: HashMap<MapData, u64, Scope>,
+    scope_default: Array<MapData, Scope>,
+}
+
+impl Probes {
+    /// Loads and attaches. Events of no cgroup pass until [`Probes::set_default_scope`].
+    pub fn load(options: &Options) -> Result<(Self, Receiver, LossReader), LoadError> {
+        let facts = kernel_facts()?;
+        let btf = Btf::from_sys_fs().map_err(|_| LoadError::BadBtf(btf::VMLINUX))?;
+        let features = facts.features | if options.debug { feature::DEBUG } else { 0 };
+        let wake_bytes = [u64::from(options.urgent_bytes) / 4, u64::from(options.bulk_bytes) / 4];
+        let mut ebpf = EbpfLoader::new()
+            .btf(&btf)
+            .override_global("OFFSETS", facts.offsets.as_slice(), true)
+            .override_global("FEATURES", &features, true)
+            .override_global("WAKE_BYTES", wake_bytes.as_slice(), true)
+            .map_max_entries("URGENT", options.urgent_bytes)
+            .map_max_entries("BULK", options.bulk_bytes)
+            .load(OBJECT)
+            .map_err(classify)?;
+
+        let root = options.cgroup_root.as_deref();
+        let wanted = options.kinds | PROCESS_KINDS;
+        let states: Vec<ProbeState> =
+            HOOKS.iter().map(|hook| attach(&mut ebpf, hook, wanted, &btf, root)).collect();
+        if !states.iter().any(|state| state.status == Status::Attached) {
+            return Err(LoadError::NothingAttached(first_failure(&states)));
+        }
+
+        let receiver = Receiver::new(ring(&mut ebpf, "URGENT")?, ring(&mut ebpf, "BULK")?)
+            .map_err(|_| LoadError::Map("URGENT"))?;
+        let losses = LossReader::new(
+            PerCpuArray::<_, FlowPod>::try_from(take(&mut ebpf, "FLOW")?).map_err(|_| LoadError::Map("FLOW"))?,
+            PerCpuHashMap::<_, LossKeyPod, u64>::try_from(take(&mut ebpf, "LOST")?)
+                .map_err(|_| LoadError::Map("LOST"))?,
+        );
+        let scope = HashMap::try_from(take(&mut ebpf, "SCOPE")?).map_err(|_| LoadError::Map("SCOPE"))?;
+        let scope_default = Array::try_from(take(&mut ebpf, "SCOPE_DEFAULT")?)
+            .map_err(|_| LoadError::Map("SCOPE_DEFAULT"))?;
+        let probes = Self { ebpf, states, missing_fields: facts.missing, scope, scope_default };
+        Ok((probes, receiver, losses))
+    }
+
+    /// The kinds that cgroups are watched for that have no scope of their own.
+    pub fn set_default_scope(&mut self, kinds: KindSet) -> Result<(), aya::maps::MapError> {
+        self.scope_default.set(0, &kinds, 0)
+    }
+
+    /// The kinds that one cgroup is watched for.
+    pub fn set_scope(&mut self, cgroup_id: u64, kinds: KindSet) -> Result<(), aya::maps::MapError> {
+        self.scope.insert(&cgroup_id, &kinds, 0)
+    }
+
+    /// Forgets a cgroup that is gone.
+    pub fn remove_scope(&mut self, cgroup_id: u64) -> Result<(), aya::maps::MapError> {
+        self.scope.remove(&cgroup_id)
+    }
+
+    /// Times that the kernel skipped a probe because it was still running on that CPU (5.12): events that
+    /// nobody counted. By program.
+    pub fn skipped_runs(&self) -> Vec<(&'static str, u64)> {
+        self.states
+            .iter()
+            .filter(|state| state.status == Status::Attached)
+            .filter_map(|state| {
+                let program = self.ebpf.program(state.program)?;
+                Some((state.program, recursion_misses(program.fd().ok()?)?))
+            })
+            .collect()
+    }
+
+    /// Kinds of event that no attached probe delivers.
+    pub fn blind_kinds(&self) -> KindSet {
+        let blind = |state: &&ProbeState| {
+            !matches!(state.status, Status::Attached) && state.hook.attach != Attach::CgroupConnect
+        };
+        self.states.iter().filter(blind).fold(0, |kinds, state| kinds | state.hook.kinds)
+    }
+}
+
+/// What the probes need to know of the running kernel.
+pub fn kernel_facts() -> Result<KernelFacts, LoadError> {
+    let data =
+        std::fs::read(btf::VMLINUX).map_err(|source| LoadError::NoBtf { path: btf::VMLINUX, source })?;
+    let btf = btf::Btf::parse(&data).ok_or(LoadError::BadBtf(btf::VMLINUX))?;
+    Ok(KernelFacts::from_btf(&btf))
+}
+
+/// Loads and attaches one probe.
+fn attach(ebpf: &mut Ebpf, hook: &'static Hook, wanted: KindSet, btf: &Btf, root: Option<&Path>) -> ProbeState {
+    let mut state =
+        ProbeState { hook, program: hook.program, status: Status::NotNeeded, verified_instructions: None };
+    if hook.kinds & wanted == 0 {
+        return state;
+    }
+    for name in [Some(hook.program), hook.fallback].into_iter().flatten() {
+        let Some(program) = ebpf.program_mut(name) else {
+            state.status = Status::Failed(format!("`{name}` is not in the kernel object"));
+            continue;
+        };
+        match try_attach(program, hook, btf, root) {
+            Ok(()) => {
+                state.program = name;
+                state.status = Status::Attached;
+                state.verified_instructions =
+                    program.info().ok().and_then(|info| info.verified_instruction_count());
+                break;
+            }
+            Err(why) => state.status = Status::Failed(why),
+        }
+    }
+    state
+}
+
+fn try_attach(program: &mut Program, hook: &Hook, btf: &Btf, root: Option<&Path>) -> Result<(), String> {
+    match hook.attach {
+        Attach::BtfTracepoint(name) => {
+            let program = <&mut BtfTracePoint>::try_from(program).map_err(one_line)?;
+            program.load(name, btf).map_err(one_line)?;
+            program.attach().map_err(one_line)?;
+        }
+        Attach::CgroupConnect => {
+            let root = root.ok_or("there is no v2 cgroup tree")?;
+            let program = <&mut CgroupSockAddr>::try_from(program).map_err(one_line)?;
+            program.load().map_err(one_line)?;
+            let folder = File::open(root).map_err(|error| format!("{}: {error}", root.display()))?;
+            program.attach(folder, CgroupAttachMode::Single).map_err(one_line)?;
+        }
+    }
+    Ok(())
+}
+
+/// Why a probe was refused, in a line: of the verifier's log only its end.
+fn one_line(error: ProgramError) -> String {
+    match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let log = verifier_log.to_string();
+            let reason = log.lines().rev().find(|line| {
+                !line.trim().is_empty() && !line.starts_with("processed ") && !line.starts_with("verification time")
+            });
+            match reason {
+                Some(reason) => format!("{io_error}: verifier: {}", reason.trim()),
+                None => io_error.to_string(),
+            }
+        }
+        ProgramError::SyscallError(error) => format!("{}: {}", error.call, error.io_error),
+        other => other.to_string(),
+    }
+}
+
+fn first_failure(states: &[ProbeState]) -> String {
+    let failure = states.iter().find_map(|state| match &state.status {
+        Status::Failed(why) => Some(format!("{}: {why}", state.hook.hook_name())),
+        _ => None,
+    });
+    failure.unwrap_or_else(|| "none is needed".to_owned())
+}
+
+/// Tells a missing permission from a kernel that cannot.
+fn classify(error: EbpfError) -> LoadError {
+    let mut cause: Option<&dyn std::error::Error> = Some(&error);
+    while let Some(current) = cause {
+        if let Some(io) = current.downcast_ref::<io::Error>()
+            && io.kind() == io::ErrorKind::PermissionDenied
+        {
+            return LoadError::NotPermitted(error);
+        }
+        cause = current.source();
+    }
+    LoadError::Object(error)
+}
+
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, LoadError> {
+    ebpf.take_map(name).ok_or(LoadError::Map(name))
+}
+
+fn ring(ebpf: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, LoadError> {
+    RingBuf::try_from(take(ebpf, name)?).map_err(|_| LoadError::Map(name))
+}
+
+/// From the program's entry in `/proc/self/fdinfo`.
+fn recursion_misses(program: &ProgramFd) -> Option<u64> {
+    use std::os::fd::{AsFd as _, AsRawFd as _};
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_fd().as_raw_fd())).ok()?;
+    let line = info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
+    line.trim().parse().ok()
+}
+
+const _: () = assert!(ALL_KINDS & bit(kind::EXEC) != 0);
