@@ -1,7 +1,9 @@
 //! Puts a record together and sends it: the only way out of the kernel. A full ring is counted, by kind
 //! and cgroup, never swallowed.
 
-use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user_str, bpf_ringbuf_output};
+use aya_ebpf::helpers::generated::{
+    bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user_str, bpf_ringbuf_output,
+};
 use aya_ebpf::maps::RingBuf;
 use core::marker::PhantomData;
 use core::ptr::read_volatile;
@@ -100,9 +102,8 @@ impl<R> Draft<R> {
     #[inline(always)]
     pub fn append_kernel_str(&self, from: *const u8) -> Text {
         // SAFETY: the verifier checks the room.
-        let with_nul = unsafe {
-            bpf_probe_read_kernel_str(self.payload_end().cast(), TEXT_MAX as u32 + 1, from.cast())
-        };
+        let with_nul =
+            unsafe { bpf_probe_read_kernel_str(self.payload_end().cast(), TEXT_MAX as u32 + 1, from.cast()) };
         self.grown_by_str(with_nul)
     }
 

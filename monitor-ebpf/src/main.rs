@@ -3,13 +3,13 @@
 #![no_main]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
-mod maps;
-mod scope;
-mod read;
-mod task;
-mod path;
 mod emit;
+mod maps;
+mod path;
 mod probe;
+mod read;
+mod scope;
+mod task;
 
 /// The kernel allows GPL-only helpers to this object.
 #[unsafe(link_section = "license")]

@@ -39,7 +39,11 @@ pub fn kernel<T: Copy>(base: *const u8, offset: usize) -> T {
     let mut value = MaybeUninit::<T>::uninit();
     // SAFETY: the helper writes `size_of::<T>()` bytes whatever the source is, zeros on a fault.
     unsafe {
-        bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, base.wrapping_add(offset).cast())
+        bpf_probe_read_kernel(
+            value.as_mut_ptr().cast(),
+            size_of::<T>() as u32,
+            base.wrapping_add(offset).cast(),
+        )
     };
     // SAFETY: the helper has written it; `T` is an integer, a pointer or an array of them.
     unsafe { value.assume_init() }

@@ -3,6 +3,7 @@
 //! record ([`audit`]). [`pipeline`] wires them.
 
 pub mod audit;
+pub mod capture;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -13,3 +14,6 @@ pub mod event;
 pub mod pipeline;
 pub mod probe;
 pub mod rules;
+#[doc(hidden)]
+pub mod testing;
+pub mod yaml;

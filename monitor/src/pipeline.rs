@@ -1,1 +1,366 @@
-//! All stages wired, to be read from top to bottom.
+//! All stages wired, to be read from top to bottom: two threads, and the log's third.
+//!
+//! The *receive* thread takes records out of the rings into batches. The *match* thread decodes, enriches and
+//! matches them and hands the results to a [`Sink`]. Between them stands a short queue; when it is full the
+//! rings fill up, and the kernel counts what they cannot take. A recording takes the place of the receive
+//! thread in a replay; everything behind it is the same.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+
+use crate::audit::RecordKind;
+use crate::capture::{self, Frame, Note};
+use crate::clock::{self, Clock, Step};
+use crate::detect::Detector;
+use crate::enrich::container::Container;
+use crate::enrich::{Enricher, Finding, Handled, Subject};
+use crate::event::field::KindSet;
+use crate::event::{self, Event};
+use crate::probe::hook::PROCESS_KINDS;
+use crate::probe::loss::{Loss, LossReader};
+use crate::probe::{self, Probes};
+use crate::rules::{Rule, RuleSet};
+
+/// Takes what comes out at the end.
+pub trait Sink {
+    /// An event, and the rules that it matched.
+    fn event<'a>(&mut self, subject: &Subject<'_>, matched: impl Iterator<Item = &'a Rule>);
+    /// Events that were lost.
+    fn gap(&mut self, gap: &Gap<'_>);
+    /// Anything else that belongs in the log; `body` is JSON members.
+    fn note(&mut self, kind: RecordKind, boot_ns: u64, time_ns: u64, body: &[u8]);
+}
+
+/// Events that were lost, and all that is known about them.
+pub struct Gap<'a> {
+    /// `ring` (it was full), `decode` (a record was damaged), `probe` (the kernel skipped a program).
+    pub place: &'static str,
+    /// The kind of event, or the probe's name.
+    pub what: &'a str,
+    /// Whose they are, if known.
+    pub container: Option<&'a Container>,
+    /// v2 cgroup id, if known.
+    pub cgroup_id: Option<u64>,
+    /// How many.
+    pub count: u64,
+    /// They were lost after this time of the boot clock …
+    pub from_boot_ns: u64,
+    /// … and before this.
+    pub to_boot_ns: u64,
+    /// `to_boot_ns` by the wall clock.
+    pub time_ns: u64,
+}
+
+/// What the match thread is sent.
+pub enum Message {
+    /// Records, oldest first.
+    Batch(Batch),
+    /// What the kernel lost.
+    Losses(Vec<Loss>),
+    /// New rules, checked whole.
+    Rules(Arc<RuleSet>),
+    /// A record for the log from elsewhere.
+    Note(RecordKind, Vec<u8>),
+    /// Nothing more comes.
+    End,
+}
+
+/// Records that were taken together.
+#[derive(Default)]
+pub struct Batch {
+    bytes: BytesMut,
+    ends: Vec<usize>,
+}
+
+/// A batch is sent once it has grown to this many bytes.
+const BATCH_BYTES: usize = 256 << 10;
+
+/// Batches that wait for the match thread.
+const QUEUE: usize = 4;
+
+impl Batch {
+    fn push(&mut self, record: &[u8]) {
+        self.bytes.extend_from_slice(record);
+        self.ends.push(self.bytes.len());
+    }
+
+    fn records(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, &end)| &self.bytes[start..end])
+    }
+}
+
+/// The queue to the match thread.
+pub fn queue() -> (SyncSender<Message>, Receiver<Message>) {
+    sync_channel(QUEUE)
+}
+
+/// How often the kernel's counters of lost events are read.
+const LOSS_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The receive thread: until `stop` is set, and then once more.
+pub fn receive(
+    mut rings: probe::receive::Receiver,
+    mut losses: LossReader,
+    to_match: &SyncSender<Message>,
+    stop: &AtomicBool,
+) {
+    let mut next_losses = Instant::now() + LOSS_INTERVAL;
+    loop {
+        let stopping = stop.load(Ordering::Acquire);
+        loop {
+            let mut batch = Batch::default();
+            let more = rings.round(|record| {
+                batch.push(record);
+                batch.bytes.len() < BATCH_BYTES
+            });
+            if !batch.ends.is_empty() && to_match.send(Message::Batch(batch)).is_err() {
+                return;
+            }
+            if !more {
+                break;
+            }
+        }
+        if stopping || Instant::now() >= next_losses {
+            next_losses = Instant::now() + LOSS_INTERVAL;
+            let new = losses.new_losses();
+            if !new.is_empty() && to_match.send(Message::Losses(new)).is_err() {
+                return;
+            }
+        }
+        if stopping {
+            // The other end may be gone already.
+            let _ = to_match.send(Message::End);
+            return;
+        }
+        rings.wait();
+    }
+}
+
+/// Which cgroups the kernel watches for files and connections.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    /// The kinds that anything downstream needs.
+    pub kinds: KindSet,
+    /// Whether the host's own processes are in it.
+    pub host: bool,
+    /// Only the container whose id begins so.
+    pub container: Option<String>,
+}
+
+impl Scope {
+    /// The kinds that a cgroup is watched for. One that is not known to be out of scope is in it.
+    fn of(&self, container: Option<&Container>, host: bool) -> KindSet {
+        let inside = match (container, &self.container) {
+            (Some(container), Some(wanted)) => container.id.starts_with(wanted.as_str()),
+            (Some(_), None) => true,
+            (None, Some(_)) => !host,
+            (None, None) => self.host || !host,
+        };
+        if inside { self.kinds | PROCESS_KINDS } else { PROCESS_KINDS }
+    }
+}
+
+/// The probes and what they are to watch.
+pub struct Live {
+    /// The attached probes.
+    pub probes: Probes,
+    /// What they are to watch.
+    pub scope: Scope,
+    skipped: Vec<(&'static str, u64)>,
+    next_look: Instant,
+}
+
+/// How often the probes are asked for runs that the kernel skipped, and the wall clock for steps.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+impl Live {
+    /// Starts watching: all cgroups at first, since none is known yet.
+    pub fn new(mut probes: Probes, scope: Scope) -> Result<Self, aya::maps::MapError> {
+        probes.set_default_scope(scope.kinds | PROCESS_KINDS)?;
+        Ok(Self { probes, scope, skipped: Vec::new(), next_look: Instant::now() + LOOK_INTERVAL })
+    }
+}
+
+/// The match thread's state.
+pub struct Worker<S> {
+    /// Processes and containers.
+    pub enricher: Enricher,
+    /// The rules in force.
+    pub detector: Detector,
+    /// From the boot clock to the wall clock.
+    pub clock: Clock,
+    /// Where the results go.
+    pub sink: S,
+    /// `None` in a replay.
+    pub live: Option<Live>,
+    /// Everything that enters is written here too.
+    pub recording: Option<capture::Writer>,
+    /// When losses were last looked at, by the boot clock.
+    pub looked_ns: u64,
+}
+
+impl<S: Sink> Worker<S> {
+    /// Handles messages until the end.
+    pub fn run(&mut self, messages: &Receiver<Message>) {
+        while let Ok(message) = messages.recv() {
+            match message {
+                Message::Batch(batch) => batch.records().for_each(|record| self.record(record)),
+                Message::Losses(losses) => losses.iter().for_each(|loss| self.loss(loss)),
+                Message::Rules(set) => self.detector = Detector::new(set),
+                Message::Note(kind, body) => self.note(kind, &body),
+                Message::End => break,
+            }
+            self.look();
+        }
+        self.look_at_probes();
+    }
+
+    /// Replays a recording.
+    pub fn replay<R: io::Read>(&mut self, recording: &mut capture::Reader<R>) -> io::Result<()> {
+        while let Some(frame) = recording.next()? {
+            match frame {
+                Frame::Record(bytes) => self.record(&bytes),
+                Frame::Clock(offset_ns) => self.clock = Clock { offset_ns },
+                Frame::Note(Note::Process(seed)) => self.enricher.learn_process(seed),
+                Frame::Note(Note::Cgroup { id, path: _, container }) => {
+                    self.enricher.recall_cgroup(id, container)
+                }
+                Frame::Note(Note::Loss { kind, cgroup_id, count }) => {
+                    self.loss(&Loss { kind, cgroup_id, count })
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at what is there already; to be called once the probes are attached.
+    pub fn seed(&mut self) {
+        self.enricher.seed();
+        self.write_recording(|recording, clock| recording.clock(clock.offset_ns));
+        self.take_findings();
+    }
+
+    /// One record's whole way.
+    pub fn record(&mut self, bytes: &[u8]) {
+        let event = match event::decode(bytes) {
+            Ok(event) => event,
+            Err(malformed) => {
+                let what = malformed.to_string();
+                self.gap("decode", &what, None, 1);
+                return;
+            }
+        };
+        // What the enricher finds out by this event has to stand before it in a recording.
+        let handled = self.enricher.handle(&event);
+        self.take_findings();
+        if self.recording.is_some() {
+            self.write_recording(|recording, _| recording.record(bytes));
+        }
+        if let Handled::Process(key) = handled {
+            self.publish(key, &event);
+        }
+    }
+
+    fn publish(&mut self, key: crate::enrich::process::ProcessKey, event: &Event<'_>) {
+        let Some(process) = self.enricher.processes.get(key) else { return };
+        let header = event.header();
+        let subject = Subject {
+            event,
+            time_ns: self.clock.realtime_ns(header.boot_ns),
+            process,
+            processes: &self.enricher.processes,
+            container: process.container.as_deref(),
+        };
+        let matched = self.detector.matches(header.kind, &subject);
+        self.sink.event(&subject, matched);
+    }
+
+    fn loss(&mut self, loss: &Loss) {
+        let Loss { kind, cgroup_id, count } = *loss;
+        self.write_recording(|recording, _| recording.note(&Note::Loss { kind, cgroup_id, count }));
+        self.gap("ring", event::kind_name(kind), cgroup_id, count);
+    }
+
+    fn gap(&mut self, place: &'static str, what: &str, cgroup_id: Option<u64>, count: u64) {
+        let to_boot_ns = clock::boot_ns();
+        let container = cgroup_id.and_then(|id| self.enricher.container(id));
+        let gap = Gap {
+            place,
+            what,
+            container: container.as_deref(),
+            cgroup_id,
+            count,
+            from_boot_ns: self.looked_ns,
+            to_boot_ns,
+            time_ns: self.clock.realtime_ns(to_boot_ns),
+        };
+        self.sink.gap(&gap);
+    }
+
+    fn note(&mut self, kind: RecordKind, body: &[u8]) {
+        let boot_ns = clock::boot_ns();
+        self.sink.note(kind, boot_ns, self.clock.realtime_ns(boot_ns), body);
+    }
+
+    /// Hands on what the enricher found out: to the kernel's scope, and to the recording.
+    fn take_findings(&mut self) {
+        for finding in self.enricher.take_findings() {
+            match finding {
+                Finding::Process(seed) => {
+                    self.write_recording(|recording, _| recording.note(&Note::Process(seed)));
+                }
+                Finding::Cgroup { id, path, container, host } => {
+                    if let Some(Live { probes, scope, .. }) = &mut self.live {
+                        // A full table leaves the cgroup with the default, which watches everything.
+                        let _ = probes.set_scope(id, scope.of(container.as_deref(), host));
+                    }
+                    let container = container.map(|container| Container::clone(&container));
+                    self.write_recording(|recording, _| {
+                        recording.note(&Note::Cgroup { id, path, container })
+                    });
+                }
+            }
+        }
+    }
+
+    fn write_recording(&mut self, write: impl FnOnce(&mut capture::Writer, &Clock) -> io::Result<()>) {
+        let Some(recording) = &mut self.recording else { return };
+        if let Err(error) = write(recording, &self.clock) {
+            eprintln!("error: the recording ends here: {error}");
+            self.recording = None;
+        }
+    }
+
+    /// Now and then: steps of the wall clock, runs that the kernel skipped.
+    fn look(&mut self) {
+        self.looked_ns = clock::boot_ns();
+        let Some(live) = &mut self.live else { return };
+        if Instant::now() < live.next_look {
+            return;
+        }
+        live.next_look = Instant::now() + LOOK_INTERVAL;
+        if let Some(Step { by_ns }) = self.clock.refresh() {
+            self.write_recording(|recording, clock| recording.clock(clock.offset_ns));
+            self.note(RecordKind::Clock, format!("\"step_ns\":{by_ns}").as_bytes());
+        }
+        self.look_at_probes();
+    }
+
+    fn look_at_probes(&mut self) {
+        let Some(live) = &mut self.live else { return };
+        let now = live.probes.skipped_runs();
+        let before = std::mem::replace(&mut live.skipped, now.clone());
+        for (program, count) in now {
+            let known = before.iter().find(|(name, _)| *name == program).map_or(0, |(_, count)| *count);
+            if count > known {
+                self.gap("probe", program, None, count - known);
+            }
+        }
+    }
+}

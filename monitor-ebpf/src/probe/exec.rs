@@ -47,7 +47,8 @@ fn capture<const LOOP: bool>(ctx: &BtfTracePointContext, cgroup_id: u64) -> Opti
     let mm: *const u8 = task.field(offset!(task_mm));
     let exe: *const u8 = kernel(mm, offset!(mm_exe_file));
     let root = path::root(task);
-    let exe = path::append_inode::<_, LOOP>(&draft, path::of_file(exe), root, kernel(exe, offset!(file_inode)));
+    let exe =
+        path::append_inode::<_, LOOP>(&draft, path::of_file(exe), root, kernel(exe, offset!(file_inode)));
     let cwd = path::append::<_, LOOP>(&draft, path::cwd(task), root);
     let filename = draft.append_kernel_str(trusted(bprm, offset!(bprm_filename)));
     let arg_start: u64 = kernel(mm, offset!(mm_arg_start));

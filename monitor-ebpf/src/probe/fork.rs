@@ -8,8 +8,8 @@ use taffrail_common::kind::FORK;
 
 use crate::emit::{Lane, emit};
 use crate::read::{kernel, offset};
-use crate::task::{self, Task};
 use crate::scope;
+use crate::task::{self, Task};
 
 /// `sched_process_fork(struct task_struct *parent, struct task_struct *child)`, in the parent, before the
 /// child runs. New threads are passed over.
@@ -92,7 +92,8 @@ fn clone_flags(task: Task, child: Task, child_parent: Task) -> u64 {
     if kernel::<u32>(pid, offset!(pid_level)) != kernel::<u32>(child_pid, offset!(pid_level)) {
         flags |= clone::NEWPID;
     }
-    let (cred, child_cred): (*const u8, *const u8) = (task.field(offset!(task_cred)), child.field(offset!(task_cred)));
+    let (cred, child_cred): (*const u8, *const u8) =
+        (task.field(offset!(task_cred)), child.field(offset!(task_cred)));
     if kernel::<u64>(cred, offset!(cred_user_ns)) != kernel::<u64>(child_cred, offset!(cred_user_ns)) {
         flags |= clone::NEWUSER;
     }

@@ -5,4 +5,5 @@ mod exec;
 mod exit;
 mod fork;
 mod open;
+mod strong_trial;
 mod syscall;

@@ -11,8 +11,8 @@ use crate::emit::{Draft, Lane, count_lost};
 use crate::maps::SCRATCH_SYSCALL;
 use crate::path::{self, KernelPath};
 use crate::read::{kernel, offset, user};
-use crate::task::{self, Task};
 use crate::scope;
+use crate::task::{self, Task};
 
 /// `open(2)` flags that tell what to do, which the kernel does not keep in the file (x86-64 and aarch64).
 const CREATION_FLAGS: u32 = O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC;
@@ -93,8 +93,11 @@ fn capture<const LOOP: bool>(call: Call, request: Request, cgroup_id: u64) -> Op
     };
     let inode: *const u8 =
         if opened { kernel(file, offset!(file_inode)) } else { kernel(from.dentry, offset!(dentry_inode)) };
-    let walked =
-        if from.dentry.is_null() { path::EMPTY } else { path::append_inode::<_, LOOP>(&draft, from, root, inode) };
+    let walked = if from.dentry.is_null() {
+        path::EMPTY
+    } else {
+        path::append_inode::<_, LOOP>(&draft, from, root, inode)
+    };
     let creation = if request.flags == u32::MAX { 0 } else { request.flags & CREATION_FLAGS };
     // SAFETY: plain stores to the record.
     #[expect(clippy::multiple_unsafe_ops_per_block, reason = "plain stores to one record")]

@@ -1,25 +1,98 @@
-//! The command line: one file per sub-command.
+//! The command line: one file per sub-command. stdout is data, stderr is talk. Exit codes: 0 fine, 1 the
+//! answer is "no", 2 could not do it.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+mod audit;
+mod config;
+mod doctor;
+mod rules;
+mod run;
+mod trace;
+
+/// eBPF runtime monitor for containers: who did what, in a log that can be trusted.
+#[derive(Parser)]
+#[command(name = "taffrail", version, max_term_width = 100, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the daemon: watch containers, match rules, write the audit log.
+    Run(run::Args),
+    /// Show events as they happen, of one or all containers.
+    Trace(trace::Args),
+    /// Check and list rules.
+    #[command(subcommand)]
+    Rules(rules::RulesCommand),
+    /// Work with the audit log.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+    /// Check the configuration.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Say what works on this machine, what does not, what that blinds, and what to do.
+    Doctor(doctor::Args),
+    /// Print completions for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// The answer is "no".
+pub(crate) const NO: u8 = 1;
+/// Could not do it.
+pub(crate) const FAILED: u8 = 2;
 
 /// Runs the command line that the process was started with.
 pub fn main() -> ExitCode {
-    let options = crate::probe::Options { urgent_bytes: 1 << 20, bulk_bytes: 1 << 22, kinds: u32::MAX, cgroup_root: Some(std::env::args().nth(1).unwrap_or("/sys/fs/cgroup/unified".into()).into()), debug: false };
-    let (mut probes, mut receiver, losses) = match crate::probe::Probes::load(&options) { Ok(x) => x, Err(e) => { eprintln!("{e}: {:?}: {}", std::error::Error::source(&e), e.hint()); return ExitCode::FAILURE } };
-    for s in &probes.states { eprintln!("{} {:?} {:?}", s.hook.program, s.status, s.verified_instructions); }
-    eprintln!("missing {:?}", probes.missing_fields);
-    probes.set_default_scope(u32::MAX).unwrap();
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(4);
-    while std::time::Instant::now() < end {
-        receiver.wait();
-        receiver.round(|b| { match crate::event::decode(b) {
-            Ok(e) => { let h = e.header(); print!("{} {} {}/{} {} {}: ", e.kind(), h.boot_ns, h.tgid, h.tid, h.cgroup_id, String::from_utf8_lossy(&h.comm).trim_end_matches('\0'));
-                match e { crate::event::Event::Exec(x) => println!("{:?} cwd {:?} file {:?} args {:?} {:x?}", String::from_utf8_lossy(x.exe), String::from_utf8_lossy(x.cwd), String::from_utf8_lossy(x.filename), String::from_utf8_lossy(x.args), x.record),
-                  crate::event::Event::Open(x) => println!("{:?} base {:?} {} flags {:o} {:?}", String::from_utf8_lossy(x.file), String::from_utf8_lossy(x.base), x.record.result, x.record.flags, x.record.file),
-                  crate::event::Event::Connect(x) => println!("{:?} {:?}", String::from_utf8_lossy(x.path), x.record),
-                  other => println!("{other:?}") } }
-            Err(e) => println!("{e}") }; true });
+    // A reader that goes away (`taffrail trace | head`) ends us as it ends other tools.
+    // SAFETY: no thread runs yet.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    match Cli::parse().command {
+        Command::Run(args) => run::run(args),
+        Command::Trace(args) => trace::run(args),
+        Command::Rules(command) => rules::run(command),
+        Command::Audit(command) => audit::run(command),
+        Command::Config(command) => config::run(command),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "taffrail", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
     }
-    eprintln!("{:?} {:?}", losses.flow(), probes.skipped_runs());
-    ExitCode::SUCCESS
+}
+
+/// Whether colours are wanted on stderr: on a terminal, unless `NO_COLOR` is set.
+pub(crate) fn color_on_stderr() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+/// Says what failed, why, and what to do about it, one line each.
+pub(crate) fn complain(error: &dyn std::error::Error, hint: Option<&str>) {
+    eprintln!("error: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprintln!("  because: {error}");
+        cause = error.source();
+    }
+    if let Some(hint) = hint {
+        eprintln!("  hint: {hint}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_line_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
 }

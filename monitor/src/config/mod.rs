@@ -1,1 +1,405 @@
-//! To come.
+//! Settings: from a YAML file and from `-o key=value`, checked whole. All keys are optional, unknown ones are
+//! errors with their place, and all errors are told in one run. [`KEYS`] is the one table of keys: the parser,
+//! the reference page and `config check` all read it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+
+use crate::diagnostic::{Diagnostic, Source};
+use crate::rules::{Filter, hex};
+use crate::yaml::{self, Kind, Node};
+
+/// Where the settings are looked for if no file is named.
+pub const DEFAULT_PATH: &str = "/etc/taffrail/taffrail.yaml";
+
+/// What is recorded if nothing else is said: all that changes something or leaves the container.
+const DEFAULT_RECORD: &str =
+    "container.id != host and (evt.kind in (exec, exit, connect) or evt.is_open_write = true)";
+
+/// All settings, valid.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Folder of the audit log.
+    pub log_dir: PathBuf,
+    /// A segment of the log that has grown to this many bytes is closed.
+    pub log_segment_bytes: u64,
+    /// Older segments beyond this many bytes are deleted; 0 keeps all.
+    pub log_retention_bytes: u64,
+    /// Records wait at most this long before they are durable.
+    pub log_commit_interval: Duration,
+    /// Which events are recorded besides alerts: the text and the compiled condition.
+    pub log_record: (String, Filter),
+    /// Rule files and folders, in order.
+    pub rules_files: Vec<PathBuf>,
+    /// Whether the rules that come with the program are used.
+    pub rules_embedded: bool,
+    /// Names of rules that are switched off.
+    pub rules_disabled: Vec<String>,
+    /// Whether files and connections of the host's own processes are watched.
+    pub scope_host: bool,
+    /// Bytes of the ring for what must not be lost.
+    pub urgent_bytes: u32,
+    /// Bytes of the ring for the rest.
+    pub bulk_bytes: u32,
+    /// Processes that are remembered.
+    pub max_processes: usize,
+    /// This node's name.
+    pub node_name: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let record = Filter::from_text(DEFAULT_RECORD, "default").expect("the default condition is valid");
+        Self {
+            log_dir: "/var/log/taffrail".into(),
+            log_segment_bytes: 64 << 20,
+            log_retention_bytes: 1 << 30,
+            log_commit_interval: Duration::from_millis(50),
+            log_record: (DEFAULT_RECORD.to_owned(), record),
+            rules_files: Vec::new(),
+            rules_embedded: true,
+            rules_disabled: Vec::new(),
+            scope_host: false,
+            urgent_bytes: 1 << 20,
+            bulk_bytes: 4 << 20,
+            max_processes: 65_536,
+            node_name: crate::enrich::cgroup::host_name(),
+        }
+    }
+}
+
+/// Why there are no settings.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// It is not valid.
+    #[error("the configuration is not valid")]
+    Invalid(Vec<Diagnostic>),
+}
+
+type Set = fn(&mut Settings, &Node) -> Result<(), Vec<Diagnostic>>;
+
+/// One key.
+struct Key {
+    name: &'static str,
+    ty: &'static str,
+    doc: &'static str,
+    set: Set,
+    show: fn(&Settings) -> String,
+}
+
+/// All keys.
+#[rustfmt::skip]
+const KEYS: &[Key] = &[
+    Key { name: "log.dir", ty: "path", doc: "Folder of the audit log; it is made with mode 0700 if it is not there.",
+        set: |s, n| text(n).map(|value| s.log_dir = value.into()), show: |s| quote(&s.log_dir.to_string_lossy()) },
+    Key { name: "log.segment_bytes", ty: "size", doc: "A segment of the log that has grown to this size is closed and a new one begun: 64KiB to 1TiB.",
+        set: |s, n| size(n, 64 << 10, 1 << 40).map(|value| s.log_segment_bytes = value), show: |s| s.log_segment_bytes.to_string() },
+    Key { name: "log.retention_bytes", ty: "size", doc: "Oldest segments beyond this size in all are deleted, which the log itself records; 0 keeps all.",
+        set: |s, n| size(n, 0, 1 << 50).map(|value| s.log_retention_bytes = value), show: |s| s.log_retention_bytes.to_string() },
+    Key { name: "log.commit_interval_ms", ty: "milliseconds", doc: "Records wait at most this long for others before they are made durable: 1 to 150. Alerts never wait.",
+        set: |s, n| number(n, 1, 150).map(|value| s.log_commit_interval = Duration::from_millis(value)), show: |s| s.log_commit_interval.as_millis().to_string() },
+    Key { name: "log.record", ty: "condition", doc: "Which events are recorded besides alerts, in the rule language.",
+        set: |s, n| { let value = text(n)?; s.log_record = (value, Filter::compile(n)?); Ok(()) }, show: |s| quote(&s.log_record.0) },
+    Key { name: "rules.files", ty: "list of paths", doc: "Rule files and folders of rule files, in order; later definitions replace earlier ones.",
+        set: |s, n| texts(n).map(|values| s.rules_files = values.into_iter().map(PathBuf::from).collect()), show: |s| list(s.rules_files.iter().map(|path| path.to_string_lossy().into_owned())) },
+    Key { name: "rules.embedded", ty: "true or false", doc: "Whether the rules that come with the program are loaded, before all files.",
+        set: |s, n| bool(n).map(|value| s.rules_embedded = value), show: |s| s.rules_embedded.to_string() },
+    Key { name: "rules.disabled", ty: "list of names", doc: "Rules that are switched off.",
+        set: |s, n| texts(n).map(|values| s.rules_disabled = values), show: |s| list(s.rules_disabled.iter().cloned()) },
+    Key { name: "scope.host", ty: "true or false", doc: "Whether files and connections of processes outside containers are watched too. Their processes always are, for lineage.",
+        set: |s, n| bool(n).map(|value| s.scope_host = value), show: |s| s.scope_host.to_string() },
+    Key { name: "probes.urgent_ring_bytes", ty: "size", doc: "Ring for what must not be lost (processes): a power of two, 64KiB to 1GiB.",
+        set: |s, n| ring(n).map(|value| s.urgent_bytes = value), show: |s| s.urgent_bytes.to_string() },
+    Key { name: "probes.bulk_ring_bytes", ty: "size", doc: "Ring for all other events: a power of two, 64KiB to 1GiB.",
+        set: |s, n| ring(n).map(|value| s.bulk_bytes = value), show: |s| s.bulk_bytes.to_string() },
+    Key { name: "enrich.max_processes", ty: "number", doc: "Processes that are remembered, running and ended: 1024 to 4194304.",
+        set: |s, n| number(n, 1024, 4 << 20).map(|value| s.max_processes = value as usize), show: |s| s.max_processes.to_string() },
+    Key { name: "node.name", ty: "text", doc: "This node's name in each record; by default the host name.",
+        set: |s, n| text(n).map(|value| s.node_name = value), show: |s| quote(&s.node_name) },
+];
+
+/// Loads settings: the named file, or the default one if it is there; then the overrides, `key=value` each.
+pub fn load(path: Option<&Path>, overrides: &[String]) -> Result<Settings, LoadError> {
+    let default = Path::new(DEFAULT_PATH);
+    let mut sources = Vec::new();
+    if path.is_some() || default.exists() {
+        let path = path.unwrap_or(default);
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| LoadError::Unreadable { path: path.to_owned(), source })?;
+        sources.push(Arc::new(Source { name: path.display().to_string(), text }));
+    }
+    let mut settings = Settings::default();
+    let mut diagnostics = Vec::new();
+    for source in &sources {
+        match yaml::parse(source) {
+            Ok(documents) => {
+                documents.iter().for_each(|node| apply(&mut settings, "", node, &mut diagnostics))
+            }
+            Err(diagnostic) => diagnostics.push(diagnostic),
+        }
+    }
+    for text in overrides {
+        apply_override(&mut settings, text, &mut diagnostics);
+    }
+    if diagnostics.is_empty() { Ok(settings) } else { Err(LoadError::Invalid(diagnostics)) }
+}
+
+/// Takes in a value, or all values of a mapping.
+fn apply(settings: &mut Settings, name: &str, node: &Node, diagnostics: &mut Vec<Diagnostic>) {
+    if let Some(key) = KEYS.iter().find(|key| key.name == name) {
+        if let Err(found) = (key.set)(settings, node) {
+            diagnostics.extend(found);
+        }
+        return;
+    }
+    match &node.kind {
+        Kind::Mapping(pairs) => {
+            for (key, value) in pairs {
+                let part = key.as_text().unwrap_or_default();
+                let full = if name.is_empty() { part.to_owned() } else { format!("{name}.{part}") };
+                let known =
+                    KEYS.iter().any(|key| key.name == full || key.name.starts_with(&format!("{full}.")));
+                if known {
+                    apply(settings, &full, value, diagnostics);
+                } else {
+                    diagnostics.push(unknown(&full, key));
+                }
+            }
+        }
+        _ if node.is_null() => {}
+        _ => diagnostics.push(wrong(node, if name.is_empty() { "a mapping of keys" } else { "a mapping" })),
+    }
+}
+
+fn apply_override(settings: &mut Settings, text: &str, diagnostics: &mut Vec<Diagnostic>) {
+    let source = Arc::new(Source { name: "-o".to_owned(), text: text.to_owned() });
+    let whole = Node::whole(&source);
+    let Some((name, value)) = text.split_once('=') else {
+        let diagnostic = Diagnostic::error("C103", format!("`{text}` is not of the form key=value"));
+        diagnostics.push(diagnostic.label(whole.span.clone(), "no `=`").hint("write `-o log.dir=/path`"));
+        return;
+    };
+    let Some(key) = KEYS.iter().find(|key| key.name == name) else {
+        diagnostics.push(unknown(name, &whole));
+        return;
+    };
+    // Only a value that looks like a list needs YAML: conditions and paths may hold anything.
+    let value_source = Arc::new(Source { name: format!("-o {name}"), text: value.to_owned() });
+    let node = match yaml::parse(&value_source) {
+        Ok(mut documents) if value.trim_start().starts_with('[') && !documents.is_empty() => {
+            documents.swap_remove(0)
+        }
+        _ => {
+            let mut node = Node::whole(&value_source);
+            node.kind = Kind::Scalar { text: value.to_owned(), plain: true };
+            node
+        }
+    };
+    if let Err(found) = (key.set)(settings, &node) {
+        diagnostics.extend(found);
+    }
+}
+
+fn unknown(name: &str, at: &Node) -> Diagnostic {
+    Diagnostic::error("C101", format!("there is no setting `{name}`"))
+        .label(at.span.clone(), "not a setting")
+        .did_you_mean(name, KEYS.iter().map(|key| key.name))
+}
+
+fn wrong(node: &Node, wanted: &str) -> Diagnostic {
+    Diagnostic::error("C102", format!("this is {}, not {wanted}", node.noun()))
+        .label(node.span.clone(), format!("needs {wanted}"))
+}
+
+fn text(node: &Node) -> Result<String, Vec<Diagnostic>> {
+    match node.as_text() {
+        Some(text) if !text.is_empty() => Ok(text.to_owned()),
+        _ => Err(vec![wrong(node, "text")]),
+    }
+}
+
+fn texts(node: &Node) -> Result<Vec<String>, Vec<Diagnostic>> {
+    match &node.kind {
+        Kind::Sequence(items) => items.iter().map(text).collect(),
+        _ => Err(vec![wrong(node, "a list")]),
+    }
+}
+
+fn bool(node: &Node) -> Result<bool, Vec<Diagnostic>> {
+    node.as_bool().ok_or_else(|| vec![wrong(node, "true or false")])
+}
+
+fn number(node: &Node, min: u64, max: u64) -> Result<u64, Vec<Diagnostic>> {
+    let number = node.as_number().and_then(|number| u64::try_from(number).ok());
+    let number = number.ok_or_else(|| vec![wrong(node, "a number")])?;
+    in_range(node, number, min, max)
+}
+
+fn in_range(node: &Node, number: u64, min: u64, max: u64) -> Result<u64, Vec<Diagnostic>> {
+    if (min..=max).contains(&number) {
+        return Ok(number);
+    }
+    let message = format!("{number} is out of range");
+    Err(vec![Diagnostic::error("C104", message).label(node.span.clone(), format!("must be {min} to {max}"))])
+}
+
+/// A number of bytes: `4096`, `64KiB`, `4MiB`, `1GiB`.
+fn size(node: &Node, min: u64, max: u64) -> Result<u64, Vec<Diagnostic>> {
+    let text = node.as_text().unwrap_or_default().trim();
+    let digits = text.find(|char: char| !char.is_ascii_digit()).unwrap_or(text.len());
+    let shift = match text[digits..].trim() {
+        "" | "B" => Some(0),
+        "KiB" => Some(10),
+        "MiB" => Some(20),
+        "GiB" => Some(30),
+        "TiB" => Some(40),
+        _ => None,
+    };
+    let bytes = text[..digits].parse::<u64>().ok().zip(shift);
+    let bytes = bytes.and_then(|(number, shift)| number.checked_mul(1 << shift));
+    let bytes =
+        bytes.ok_or_else(|| vec![wrong(node, "a size").hint("write a size such as `65536` or `64MiB`")])?;
+    in_range(node, bytes, min, max)
+}
+
+fn ring(node: &Node) -> Result<u32, Vec<Diagnostic>> {
+    let bytes = size(node, 64 << 10, 1 << 30)?;
+    if bytes.is_power_of_two() {
+        return Ok(bytes as u32);
+    }
+    let (below, above) = (bytes.next_power_of_two() / 2, bytes.next_power_of_two());
+    Err(vec![
+        Diagnostic::error("C105", format!("{bytes} is no power of two, which the kernel's rings need"))
+            .label(node.span.clone(), "not a power of two")
+            .hint(format!("write {below} or {above}")),
+    ])
+}
+
+fn quote(text: &str) -> String {
+    let mut out = Vec::new();
+    crate::event::text::json_string(text.as_bytes(), &mut out);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    format!("[{}]", items.map(|item| quote(&item)).collect::<Vec<_>>().join(", "))
+}
+
+impl Settings {
+    /// All settings as YAML, with the defaults filled in.
+    pub fn to_yaml(&self) -> String {
+        let mut text = String::new();
+        let mut section = "";
+        for key in KEYS {
+            let (head, leaf) = key.name.split_once('.').unwrap_or(("", key.name));
+            if head != section {
+                text.push_str(&format!("{head}:\n"));
+                section = head;
+            }
+            text.push_str(&format!("  {leaf}: {}\n", (key.show)(self)));
+        }
+        text
+    }
+
+    /// SHA-256 over all settings, as hex digits.
+    pub fn hash(&self) -> String {
+        hex(&Sha256::digest(self.to_yaml()))
+    }
+}
+
+/// The reference page of all settings, in Markdown.
+pub fn reference() -> String {
+    let mut page = format!(
+        "# Settings\n\nIn `{DEFAULT_PATH}`, in the file that `--config` names, or as `-o key=value`. All are \
+         optional. Generated from `monitor/src/config/mod.rs`.\n\n| key | type | default | meaning |\n|---|---|---|---|\n"
+    );
+    let defaults = Settings::default();
+    for Key { name, ty, doc, set: _, show } in KEYS {
+        let default =
+            if *name == "node.name" { "host name".to_owned() } else { format!("`{}`", show(&defaults)) };
+        page.push_str(&format!("| `{name}` | {ty} | {default} | {doc} |\n"));
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn codes(text: &str) -> Vec<&'static str> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("taffrail.yaml");
+        std::fs::write(&path, text).unwrap();
+        match load(Some(&path), &[]) {
+            Ok(_) => Vec::new(),
+            Err(LoadError::Invalid(found)) => found.iter().map(|diagnostic| diagnostic.code).collect(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn reference_page_is_fresh() {
+        crate::testing::assert_fresh("docs/reference/config.md", &reference());
+    }
+
+    #[test]
+    fn settings_read_back_what_they_print() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("taffrail.yaml");
+        let overrides = ["log.dir=/tmp/a: b".to_owned(), "rules.disabled=[a, \"b c\"]".to_owned()];
+        std::fs::write(&path, "{}").unwrap();
+        let settings = load(Some(&path), &overrides).unwrap();
+        assert_eq!(settings.log_dir, Path::new("/tmp/a: b"));
+        assert_eq!(settings.rules_disabled, ["a", "b c"]);
+        std::fs::write(&path, settings.to_yaml()).unwrap();
+        let again = load(Some(&path), &[]).unwrap();
+        assert_eq!(again.to_yaml(), settings.to_yaml());
+        assert_eq!(again.hash(), settings.hash());
+        assert_ne!(again.hash(), Settings::default().hash());
+    }
+
+    #[test]
+    fn each_mistake_has_its_code_and_all_are_told_at_once() {
+        for (text, expected) in [
+            ("", vec![]),
+            ("log:\n  dri: x\n", vec!["C101"]),
+            ("lgo: 1\n", vec!["C101"]),
+            ("log: 7\n", vec!["C102"]),
+            ("scope:\n  host: maybe\n", vec!["C102"]),
+            ("log:\n  commit_interval_ms: 500\n", vec!["C104"]),
+            ("log:\n  segment_bytes: 7 bananas\n", vec!["C102"]),
+            ("probes:\n  bulk_ring_bytes: 3MiB\n", vec!["C105"]),
+            ("log:\n  record: proc.nmae = x\n", vec!["R201"]),
+            ("a: 1\nb: 2\nscope: {host: 3}\n", vec!["C101", "C101", "C102"]),
+        ] {
+            assert_eq!(codes(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn override_without_a_value_or_for_no_key_is_told() {
+        for (text, code) in [("log.dir", "C103"), ("log.folder=x", "C101"), ("scope.host=7", "C102")] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("empty.yaml");
+            std::fs::write(&path, "").unwrap();
+            let Err(LoadError::Invalid(found)) = load(Some(&path), &[text.to_owned()]) else {
+                panic!("{text}")
+            };
+            assert_eq!(found[0].code, code);
+        }
+    }
+}

@@ -1,9 +1,15 @@
-//! The process table: who is running, what it runs, and who started it.
+//! The process table: who is running, what it runs, and who started it. Events build it; `/proc` only fills
+//! in what ran before. It is bounded, and counts what it had to forget.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
+use taffrail_common::event::{Credentials, Header};
+
 use super::container::Container;
-use taffrail_common::event::Credentials;
+use super::seed::Seed;
+use crate::event::Exec;
 
 /// Identifies a process for the life of the machine's boot, also across reuse of its id: the pair that
 /// `/proc/PID/stat` gives too (fields 1 and 22).
@@ -15,8 +21,23 @@ pub struct ProcessKey {
     pub start_ticks: u64,
 }
 
+impl ProcessKey {
+    /// From the kernel's start time.
+    pub fn new(tgid: u32, start_ns: u64) -> Self {
+        /// The kernel shows times to user space in ticks of that length on all architectures.
+        const TICK_NS: u64 = 10_000_000;
+        Self { tgid, start_ticks: start_ns / TICK_NS }
+    }
+}
+
+impl std::fmt::Display for ProcessKey {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}-{}", self.tgid, self.start_ticks)
+    }
+}
+
 /// What a process runs: shared by all that forked from one exec.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Image {
     /// Path of the executable as the process itself would name it.
     pub exe: Box<[u8]>,
@@ -36,6 +57,43 @@ pub struct Image {
     pub exe_dev: u32,
     /// Bits of `taffrail_common::event::path_flag` for `exe`.
     pub exe_flags: u32,
+}
+
+impl Image {
+    fn of_exec(exec: &Exec<'_>) -> Self {
+        let Exec { record, exe, cwd: _, filename, args } = exec;
+        Self {
+            exe: (*exe).into(),
+            filename: (*filename).into(),
+            args: (*args).into(),
+            cmdline: cmdline(args),
+            args_full_len: record.args.full_len,
+            arg_count: record.arg_count,
+            exe_ino: record.exe.ino,
+            exe_dev: record.exe.dev,
+            exe_flags: record.exe.flags,
+        }
+    }
+
+    fn of_seed(seed: &Seed) -> Self {
+        Self {
+            exe: seed.exe.clone().into(),
+            filename: Box::default(),
+            cmdline: cmdline(&seed.args),
+            args_full_len: seed.args.len() as u32,
+            arg_count: memchr::memchr_iter(0, &seed.args).count() as u32,
+            args: seed.args.clone().into(),
+            exe_ino: seed.exe_ino,
+            exe_dev: seed.exe_dev,
+            exe_flags: 0,
+        }
+    }
+}
+
+/// Arguments that end with NUL, joined by spaces.
+fn cmdline(args: &[u8]) -> Box<[u8]> {
+    let args = args.strip_suffix(b"\0").unwrap_or(args);
+    args.iter().map(|&byte| if byte == 0 { b' ' } else { byte }).collect()
 }
 
 /// One process.
@@ -63,19 +121,251 @@ pub struct Process {
     pub process_group: u32,
     /// Controlling terminal as in `/proc/PID/stat`, 0 if none.
     pub tty: u32,
-    /// v2 cgroup id when it was first seen.
+    /// v2 cgroup id when it was last seen.
     pub cgroup_id: u64,
     /// Its container, decided once: it keeps it wherever it moves. `None` is the host.
     pub container: Option<Arc<Container>>,
+    /// Whether its end was seen.
+    pub ended: bool,
+}
+
+/// No rights, and nobody.
+const NO_CREDENTIALS: Credentials = Credentials {
+    uid: u32::MAX,
+    gid: u32::MAX,
+    suid: u32::MAX,
+    sgid: u32::MAX,
+    fsuid: u32::MAX,
+    fsgid: u32::MAX,
+    cap_inheritable: 0,
+    cap_permitted: 0,
+    cap_effective: 0,
+    cap_bounding: 0,
+    cap_ambient: 0,
+};
+
+impl Process {
+    /// All that one event says of a process that nobody knew.
+    fn of_header(header: &Header) -> Self {
+        Self {
+            key: ProcessKey::new(header.tgid, header.start_ns),
+            parent: ProcessKey { tgid: 0, start_ticks: 0 },
+            ns_tgid: header.ns_tgid,
+            comm: header.comm,
+            image: Arc::default(),
+            cwd: Arc::default(),
+            credentials: Credentials { uid: header.euid, gid: header.egid, ..NO_CREDENTIALS },
+            login_uid: u32::MAX,
+            session: 0,
+            process_group: 0,
+            tty: 0,
+            cgroup_id: header.cgroup_id,
+            container: None,
+            ended: false,
+        }
+    }
+
+    /// A process that ran before the probes were attached.
+    pub fn of_seed(seed: &Seed, cgroup_id: u64, container: Option<Arc<Container>>) -> Self {
+        let mut comm = [0; 16];
+        let len = seed.comm.len().min(15);
+        comm[..len].copy_from_slice(&seed.comm[..len]);
+        Self {
+            key: ProcessKey { tgid: seed.tgid, start_ticks: seed.start_ticks },
+            parent: ProcessKey { tgid: seed.parent_tgid, start_ticks: seed.parent_start_ticks },
+            ns_tgid: seed.ns_tgid,
+            comm,
+            image: Arc::new(Image::of_seed(seed)),
+            cwd: seed.cwd.clone().into(),
+            credentials: Credentials {
+                uid: seed.uids[0],
+                gid: seed.gids[0],
+                suid: seed.uids[2],
+                sgid: seed.gids[2],
+                fsuid: seed.uids[3],
+                fsgid: seed.gids[3],
+                cap_inheritable: seed.capabilities[0],
+                cap_permitted: seed.capabilities[1],
+                cap_effective: seed.capabilities[2],
+                cap_bounding: seed.capabilities[3],
+                cap_ambient: seed.capabilities[4],
+            },
+            login_uid: seed.login_uid,
+            session: seed.session,
+            process_group: seed.process_group,
+            tty: seed.tty,
+            cgroup_id,
+            container,
+            ended: false,
+        }
+    }
+
+    /// The command name without its padding.
+    pub fn name(&self) -> &[u8] {
+        trim_nul(&self.comm)
+    }
+}
+
+/// The bytes before the first NUL.
+pub fn trim_nul(bytes: &[u8]) -> &[u8] {
+    &bytes[..memchr::memchr(0, bytes).unwrap_or(bytes.len())]
+}
+
+/// What the table has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Processes that were found by looking at `/proc`.
+    pub seeded: u64,
+    /// Processes that were first known by an event of theirs, not by their fork.
+    pub unknown: u64,
+    /// Ended processes that were forgotten to make room.
+    pub evicted: u64,
+    /// Running processes that were forgotten to make room.
+    pub evicted_running: u64,
 }
 
 /// All processes that are alive, and those that ended while somebody still needs their name.
-#[derive(Default)]
-pub struct ProcessTable {}
+pub struct ProcessTable {
+    processes: HashMap<ProcessKey, Process>,
+    /// Ended processes, oldest first.
+    ended: VecDeque<ProcessKey>,
+    max: usize,
+    stats: Stats,
+}
+
+/// Ancestors that are looked at, at most.
+const ANCESTORS_MAX: usize = 64;
+
+impl Default for ProcessTable {
+    fn default() -> Self {
+        Self::new(65_536)
+    }
+}
 
 impl ProcessTable {
+    /// A table of at most `max` processes.
+    pub fn new(max: usize) -> Self {
+        Self { processes: HashMap::new(), ended: VecDeque::new(), max: max.max(16), stats: Stats::default() }
+    }
+
+    /// The process with that key.
+    pub fn get(&self, key: ProcessKey) -> Option<&Process> {
+        self.processes.get(&key)
+    }
+
     /// The parent of a process, if it is still known.
-    pub fn parent(&self, _of: &Process) -> Option<&Process> {
-        None
+    pub fn parent(&self, of: &Process) -> Option<&Process> {
+        self.get(of.parent)
+    }
+
+    /// The ancestors of a process, nearest first, as far as they are known.
+    pub fn ancestors<'a>(&'a self, of: &'a Process) -> impl Iterator<Item = &'a Process> {
+        std::iter::successors(self.parent(of), |process| self.parent(process)).take(ANCESTORS_MAX)
+    }
+
+    /// How many processes are known.
+    pub fn len(&self) -> usize {
+        self.processes.len()
+    }
+
+    /// Whether none is known.
+    pub fn is_empty(&self) -> bool {
+        self.processes.is_empty()
+    }
+
+    /// What the table has done.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// A change to the process with that key.
+    pub(super) fn get_mut(&mut self, key: ProcessKey) -> Option<&mut Process> {
+        self.processes.get_mut(&key)
+    }
+
+    /// Adds a process that is not known yet.
+    pub(super) fn insert(&mut self, process: Process) {
+        if self.processes.len() >= self.max {
+            self.make_room();
+        }
+        self.processes.insert(process.key, process);
+    }
+
+    /// Adds a process that ran before, unless an event has said more already.
+    pub fn seed(&mut self, process: Process) {
+        if !self.processes.contains_key(&process.key) {
+            self.stats.seeded += 1;
+            self.insert(process);
+        }
+    }
+
+    /// Adds a process of which only this event is known.
+    pub(super) fn insert_unknown(&mut self, header: &Header) {
+        self.stats.unknown += 1;
+        self.insert(Process::of_header(header));
+    }
+
+    /// A child as it is right after fork: in all but its ids its parent.
+    pub(super) fn child(
+        &self,
+        key: ProcessKey,
+        ns_tgid: u32,
+        parent: ProcessKey,
+        caller: &Process,
+    ) -> Process {
+        Process { key, parent, ns_tgid, ended: false, ..caller.clone() }
+    }
+
+    /// A new image.
+    pub(super) fn exec(&mut self, key: ProcessKey, exec: &Exec<'_>) {
+        let Some(process) = self.processes.get_mut(&key) else { return };
+        let record = &exec.record;
+        process.image = Arc::new(Image::of_exec(exec));
+        if *process.cwd != *exec.cwd {
+            process.cwd = exec.cwd.into();
+        }
+        process.comm = record.header.comm;
+        process.credentials = record.credentials;
+        process.login_uid = record.login_uid;
+        process.session = record.session;
+        process.process_group = record.process_group;
+        process.tty = record.tty;
+        if process.parent.tgid == 0 {
+            process.parent = ProcessKey::new(record.parent_tgid, record.parent_start_ns);
+        }
+    }
+
+    /// Marks an end; returns false if it was marked already.
+    pub(super) fn exit(&mut self, key: ProcessKey) -> bool {
+        let Some(process) = self.processes.get_mut(&key) else { return true };
+        if process.ended {
+            return false;
+        }
+        process.ended = true;
+        self.ended.push_back(key);
+        // Keep the ended within half of the room, so that the running never have to go for them.
+        if self.ended.len() > self.max / 2 {
+            self.forget_oldest_ended();
+        }
+        true
+    }
+
+    fn make_room(&mut self) {
+        if self.forget_oldest_ended() {
+            return;
+        }
+        // All are running: any one has to go, and its next event makes it known again as unknown.
+        let any = self.processes.keys().next().copied();
+        if let Some(key) = any {
+            self.processes.remove(&key);
+            self.stats.evicted_running += 1;
+        }
+    }
+
+    fn forget_oldest_ended(&mut self) -> bool {
+        let Some(key) = self.ended.pop_front() else { return false };
+        self.processes.remove(&key);
+        self.stats.evicted += 1;
+        true
     }
 }

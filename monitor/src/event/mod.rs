@@ -2,7 +2,14 @@
 //! [`decode`] makes them; `fields` gives their values the names that rules, formats and docs use.
 
 mod decode;
+pub mod errno;
 pub mod field;
+pub mod human;
+pub mod json;
+mod table;
+pub mod text;
+
+use std::net::{IpAddr, SocketAddr};
 
 use taffrail_common::event as abi;
 
@@ -73,12 +80,50 @@ impl Event<'_> {
 
     /// The kind's name: `exec`, `fork` …
     pub fn kind(&self) -> &'static str {
+        kind_name(self.header().kind)
+    }
+
+    /// What the call returned, for events that are one call: 0 or more, or a negative errno.
+    pub fn result(&self) -> Option<i32> {
         match self {
-            Event::Exec(_) => "exec",
-            Event::Fork(_) => "fork",
-            Event::Exit(_) => "exit",
-            Event::Open(_) => "open",
-            Event::Connect(_) => "connect",
+            Event::Open(open) => Some(open.record.result),
+            Event::Connect(connect) => Some(connect.record.result),
+            Event::Exec(_) | Event::Fork(_) | Event::Exit(_) => None,
         }
+    }
+}
+
+macro_rules! kind_names {
+    ($( ($id:literal, $name:ident, $record:ident, $lane:ident) )*) => {
+        /// The name of a kind by its id; `unknown` if there is no such kind.
+        pub fn kind_name(kind: u16) -> &'static str {
+            match kind {
+                $( $id => stringify!($name), )*
+                _ => "unknown",
+            }
+        }
+    };
+}
+taffrail_common::for_each_kind!(kind_names);
+
+impl Connect<'_> {
+    /// The peer's address; an IPv4 address in IPv6 form is given as what it is.
+    pub fn remote(&self) -> Option<SocketAddr> {
+        self.address(self.record.remote_addr, self.record.remote_port)
+    }
+
+    /// The own address.
+    pub fn local(&self) -> Option<SocketAddr> {
+        self.address(self.record.local_addr, self.record.local_port)
+    }
+
+    fn address(&self, bytes: [u8; 16], port: u16) -> Option<SocketAddr> {
+        let [a, b, c, d, ..] = bytes;
+        let ip = match i32::from(self.record.family) {
+            libc::AF_INET => IpAddr::from([a, b, c, d]),
+            libc::AF_INET6 => IpAddr::from(bytes).to_canonical(),
+            _ => return None,
+        };
+        Some(SocketAddr::new(ip, port))
     }
 }

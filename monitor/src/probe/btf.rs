@@ -179,8 +179,16 @@ impl KernelFacts {
         let foreign = if cfg!(target_arch = "x86_64") {
             ["pt_regs.orig_x0", "pt_regs.regs", "pt_regs.syscallno"].as_slice()
         } else {
-            &["pt_regs.bx", "pt_regs.cx", "pt_regs.di", "pt_regs.dx", "pt_regs.orig_ax", "pt_regs.r10",
-              "pt_regs.si", "task_struct.thread_info.status"]
+            &[
+                "pt_regs.bx",
+                "pt_regs.cx",
+                "pt_regs.di",
+                "pt_regs.dx",
+                "pt_regs.orig_ax",
+                "pt_regs.r10",
+                "pt_regs.si",
+                "task_struct.thread_info.status",
+            ]
         };
         missing.retain(|path| !foreign.contains(path));
         Self { offsets, missing, features }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
 use aya::programs::{
-    BtfTracePoint, CgroupAttachMode, CgroupSockAddr, Program, ProgramError, ProgramFd,
+    BtfTracePoint, CgroupAttachMode, CgroupSockAddr, FEntry, Program, ProgramError, ProgramFd,
 };
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
 use taffrail_common::kind;
@@ -123,7 +123,8 @@ impl Probes {
         let receiver = Receiver::new(ring(&mut ebpf, "URGENT")?, ring(&mut ebpf, "BULK")?)
             .map_err(|_| LoadError::Map("URGENT"))?;
         let losses = LossReader::new(
-            PerCpuArray::<_, FlowPod>::try_from(take(&mut ebpf, "FLOW")?).map_err(|_| LoadError::Map("FLOW"))?,
+            PerCpuArray::<_, FlowPod>::try_from(take(&mut ebpf, "FLOW")?)
+                .map_err(|_| LoadError::Map("FLOW"))?,
             PerCpuHashMap::<_, LossKeyPod, u64>::try_from(take(&mut ebpf, "LOST")?)
                 .map_err(|_| LoadError::Map("LOST"))?,
         );
@@ -179,8 +180,30 @@ pub fn kernel_facts() -> Result<KernelFacts, LoadError> {
     Ok(KernelFacts::from_btf(&btf))
 }
 
+/// Whether this kernel lets `fentry` programs run, found out by attaching one that does nothing.
+pub fn try_strong_tier() -> Result<(), String> {
+    let facts = kernel_facts().map_err(|error| error.to_string())?;
+    let btf = Btf::from_sys_fs().map_err(|error| error.to_string())?;
+    let mut ebpf = EbpfLoader::new()
+        .btf(&btf)
+        .override_global("OFFSETS", facts.offsets.as_slice(), true)
+        .load(OBJECT)
+        .map_err(|error| error.to_string())?;
+    let program = ebpf.program_mut("strong_trial").ok_or("`strong_trial` is not in the kernel object")?;
+    let program = <&mut FEntry>::try_from(program).map_err(one_line)?;
+    program.load("security_file_open", &btf).map_err(one_line)?;
+    program.attach().map_err(one_line)?;
+    Ok(())
+}
+
 /// Loads and attaches one probe.
-fn attach(ebpf: &mut Ebpf, hook: &'static Hook, wanted: KindSet, btf: &Btf, root: Option<&Path>) -> ProbeState {
+fn attach(
+    ebpf: &mut Ebpf,
+    hook: &'static Hook,
+    wanted: KindSet,
+    btf: &Btf,
+    root: Option<&Path>,
+) -> ProbeState {
     let mut state =
         ProbeState { hook, program: hook.program, status: Status::NotNeeded, verified_instructions: None };
     if hook.kinds & wanted == 0 {
@@ -229,7 +252,9 @@ fn one_line(error: ProgramError) -> String {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
             let reason = log.lines().rev().find(|line| {
-                !line.trim().is_empty() && !line.starts_with("processed ") && !line.starts_with("verification time")
+                !line.trim().is_empty()
+                    && !line.starts_with("processed ")
+                    && !line.starts_with("verification time")
             });
             match reason {
                 Some(reason) => format!("{io_error}: verifier: {}", reason.trim()),

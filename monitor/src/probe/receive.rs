@@ -8,8 +8,8 @@ use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::time::Duration;
 
-use aya::maps::{MapData, RingBuf};
 use aya::maps::ring_buf::RingBufItem;
+use aya::maps::{MapData, RingBuf};
 
 use crate::clock;
 

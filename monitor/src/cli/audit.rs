@@ -1,0 +1,69 @@
+//! `taffrail audit`: check the audit log.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::audit::verify::{self, Problem, Report};
+use crate::event::text::escaped;
+
+/// Work with the audit log.
+#[derive(clap::Subcommand)]
+pub enum AuditCommand {
+    /// Check that nothing in a log was changed or is missing. Exit codes: 0 it is whole, 1 it was changed,
+    /// 2 something is missing at its start or end, 3 it cannot be read.
+    Verify {
+        /// Folder of the log.
+        #[arg(default_value = "/var/log/taffrail")]
+        folder: PathBuf,
+        /// Hash of a record that must be there: the `head` of an earlier run.
+        #[arg(long, value_name = "SHA256")]
+        expect_head: Option<String>,
+        /// Print JSON instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs the sub-command.
+pub fn run(command: AuditCommand) -> ExitCode {
+    let AuditCommand::Verify { folder, expect_head, json } = command;
+    let report = match verify::verify(&folder, expect_head.as_deref()) {
+        Ok(report) => report,
+        Err(error) => {
+            super::complain(&error, Some("name the log's folder: `taffrail audit verify FOLDER`"));
+            return ExitCode::from(3);
+        }
+    };
+    if json {
+        println!("{}", serde_json::to_string(&report).unwrap_or_default());
+    } else {
+        print_report(&report);
+    }
+    match (report.tampered.is_empty(), report.incomplete.is_empty()) {
+        (true, true) => ExitCode::SUCCESS,
+        (false, _) => ExitCode::from(1),
+        (true, false) => ExitCode::from(2),
+    }
+}
+
+fn print_report(report: &Report) {
+    let Report { segments, records, bytes, first_seq, last_seq, first_time, last_time, head, .. } = report;
+    println!("records   {records} ({first_seq} to {last_seq}) in {segments} segments, {bytes} bytes");
+    println!("time      {} to {}", escaped(first_time.as_bytes()), escaped(last_time.as_bytes()));
+    let kinds: Vec<_> =
+        report.kinds.iter().map(|(kind, count)| format!("{count} {}", escaped(kind.as_bytes()))).collect();
+    println!("kinds     {}", kinds.join(", "));
+    println!("lost      {} events, as gap records tell", report.lost_events);
+    println!("head      {head}");
+    for (word, problems) in [("CHANGED", &report.tampered), ("MISSING", &report.incomplete)] {
+        for Problem { file, line, message } in problems {
+            println!("{word}   {}:{line}: {}", escaped(file.as_bytes()), escaped(message.as_bytes()));
+        }
+    }
+    let verdict = match (report.tampered.is_empty(), report.incomplete.is_empty()) {
+        (true, true) => "the chain is whole",
+        (false, _) => "THE LOG WAS CHANGED",
+        (true, false) => "something is missing",
+    };
+    println!("verdict   {verdict}");
+}

@@ -1,0 +1,53 @@
+//! `taffrail config`: check the configuration, and show it whole.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::config::{self, LoadError, Settings};
+use crate::diagnostic;
+
+/// Where settings come from.
+#[derive(clap::Args)]
+pub struct Source {
+    /// Configuration file; by default /etc/taffrail/taffrail.yaml, if it is there.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Override a setting, such as `-o log.dir=/tmp/log`. Can be given again.
+    #[arg(short = 'o', value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+}
+
+impl Source {
+    /// Loads the settings; if that fails, says why and gives the exit code.
+    pub fn load(&self) -> Result<Settings, ExitCode> {
+        config::load(self.config.as_deref(), &self.overrides).map_err(|error| match error {
+            LoadError::Invalid(diagnostics) => {
+                eprint!("{}", diagnostic::render(&diagnostics, super::color_on_stderr()));
+                ExitCode::from(super::NO)
+            }
+            error @ LoadError::Unreadable { .. } => {
+                super::complain(&error, Some("name another file with `--config`"));
+                ExitCode::from(super::FAILED)
+            }
+        })
+    }
+}
+
+/// Work with the configuration.
+#[derive(clap::Subcommand)]
+pub enum ConfigCommand {
+    /// Check it, and print all settings with their defaults. Exit code 1: it is not valid.
+    Check(Source),
+}
+
+/// Runs the sub-command.
+pub fn run(command: ConfigCommand) -> ExitCode {
+    let ConfigCommand::Check(source) = command;
+    match source.load() {
+        Ok(settings) => {
+            print!("{}", settings.to_yaml());
+            ExitCode::SUCCESS
+        }
+        Err(code) => code,
+    }
+}

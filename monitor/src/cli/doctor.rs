@@ -1,0 +1,208 @@
+//! `taffrail doctor`: what works on this machine, what does not, what that blinds, what to do. It tries
+//! things rather than guess from versions, and leaves nothing behind.
+
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use crate::enrich::cgroup::Layout;
+use crate::probe::hook::{ALL_KINDS, Status};
+use crate::probe::{HOOKS, LoadError, Options, Probes, load};
+
+/// Say what works on this machine.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Print JSON instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How one thing is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Ok,
+    /// Works, with something missing.
+    Less,
+    /// Nothing works without it.
+    Broken,
+}
+
+struct Finding {
+    what: &'static str,
+    verdict: Verdict,
+    found: String,
+    /// What is lost, and what to do.
+    advice: Option<String>,
+}
+
+/// Runs the sub-command.
+pub fn run(args: Args) -> ExitCode {
+    let mut findings = vec![kernel(), btf(), capabilities(), cgroups()];
+    findings.extend(probes());
+    let worst = findings.iter().map(|finding| finding.verdict).fold(Verdict::Ok, |worst, verdict| {
+        if worst == Verdict::Broken || verdict == Verdict::Ok { worst } else { verdict }
+    });
+    if args.json {
+        let list: Vec<Value> = findings.iter().map(to_json).collect();
+        println!("{}", json!({ "verdict": word(worst), "findings": list }));
+    } else {
+        for Finding { what, verdict, found, advice } in &findings {
+            println!("{:<8} {what:<14} {found}", word(*verdict));
+            if let Some(advice) = advice {
+                println!("{:<8} {:<14} → {advice}", "", "");
+            }
+        }
+    }
+    match worst {
+        Verdict::Ok => ExitCode::SUCCESS,
+        Verdict::Less => ExitCode::from(super::NO),
+        Verdict::Broken => ExitCode::from(super::FAILED),
+    }
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Ok => "ok",
+        Verdict::Less => "less",
+        Verdict::Broken => "BROKEN",
+    }
+}
+
+fn to_json(finding: &Finding) -> Value {
+    let Finding { what, verdict, found, advice } = finding;
+    json!({ "what": what, "verdict": word(*verdict), "found": found, "advice": advice })
+}
+
+fn kernel() -> Finding {
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default();
+    let found = format!("Linux {} ({})", read("osrelease").trim(), std::env::consts::ARCH);
+    Finding { what: "kernel", verdict: Verdict::Ok, found, advice: None }
+}
+
+fn btf() -> Finding {
+    match load::kernel_facts() {
+        Ok(facts) if facts.missing.is_empty() => Finding {
+            what: "BTF",
+            verdict: Verdict::Ok,
+            found: format!("all {} kernel fields found", facts.offsets.len()),
+            advice: None,
+        },
+        Ok(facts) => Finding {
+            what: "BTF",
+            verdict: Verdict::Less,
+            found: format!("this kernel has no {}", facts.missing.join(", ")),
+            advice: Some("values that come from these fields are absent or zero".to_owned()),
+        },
+        Err(error) => broken("BTF", &error),
+    }
+}
+
+fn broken(what: &'static str, error: &LoadError) -> Finding {
+    let mut found = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        found = format!("{found}: {error}");
+        cause = error.source();
+    }
+    Finding { what, verdict: Verdict::Broken, found, advice: Some(error.hint().to_owned()) }
+}
+
+/// The capabilities that something needs: number in the kernel's `capability.h`, name, what for.
+const NEEDED: &[(u32, &str, &str)] = &[
+    (39, "BPF", "load the probes"),
+    (38, "PERFMON", "attach the probes and read kernel memory"),
+    (12, "NET_ADMIN", "attach the connect probes to the cgroup tree"),
+    (2, "DAC_READ_SEARCH", "name cgroups by their id at once"),
+    (19, "SYS_PTRACE", "name the executables of processes that ran before the start"),
+];
+
+fn capabilities() -> Finding {
+    const SYS_ADMIN: u32 = 21;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .unwrap_or(0);
+    let has = |capability: u32| effective & 1 << capability != 0;
+    let missing: Vec<_> = NEEDED
+        .iter()
+        .filter(|(number, ..)| !has(*number) && !(matches!(number, 12 | 38 | 39) && has(SYS_ADMIN)))
+        .collect();
+    if missing.is_empty() {
+        let names: Vec<_> = NEEDED.iter().map(|(_, name, _)| *name).collect();
+        let found = format!("{} are there", names.join(", "));
+        return Finding { what: "capabilities", verdict: Verdict::Ok, found, advice: None };
+    }
+    let names: Vec<_> = missing.iter().map(|(_, name, _)| *name).collect();
+    let costs: Vec<_> = missing.iter().map(|(_, name, what)| format!("{name}: cannot {what}")).collect();
+    let vital = missing.iter().any(|(number, ..)| matches!(number, 38 | 39));
+    Finding {
+        what: "capabilities",
+        verdict: if vital { Verdict::Broken } else { Verdict::Less },
+        found: format!("{} not there", names.join(", ")),
+        advice: Some(format!("{}; run as root or add them", costs.join("; "))),
+    }
+}
+
+fn cgroups() -> Finding {
+    let (verdict, found, advice) = match Layout::detect() {
+        Layout::Unified(root) => (Verdict::Ok, format!("v2 at {}", root.display()), None),
+        Layout::Hybrid(root) => (Verdict::Ok, format!("hybrid: v2 at {}", root.display()), None),
+        Layout::V1 => (
+            Verdict::Less,
+            "v1 only".to_owned(),
+            Some(
+                "all containers share one cgroup id, so none can be named; mount cgroup2 (systemd: \
+                  systemd.unified_cgroup_hierarchy=1)",
+            ),
+        ),
+    };
+    Finding { what: "cgroups", verdict, found, advice: advice.map(str::to_owned) }
+}
+
+fn probes() -> Vec<Finding> {
+    let options = Options {
+        urgent_bytes: 1 << 16,
+        bulk_bytes: 1 << 16,
+        kinds: ALL_KINDS,
+        cgroup_root: Layout::detect().root().map(Into::into),
+        debug: false,
+    };
+    // No cgroup is in scope, so the probes see nothing while they are tried.
+    let probes = match Probes::load(&options) {
+        Ok((probes, ..)) => probes,
+        Err(error) => return vec![broken("probes", &error)],
+    };
+    let mut findings: Vec<Finding> = probes.states.iter().map(probe).collect();
+    findings.push(strong_tier());
+    debug_assert_eq!(findings.len(), HOOKS.len() + 1);
+    findings
+}
+
+fn probe(state: &crate::probe::ProbeState) -> Finding {
+    let hook = state.hook;
+    match &state.status {
+        Status::Attached | Status::NotNeeded => {
+            let verified = state
+                .verified_instructions
+                .map_or(String::new(), |count| format!(", {count} instructions verified"));
+            let found = format!("{} ({}{verified})", hook.hook_name(), hook.tier);
+            Finding { what: hook.program, verdict: Verdict::Ok, found, advice: None }
+        }
+        Status::Failed(why) => Finding {
+            what: hook.program,
+            verdict: Verdict::Less,
+            found: format!("{}: {why}", hook.hook_name()),
+            advice: Some(format!("not seen: {} (needs Linux {})", hook.blinds, hook.since)),
+        },
+    }
+}
+
+fn strong_tier() -> Finding {
+    let found = match load::try_strong_tier() {
+        Ok(()) => "fentry works; no probe uses it yet, the portable tier sees the same events".to_owned(),
+        Err(why) => format!("fentry is refused ({why}); the portable tier is used"),
+    };
+    Finding { what: "strong tier", verdict: Verdict::Ok, found, advice: None }
+}

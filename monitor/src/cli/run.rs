@@ -1,0 +1,324 @@
+//! `taffrail run`: the daemon.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
+
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::config::Source;
+use crate::audit::{Entry, Log, RecordKind};
+use crate::clock::{self, Clock};
+use crate::config::Settings;
+use crate::detect::Detector;
+use crate::diagnostic::{self, Diagnostic, Severity};
+use crate::enrich::cgroup::{Cgroups, Layout};
+use crate::enrich::{Enricher, Source as Enrichment, Subject};
+use crate::event::json::{Members, write_container, write_subject};
+use crate::pipeline::{self, Gap, Live, Message, Scope, Sink, Worker};
+use crate::probe::hook::Status;
+use crate::probe::{LoadError, Options, ProbeState, Probes};
+use crate::rules::{self, Filter, Rule, RuleSet};
+
+/// Run the daemon.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    source: Source,
+    /// Print what the probes log about themselves.
+    #[arg(long)]
+    debug_probes: bool,
+}
+
+/// Runs the sub-command.
+pub fn run(args: Args) -> ExitCode {
+    let settings = match args.source.load() {
+        Ok(settings) => settings,
+        Err(code) => return code,
+    };
+    let rules = match load_rules(&settings) {
+        Ok((rules, warnings)) => {
+            eprint!("{}", diagnostic::render(&warnings, super::color_on_stderr()));
+            rules
+        }
+        Err(code) => return code,
+    };
+    let options = audit_options(&settings);
+    let log = match Log::open(options) {
+        Ok(log) => log,
+        Err(error) => {
+            super::complain(&error, Some(error.hint()));
+            return ExitCode::from(super::FAILED);
+        }
+    };
+    match watch(&args, &settings, rules, log) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(code) => code,
+    }
+}
+
+fn audit_options(settings: &Settings) -> crate::audit::Options {
+    crate::audit::Options {
+        folder: settings.log_dir.clone(),
+        segment_bytes: settings.log_segment_bytes,
+        retention_bytes: settings.log_retention_bytes,
+        commit_interval: settings.log_commit_interval,
+        node: settings.node_name.clone(),
+        boot_id: clock::boot_id(),
+    }
+}
+
+/// Attaches the probes and works until a signal ends it.
+fn watch(args: &Args, settings: &Settings, rules: RuleSet, log: Log) -> Result<(), ExitCode> {
+    let layout = Layout::detect();
+    let kinds = rules.kinds() | settings.log_record.1.kinds;
+    let options = Options {
+        urgent_bytes: settings.urgent_bytes,
+        bulk_bytes: settings.bulk_bytes,
+        kinds,
+        cgroup_root: layout.root().map(Into::into),
+        debug: args.debug_probes,
+    };
+    let (probes, rings, losses) = Probes::load(&options).map_err(|error| cannot_load(&error))?;
+    let states = probes.states.clone();
+    let scope = Scope { kinds, host: settings.scope_host, container: None };
+    let live = Live::new(probes, scope).map_err(|error| {
+        super::complain(&error, None);
+        ExitCode::from(super::FAILED)
+    })?;
+
+    let rules = Arc::new(rules);
+    let cgroups = layout.root().and_then(|root| Cgroups::new(root).ok());
+    let clock = Clock::now();
+    let mut worker = Worker {
+        enricher: Enricher::new(Enrichment::Live(cgroups), settings.max_processes),
+        detector: Detector::new(Arc::clone(&rules)),
+        clock,
+        sink: LogSink { log, record: settings.log_record.1.clone(), body: Vec::new() },
+        live: Some(live),
+        recording: None,
+        looked_ns: clock::boot_ns(),
+    };
+    write_start(&mut worker, settings, &rules, &states);
+    let (to_match, messages) = pipeline::queue();
+    let stop = AtomicBool::new(false);
+    let ended = std::thread::scope(|threads| {
+        let matching =
+            std::thread::Builder::new().name("match".to_owned()).spawn_scoped(threads, move || {
+                worker.seed();
+                worker.run(&messages);
+                worker.sink
+            });
+        let receiving = to_match.clone();
+        let (stop, to_match) = (&stop, &to_match);
+        let receive = std::thread::Builder::new()
+            .name("receive".to_owned())
+            .spawn_scoped(threads, move || pipeline::receive(rings, losses, &receiving, stop));
+        report(&states, rules.enabled().count());
+        let waited = control(args, to_match);
+        stop.store(true, Ordering::Release);
+        waited.and(receive.map(drop)).and(matching).map(|thread| thread.join())
+    });
+    let sink = match ended {
+        Ok(Ok(sink)) => sink,
+        Ok(Err(_)) => return Err(ExitCode::from(super::FAILED)),
+        Err(error) => {
+            super::complain(&error, None);
+            return Err(ExitCode::from(super::FAILED));
+        }
+    };
+    sink.stop()
+}
+
+fn cannot_load(error: &LoadError) -> ExitCode {
+    super::complain(error, Some(error.hint()));
+    ExitCode::from(super::FAILED)
+}
+
+/// The control plane: waits for signals. Returns when the daemon is to stop.
+fn control(args: &Args, to_match: &SyncSender<Message>) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+                _ = hang_up.recv() => reload(args, to_match),
+            }
+        }
+    })
+}
+
+/// Loads the rules anew. With any error in them, or in the configuration, the old ones stay in force.
+fn reload(args: &Args, to_match: &SyncSender<Message>) {
+    let loaded = args.source.load().and_then(|settings| load_rules(&settings));
+    let body = match loaded {
+        Ok((rules, warnings)) => {
+            eprint!("{}", diagnostic::render(&warnings, false));
+            eprintln!("taffrail: reloaded, {} rules", rules.enabled().count());
+            let rules = Arc::new(rules);
+            let body = rules_body(&rules, "reloaded");
+            if to_match.send(Message::Rules(rules)).is_err() {
+                return;
+            }
+            body
+        }
+        Err(_) => {
+            eprintln!("taffrail: the rules in force stay as they are");
+            b"\"result\":\"refused\"".to_vec()
+        }
+    };
+    // The match thread only ends after this one.
+    let _ = to_match.send(Message::Note(RecordKind::Rules, body));
+}
+
+/// The rules that the settings name; if they are not valid, says why and gives the exit code.
+pub fn load_rules(settings: &Settings) -> Result<(RuleSet, Vec<Diagnostic>), ExitCode> {
+    let mut sources = if settings.rules_embedded { rules::embedded() } else { Vec::new() };
+    sources.extend(super::rules::read(&settings.rules_files).map_err(|error| {
+        super::complain(&error, Some("correct `rules.files`"));
+        ExitCode::from(super::FAILED)
+    })?);
+    let (mut set, warnings) = RuleSet::load(&sources).map_err(|diagnostics| {
+        eprint!("{}", diagnostic::render(&diagnostics, super::color_on_stderr()));
+        let errors = diagnostics.iter().filter(|found| found.severity == Severity::Error).count();
+        eprintln!("error: the rules have {errors} errors");
+        ExitCode::from(super::NO)
+    })?;
+    let unknown = set.disable(&settings.rules_disabled);
+    if !unknown.is_empty() {
+        eprintln!("error: `rules.disabled` names rules that there are not: {}", unknown.join(", "));
+        return Err(ExitCode::from(super::NO));
+    }
+    Ok((set, warnings))
+}
+
+/// Tells a person what is watched.
+fn report(states: &[ProbeState], rules: usize) {
+    for ProbeState { hook, status, .. } in states {
+        if let Status::Failed(why) = status {
+            eprintln!("warning: probe {} is not attached: {why}", hook.program);
+            eprintln!("  not seen: {}", hook.blinds);
+        }
+    }
+    let attached = states.iter().filter(|state| state.status == Status::Attached).count();
+    eprintln!("taffrail: watching with {attached} probes and {rules} rules");
+}
+
+fn write_start(worker: &mut Worker<LogSink>, settings: &Settings, rules: &RuleSet, states: &[ProbeState]) {
+    let boot_ns = clock::boot_ns();
+    let time_ns = worker.clock.realtime_ns(boot_ns);
+    let mut note = |kind, body: &[u8]| worker.sink.note(kind, boot_ns, time_ns, body);
+    let start = json!({ "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id(), "config_sha256": settings.hash() });
+    note(RecordKind::Start, &members(&start));
+    note(RecordKind::Rules, &rules_body(rules, "loaded"));
+    let probes: Vec<_> = states
+        .iter()
+        .map(|state| match &state.status {
+            Status::Attached => json!({ "probe": state.program, "state": "attached" }),
+            Status::NotNeeded => json!({ "probe": state.program, "state": "not_needed" }),
+            Status::Failed(why) => {
+                json!({ "probe": state.program, "state": "failed", "reason": why, "not_seen": state.hook.blinds })
+            }
+        })
+        .collect();
+    note(RecordKind::Probes, &members(&json!({ "probes": probes })));
+}
+
+fn rules_body(rules: &RuleSet, result: &str) -> Vec<u8> {
+    members(&json!({ "result": result, "rules": rules.enabled().count(), "sha256": rules.hash() }))
+}
+
+/// The members of an object, without its braces.
+fn members(object: &serde_json::Value) -> Vec<u8> {
+    let text = object.to_string().into_bytes();
+    text.get(1..text.len() - 1).unwrap_or_default().to_vec()
+}
+
+/// Writes into the audit log.
+pub struct LogSink {
+    log: Log,
+    /// Which events are recorded besides alerts.
+    record: Filter,
+    body: Vec<u8>,
+}
+
+impl LogSink {
+    fn append(&self, kind: RecordKind, subject: &Subject<'_>) {
+        let boot_ns = subject.event.header().boot_ns;
+        self.log.append(Entry { kind, time_ns: subject.time_ns, boot_ns, body: &self.body });
+    }
+
+    /// The last record, and all of it on disk.
+    fn stop(mut self) -> Result<(), ExitCode> {
+        let boot_ns = clock::boot_ns();
+        self.note(RecordKind::Stop, boot_ns, Clock::now().realtime_ns(boot_ns), b"");
+        self.log.close().map_err(|error| {
+            super::complain(&error, Some("look at the disk of the log folder"));
+            ExitCode::from(super::FAILED)
+        })
+    }
+}
+
+impl Sink for LogSink {
+    fn event<'a>(&mut self, subject: &Subject<'_>, matched: impl Iterator<Item = &'a Rule>) {
+        let mut alerted = false;
+        for rule in matched {
+            alerted = true;
+            self.body.clear();
+            write_alert(rule, subject, &mut self.body);
+            self.append(RecordKind::Alert, subject);
+        }
+        if !alerted && self.record.matches(subject) {
+            self.body.clear();
+            write_subject(subject, &mut self.body);
+            self.append(RecordKind::Event, subject);
+        }
+    }
+
+    fn gap(&mut self, gap: &Gap<'_>) {
+        let body = gap_body(gap);
+        self.note(RecordKind::Gap, gap.to_boot_ns, gap.time_ns, &body);
+    }
+
+    fn note(&mut self, kind: RecordKind, boot_ns: u64, time_ns: u64, body: &[u8]) {
+        self.log.append(Entry { kind, time_ns, boot_ns, body });
+    }
+}
+
+/// An alert's members: the rule, its text, and the whole event.
+pub fn write_alert(rule: &Rule, subject: &Subject<'_>, body: &mut Vec<u8>) {
+    let mut output = String::new();
+    rule.output.render(subject, &mut output);
+    let mut members = Members::within(body);
+    members.text("rule", rule.name.as_bytes());
+    members.text("priority", rule.priority.name().as_bytes());
+    members.text("output", output.trim().as_bytes());
+    let tags = serde_json::Value::from(rule.tags.clone());
+    members.raw("tags", format_args!("{tags}"));
+    body.push(b',');
+    write_subject(subject, body);
+}
+
+/// A gap's members.
+pub fn gap_body(gap: &Gap<'_>) -> Vec<u8> {
+    let Gap { place, what, container, cgroup_id, count, from_boot_ns, to_boot_ns, time_ns: _ } = gap;
+    let mut body = Vec::new();
+    let mut members = Members::within(&mut body);
+    members.text("where", place.as_bytes());
+    members.text("what", what.as_bytes());
+    members.number("count", *count as i64);
+    members.number("from_boot_ns", *from_boot_ns as i64);
+    members.number("to_boot_ns", *to_boot_ns as i64);
+    if let Some(id) = cgroup_id {
+        members.number("cgroup_id", *id as i64);
+    }
+    body.push(b',');
+    write_container(*container, &mut body);
+    body
+}

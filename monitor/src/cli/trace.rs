@@ -1,0 +1,242 @@
+//! `taffrail trace`: events as they happen, or as a recording has them.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::run::{gap_body, write_alert};
+use crate::audit::RecordKind;
+use crate::capture;
+use crate::clock::{self, Clock};
+use crate::detect::Detector;
+use crate::diagnostic;
+use crate::enrich::cgroup::{Cgroups, Layout};
+use crate::enrich::{Enricher, Source, Subject};
+use crate::event::human;
+use crate::event::json::write_subject;
+use crate::event::text::escaped;
+use crate::pipeline::{self, Gap, Live, Scope, Sink, Worker};
+use crate::probe::hook::ALL_KINDS;
+use crate::probe::{Options, Probes};
+use crate::rules::{self, Filter, Rule, RuleSet};
+
+/// Show events as they happen. Ends with Ctrl-C.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Only this container: its id or the beginning of it.
+    #[arg(long, value_name = "ID")]
+    container: Option<String>,
+    /// The host's own processes too.
+    #[arg(long, conflicts_with = "container")]
+    host: bool,
+    /// Only events that this condition, in the rule language, lets pass.
+    #[arg(long, value_name = "CONDITION")]
+    filter: Option<String>,
+    /// Show alerts of the rules that come with the program too.
+    #[arg(long)]
+    rules: bool,
+    /// Print JSON, one object a line.
+    #[arg(long)]
+    json: bool,
+    /// End after this many seconds.
+    #[arg(long, value_name = "SECONDS")]
+    seconds: Option<u64>,
+    /// Write everything that enters into a new file, for `--replay`.
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// Show a recording instead of what happens. Needs no rights.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["record", "seconds"])]
+    replay: Option<PathBuf>,
+    /// Print what the probes log about themselves.
+    #[arg(long)]
+    debug_probes: bool,
+}
+
+/// Runs the sub-command.
+pub fn run(args: Args) -> ExitCode {
+    let filter = match args.filter.as_deref().map(|text| Filter::from_text(text, "--filter")).transpose() {
+        Ok(filter) => filter,
+        Err(diagnostics) => {
+            eprint!("{}", diagnostic::render(&diagnostics, super::color_on_stderr()));
+            return ExitCode::from(super::NO);
+        }
+    };
+    let rules = match (args.rules, RuleSet::load(&rules::embedded())) {
+        (true, Ok((rules, _))) => rules,
+        _ => RuleSet::default(),
+    };
+    let sink = Printer {
+        out: BufWriter::with_capacity(1 << 16, io::stdout()),
+        filter,
+        json: args.json,
+        host: args.host,
+        container: args.container.clone(),
+        line: String::new(),
+        body: Vec::new(),
+    };
+    let result = match &args.replay {
+        Some(path) => replay(path, rules, sink),
+        None => live(&args, rules, sink),
+    };
+    result.map_or_else(|code| code, |()| ExitCode::SUCCESS)
+}
+
+fn failed(error: &dyn std::error::Error, hint: Option<&str>) -> ExitCode {
+    super::complain(error, hint);
+    ExitCode::from(super::FAILED)
+}
+
+fn worker(source: Source, rules: RuleSet, sink: Printer) -> Worker<Printer> {
+    Worker {
+        enricher: Enricher::new(source, 65_536),
+        detector: Detector::new(Arc::new(rules)),
+        clock: Clock::now(),
+        sink,
+        live: None,
+        recording: None,
+        looked_ns: clock::boot_ns(),
+    }
+}
+
+fn replay(path: &PathBuf, rules: RuleSet, sink: Printer) -> Result<(), ExitCode> {
+    let read = |error: io::Error| {
+        failed(&io::Error::new(error.kind(), format!("{}: {error}", path.display())), None)
+    };
+    let mut recording = File::open(path).and_then(capture::Reader::new).map_err(read)?;
+    let mut worker = worker(Source::Recorded, rules, sink);
+    worker.replay(&mut recording).map_err(read)
+}
+
+fn live(args: &Args, rules: RuleSet, sink: Printer) -> Result<(), ExitCode> {
+    let layout = Layout::detect();
+    let kinds = sink.filter.as_ref().map_or(ALL_KINDS, |filter| filter.kinds) | rules.kinds();
+    let options = Options {
+        urgent_bytes: 1 << 20,
+        bulk_bytes: 4 << 20,
+        kinds,
+        cgroup_root: layout.root().map(Into::into),
+        debug: args.debug_probes,
+    };
+    let recording = args.record.as_deref().map(capture::Writer::create).transpose();
+    let recording = recording.map_err(|error| failed(&error, Some("choose a file that is not there yet")))?;
+    let (probes, rings, losses) =
+        Probes::load(&options).map_err(|error| failed(&error, Some(error.hint())))?;
+    let scope = Scope { kinds, host: args.host, container: args.container.clone() };
+    let live = Live::new(probes, scope).map_err(|error| failed(&error, None))?;
+    let cgroups = layout.root().and_then(|root| Cgroups::new(root).ok());
+    let mut worker = Worker { live: Some(live), recording, ..worker(Source::Live(cgroups), rules, sink) };
+
+    stop_on_signals();
+    let (to_match, messages) = pipeline::queue();
+    let watching = &mut worker;
+    std::thread::scope(|threads| {
+        threads.spawn(move || {
+            watching.seed();
+            eprintln!("taffrail: watching; end with Ctrl-C");
+            watching.run(&messages);
+        });
+        threads.spawn(move || pipeline::receive(rings, losses, &to_match, &STOP));
+        let end = args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+        while !STOP.load(Ordering::Acquire) {
+            if end.is_some_and(|end| Instant::now() >= end) {
+                STOP.store(true, Ordering::Release);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    let written = worker.recording.take().map_or(Ok(()), capture::Writer::finish);
+    written.and_then(|()| worker.sink.out.flush()).map_err(|error| failed(&error, None))
+}
+
+static STOP: AtomicBool = AtomicBool::new(false);
+
+fn stop_on_signals() {
+    extern "C" fn stop(_signal: i32) {
+        STOP.store(true, Ordering::Release);
+    }
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        // SAFETY: the handler only stores to an atomic.
+        unsafe { libc::signal(signal, stop as extern "C" fn(i32) as libc::sighandler_t) };
+    }
+}
+
+/// Prints to stdout.
+struct Printer {
+    out: BufWriter<io::Stdout>,
+    filter: Option<Filter>,
+    json: bool,
+    host: bool,
+    container: Option<String>,
+    line: String,
+    body: Vec<u8>,
+}
+
+impl Printer {
+    /// Whether a person asked for this one: the process table needs more than that.
+    fn wanted(&self, subject: &Subject<'_>) -> bool {
+        let inside = match (&self.container, subject.container) {
+            (Some(wanted), Some(container)) => container.id.starts_with(wanted.as_str()),
+            (None, None) => self.host,
+            (wanted, container) => wanted.is_none() && container.is_some(),
+        };
+        inside && self.filter.as_ref().is_none_or(|filter| filter.matches(subject))
+    }
+
+    fn print_body(&mut self) {
+        let written = self.out.write_all(b"{").and_then(|()| self.out.write_all(&self.body));
+        let written = written.and_then(|()| self.out.write_all(b"}\n")).and_then(|()| self.out.flush());
+        // A reader that went away ends us by SIGPIPE; anything else would say the same for each line.
+        drop(written);
+    }
+}
+
+impl Sink for Printer {
+    fn event<'a>(&mut self, subject: &Subject<'_>, matched: impl Iterator<Item = &'a Rule>) {
+        if !self.wanted(subject) {
+            return;
+        }
+        for rule in matched {
+            if self.json {
+                self.body.clear();
+                write_alert(rule, subject, &mut self.body);
+                self.print_body();
+            } else {
+                self.line.clear();
+                rule.output.render(subject, &mut self.line);
+                let _ =
+                    writeln!(self.out, "ALERT {} {}: {}", rule.priority.name(), rule.name, self.line.trim());
+            }
+        }
+        if self.json {
+            self.body.clear();
+            let time = clock::rfc3339(subject.time_ns);
+            let time = String::from_utf8_lossy(time.as_bytes());
+            let boot_ns = subject.event.header().boot_ns;
+            let _ = write!(self.body, "\"time\":\"{time}\",\"boot_ns\":{boot_ns},");
+            write_subject(subject, &mut self.body);
+            self.print_body();
+        } else {
+            self.line.clear();
+            human::write_line(subject, &mut self.line);
+            let _ = writeln!(self.out, "{}", self.line);
+            let _ = self.out.flush();
+        }
+    }
+
+    fn gap(&mut self, gap: &Gap<'_>) {
+        if self.json {
+            self.body = gap_body(gap);
+            self.body.splice(0..0, *b"\"kind\":\"gap\",");
+            self.print_body();
+        }
+        eprintln!("LOST {} events ({}, {})", gap.count, escaped(gap.what.as_bytes()), gap.place);
+    }
+
+    fn note(&mut self, kind: RecordKind, _boot_ns: u64, _time_ns: u64, body: &[u8]) {
+        eprintln!("{}: {}", kind.name(), escaped(body));
+    }
+}

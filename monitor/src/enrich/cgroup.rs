@@ -1,0 +1,215 @@
+//! From a cgroup's id to its path. The id that the kernel gives each event is the inode number of the
+//! cgroup's folder in the v2 tree.
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+/// How this machine's cgroup trees are mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Only v2, at that folder.
+    Unified(PathBuf),
+    /// v1 controllers, and a v2 tree beside them at that folder.
+    Hybrid(PathBuf),
+    /// No v2 tree: all processes have the same id.
+    V1,
+}
+
+impl Layout {
+    /// The layout that this process sees.
+    pub fn detect() -> Self {
+        Self::of_mounts(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
+    }
+
+    /// The root of the v2 tree.
+    pub fn root(&self) -> Option<&Path> {
+        match self {
+            Layout::Unified(root) | Layout::Hybrid(root) => Some(root),
+            Layout::V1 => None,
+        }
+    }
+
+    /// Reads it from `/proc/PID/mountinfo`'s text (proc(5)).
+    fn of_mounts(mountinfo: &str) -> Self {
+        let mut root = None;
+        let mut has_v1 = false;
+        for line in mountinfo.lines() {
+            let Some((mount, file_system)) = line.split_once(" - ") else { continue };
+            match file_system.split(' ').next() {
+                Some("cgroup") => has_v1 = true,
+                // The first one is the system's; a bind mount of a sub-folder would have another root.
+                Some("cgroup2") if root.is_none() => {
+                    let mut fields = mount.split(' ').skip(3);
+                    if fields.next() == Some("/") {
+                        root = fields.next().map(PathBuf::from);
+                    }
+                }
+                _ => {}
+            }
+        }
+        match root {
+            Some(root) if has_v1 => Layout::Hybrid(root),
+            Some(root) => Layout::Unified(root),
+            None => Layout::V1,
+        }
+    }
+}
+
+/// Finds paths of cgroups that exist.
+pub struct Cgroups {
+    root: PathBuf,
+    folder: File,
+    /// Whether the kernel opens a cgroup by its id for us.
+    by_handle: bool,
+}
+
+/// Folders that a search of the tree looks at, at most: a hostile container can make many.
+const SEARCH_MAX: usize = 65_536;
+
+impl Cgroups {
+    /// Over the v2 tree at that folder.
+    pub fn new(root: &Path) -> io::Result<Self> {
+        Ok(Self { root: root.to_owned(), folder: File::open(root)?, by_handle: true })
+    }
+
+    /// The path below the root, starting with `/`; `None` if there is no such cgroup any more.
+    pub fn path(&mut self, id: u64) -> Option<String> {
+        if self.by_handle {
+            match open_by_id(&self.folder, id) {
+                Ok(folder) => return self.path_of(&folder),
+                Err(error) if error.raw_os_error() == Some(libc::ESTALE) => return None,
+                // Not allowed, or a kernel or file system that cannot: search from now on.
+                Err(_) => self.by_handle = false,
+            }
+        }
+        let found = self.all().into_iter().find(|(found, _)| *found == id)?;
+        Some(found.1)
+    }
+
+    /// All cgroups that there are now, with their ids.
+    pub fn all(&self) -> Vec<(u64, String)> {
+        let mut found = Vec::new();
+        let mut pending = vec![self.root.clone()];
+        while let Some(folder) = pending.pop()
+            && found.len() < SEARCH_MAX
+        {
+            let Ok(metadata) = folder.metadata() else { continue };
+            found.push((metadata.ino(), self.below_root(&folder)));
+            for entry in folder.read_dir().into_iter().flatten().flatten() {
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    pending.push(entry.path());
+                }
+            }
+        }
+        found
+    }
+
+    fn path_of(&self, folder: &OwnedFd) -> Option<String> {
+        let path = std::fs::read_link(format!("/proc/self/fd/{}", folder.as_raw_fd())).ok()?;
+        Some(self.below_root(&path))
+    }
+
+    fn below_root(&self, path: &Path) -> String {
+        let below = path.strip_prefix(&self.root).unwrap_or(path);
+        let text = below.to_string_lossy();
+        if text.starts_with('/') { text.into_owned() } else { format!("/{text}") }
+    }
+}
+
+/// Opens a cgroup's folder by its id (open_by_handle_at(2); needs CAP_DAC_READ_SEARCH).
+fn open_by_id(mount: &File, id: u64) -> io::Result<OwnedFd> {
+    /// `FILEID_KERNFS` of the kernel's `exportfs.h`: the handle is the node's 64-bit id.
+    const FILEID_KERNFS: i32 = 0xfe;
+    #[repr(C)]
+    struct Handle {
+        bytes: u32,
+        kind: i32,
+        id: u64,
+    }
+    let mut handle = Handle { bytes: 8, kind: FILEID_KERNFS, id };
+    // SAFETY: the handle is laid out as `struct file_handle` with eight bytes of data.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_open_by_handle_at,
+            mount.as_raw_fd(),
+            &raw mut handle,
+            libc::O_PATH | libc::O_CLOEXEC,
+        )
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// The v2 path of a process, from `/proc/PID/cgroup`.
+pub fn of_process(pid: u32) -> Option<String> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    Some(text.lines().find_map(|line| line.strip_prefix("0::"))?.to_owned())
+}
+
+/// The name of this node (`uname -n`).
+pub fn host_name() -> String {
+    let mut name = [0u8; 256];
+    // SAFETY: the buffer has that size and ends with NUL in any case.
+    unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len() - 1) };
+    CStr::from_bytes_until_nul(&name).map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layouts_are_told_from_the_mounts() {
+        let v2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw\n";
+        let v1 = "31 23 0:27 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n";
+        let beside = "32 23 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+        let part = "33 23 0:28 /docker/x /mnt rw - cgroup2 cgroup2 rw\n";
+        assert_eq!(Layout::of_mounts(v2), Layout::Unified("/sys/fs/cgroup".into()));
+        assert_eq!(
+            Layout::of_mounts(&[v1, beside].concat()),
+            Layout::Hybrid("/sys/fs/cgroup/unified".into())
+        );
+        assert_eq!(Layout::of_mounts(&[part, v2].concat()), Layout::Unified("/sys/fs/cgroup".into()));
+        assert_eq!(Layout::of_mounts(v1), Layout::V1);
+        assert_eq!(Layout::of_mounts(""), Layout::V1);
+    }
+
+    /// A cgroup of this test, removed when it ends.
+    struct Made(PathBuf);
+
+    impl Drop for Made {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir(&self.0);
+        }
+    }
+
+    #[test]
+    fn id_of_a_cgroup_gives_its_path_until_it_is_gone() {
+        let layout = Layout::detect();
+        let Some(root) = layout.root() else {
+            eprintln!("SKIPPED: id_of_a_cgroup_gives_its_path_until_it_is_gone: no v2 tree");
+            return;
+        };
+        let made = Made(root.join(format!("taffrail-test-{}", std::process::id())));
+        if let Err(error) = std::fs::create_dir(&made.0) {
+            eprintln!("SKIPPED: id_of_a_cgroup_gives_its_path_until_it_is_gone: {error}");
+            return;
+        }
+        let id = made.0.metadata().unwrap().ino();
+        let path = format!("/taffrail-test-{}", std::process::id());
+        let mut cgroups = Cgroups::new(root).unwrap();
+        assert_eq!(cgroups.path(id), Some(path.clone()));
+        let mut searching = Cgroups { by_handle: false, ..Cgroups::new(root).unwrap() };
+        assert_eq!(searching.path(id), Some(path));
+        drop(made);
+        assert_eq!(cgroups.path(id), None);
+        assert_eq!(searching.path(id), None);
+    }
+}

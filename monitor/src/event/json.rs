@@ -1,0 +1,288 @@
+//! An event as JSON members, written straight into a buffer: what the audit log and `trace --json` have.
+//! `docs/events.md` describes the shape.
+
+use std::io::Write as _;
+
+use taffrail_common::event::{Path, path_flag};
+
+use super::table::{protocol, source_name, type_name};
+use super::text::json_string;
+use super::{Connect, Event, Exec, Open};
+use crate::enrich::Subject;
+use crate::enrich::container::Container;
+use crate::enrich::process::{Process, trim_nul};
+
+/// Appends `"event":{…},"process":{…},"container":{…}`, without outer braces.
+pub fn write_subject(subject: &Subject<'_>, out: &mut Vec<u8>) {
+    let mut members = Members::open(out, "event");
+    write_event(subject.event, &mut members);
+    members.close();
+    out.push(b',');
+    let mut members = Members::open(out, "process");
+    write_process(subject, &mut members);
+    members.close();
+    out.push(b',');
+    write_container(subject.container, out);
+}
+
+fn write_event(event: &Event<'_>, out: &mut Members<'_>) {
+    out.text("kind", event.kind().as_bytes());
+    out.text("type", type_name(event).as_bytes());
+    match event {
+        Event::Exec(exec) => write_exec(exec, out),
+        Event::Fork(fork) => {
+            out.number("child_pid", fork.child_tgid.into());
+            out.number("child_vpid", fork.child_ns_tgid.into());
+            let key = crate::enrich::process::ProcessKey::new(fork.child_tgid, fork.child_start_ns);
+            out.raw("child_key", format_args!("\"{key}\""));
+            out.number("clone_flags", fork.clone_flags as i64);
+        }
+        Event::Exit(exit) => {
+            out.number("code", (exit.wait_status >> 8 & 0xff).into());
+            out.number("signal", (exit.wait_status & 0x7f).into());
+            out.bool("core_dumped", exit.wait_status & 0x80 != 0);
+            out.number("duration_ns", exit.header.boot_ns.saturating_sub(exit.header.start_ns) as i64);
+        }
+        Event::Open(open) => write_open(open, out),
+        Event::Connect(connect) => write_connect(connect, out),
+    }
+}
+
+fn write_exec(exec: &Exec<'_>, out: &mut Members<'_>) {
+    let Exec { record, exe, cwd, filename, args } = exec;
+    out.path("exe", exe, &record.exe);
+    out.text("filename", filename);
+    out.path("cwd", cwd, &record.cwd);
+    out.texts("args", args);
+    out.number("arg_count", record.arg_count.into());
+    if record.args.full_len > record.args.len {
+        out.number("args_full_bytes", record.args.full_len.into());
+    }
+    out.number("env_count", record.env_count.into());
+    let rights = &record.credentials;
+    out.raw("ruid", format_args!("{}", rights.uid));
+    out.raw("rgid", format_args!("{}", rights.gid));
+    out.raw("cap_effective", format_args!("\"{:016x}\"", rights.cap_effective));
+    out.raw("cap_permitted", format_args!("\"{:016x}\"", rights.cap_permitted));
+    out.raw("cap_inheritable", format_args!("\"{:016x}\"", rights.cap_inheritable));
+    out.raw("cap_bounding", format_args!("\"{:016x}\"", rights.cap_bounding));
+    out.raw("cap_ambient", format_args!("\"{:016x}\"", rights.cap_ambient));
+    out.number("session", record.session.into());
+    out.number("tty", record.tty.into());
+    if record.old_tid != record.header.tid {
+        out.number("exec_tid", record.old_tid.into());
+    }
+}
+
+fn write_open(open: &Open<'_>, out: &mut Members<'_>) {
+    let Open { record, file, base } = open;
+    out.number("result", record.result.into());
+    out.path("file", file, &record.file);
+    if record.base.full_len > 0 {
+        out.path("base", base, &record.base);
+    }
+    if record.flags != u32::MAX {
+        out.number("flags", record.flags.into());
+    }
+    if record.result >= 0 && record.mode != 0 {
+        out.raw("mode", format_args!("\"{:o}\"", record.mode));
+        out.number("links", record.links.into());
+        out.number("owner", record.owner.into());
+    }
+}
+
+fn write_connect(connect: &Connect<'_>, out: &mut Members<'_>) {
+    let record = &connect.record;
+    out.number("result", record.result.into());
+    out.number("fd", record.fd.into());
+    out.number("family", record.family.into());
+    if let Some(protocol) = protocol(connect) {
+        out.text("protocol", protocol.as_bytes());
+    }
+    if let Some(remote) = connect.remote() {
+        out.raw("remote_ip", format_args!("\"{}\"", remote.ip()));
+        out.number("remote_port", remote.port().into());
+    }
+    if let Some(local) = connect.local().filter(|local| local.port() != 0) {
+        out.raw("local_ip", format_args!("\"{}\"", local.ip()));
+        out.number("local_port", local.port().into());
+    }
+    if i32::from(record.family) == libc::AF_UNIX {
+        out.path("path", connect.path, &record.path);
+    }
+    out.text("address_source", source_name(connect).as_bytes());
+}
+
+fn write_process(subject: &Subject<'_>, out: &mut Members<'_>) {
+    let process = subject.process;
+    let header = subject.event.header();
+    out.raw("key", format_args!("\"{}\"", process.key));
+    out.number("pid", process.key.tgid.into());
+    out.number("vpid", process.ns_tgid.into());
+    out.number("tid", header.tid.into());
+    out.text("name", process.name());
+    out.text("exe", &process.image.exe);
+    // An exec has its arguments already.
+    if !matches!(subject.event, Event::Exec(_)) {
+        out.text("cmdline", &process.image.cmdline);
+    }
+    let thread = trim_nul(&header.comm);
+    if thread != process.name() {
+        out.text("thread_name", thread);
+    }
+    out.number("uid", header.euid.into());
+    out.number("gid", header.egid.into());
+    out.number("login_uid", (process.login_uid as i32).into());
+    out.number("cgroup_id", header.cgroup_id as i64);
+    out.number("mnt_ns", header.mnt_ns.into());
+    out.number("pid_ns", header.pid_ns.into());
+    out.raw("parent_key", format_args!("\"{}\"", process.parent));
+    if let Some(parent) = subject.processes.parent(process) {
+        write_parent(parent, out);
+    }
+}
+
+fn write_parent(parent: &Process, out: &mut Members<'_>) {
+    out.text("parent_name", parent.name());
+    out.text("parent_exe", &parent.image.exe);
+}
+
+/// Appends `"container":{…}`, or `"container":null` for the host.
+pub fn write_container(container: Option<&Container>, out: &mut Vec<u8>) {
+    let Some(Container { id, runtime, pod_uid, cgroup_path }) = container else {
+        out.extend_from_slice(b"\"container\":null");
+        return;
+    };
+    let mut members = Members::open(out, "container");
+    members.text("id", id.as_bytes());
+    members.text("runtime", runtime.name().as_bytes());
+    if let Some(pod_uid) = pod_uid {
+        members.text("pod_uid", pod_uid.as_bytes());
+    }
+    members.text("cgroup_path", cgroup_path.as_bytes());
+    members.close();
+}
+
+/// Writes the members of one object.
+pub struct Members<'a> {
+    out: &'a mut Vec<u8>,
+    first: bool,
+}
+
+impl<'a> Members<'a> {
+    /// Starts the object `"name":{`.
+    pub fn open(out: &'a mut Vec<u8>, name: &str) -> Self {
+        out.push(b'"');
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"\":{");
+        Self { out, first: true }
+    }
+
+    /// Goes on with members of an object that the caller opened and closes.
+    pub fn within(out: &'a mut Vec<u8>) -> Self {
+        Self { out, first: true }
+    }
+
+    /// Ends the object.
+    pub fn close(self) {
+        self.out.push(b'}');
+    }
+
+    fn name(&mut self, name: &str) {
+        if !self.first {
+            self.out.push(b',');
+        }
+        self.first = false;
+        self.out.push(b'"');
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":");
+    }
+
+    /// A text. If it is not UTF-8, `name_hex` beside it has the exact bytes.
+    pub fn text(&mut self, name: &str, text: &[u8]) {
+        self.name(name);
+        if json_string(text, self.out) {
+            self.hex(name, text);
+        }
+    }
+
+    /// Texts that end with NUL, as an array; `name_hex` has all of them if one is not UTF-8.
+    fn texts(&mut self, name: &str, texts: &[u8]) {
+        self.name(name);
+        self.out.push(b'[');
+        let mut damaged = false;
+        let trimmed = texts.strip_suffix(b"\0").unwrap_or(texts);
+        if !texts.is_empty() {
+            for (n, text) in trimmed.split(|&byte| byte == 0).enumerate() {
+                if n > 0 {
+                    self.out.push(b',');
+                }
+                damaged |= json_string(text, self.out);
+            }
+        }
+        self.out.push(b']');
+        if damaged {
+            self.hex(name, texts);
+        }
+    }
+
+    fn hex(&mut self, name: &str, bytes: &[u8]) {
+        self.name(&format!("{name}_hex"));
+        self.out.push(b'"');
+        for byte in bytes {
+            // Writing to memory cannot fail.
+            let _ = write!(self.out, "{byte:02x}");
+        }
+        self.out.push(b'"');
+    }
+
+    /// A number.
+    pub fn number(&mut self, name: &str, value: i64) {
+        self.raw(name, format_args!("{value}"));
+    }
+
+    fn bool(&mut self, name: &str, value: bool) {
+        self.raw(name, format_args!("{value}"));
+    }
+
+    /// A value that is JSON already.
+    pub fn raw(&mut self, name: &str, value: std::fmt::Arguments<'_>) {
+        self.name(name);
+        // Writing to memory cannot fail.
+        let _ = self.out.write_fmt(value);
+    }
+
+    /// A path: its text, its object, and whatever is special about it.
+    fn path(&mut self, name: &str, text: &[u8], path: &Path) {
+        self.text(name, text);
+        if path.ino != 0 {
+            self.raw(&format!("{name}_ino"), format_args!("{}", path.ino));
+            self.raw(&format!("{name}_dev"), format_args!("\"{}:{}\"", path.dev >> 20, path.dev & 0xf_ffff));
+        }
+        if path.full_len > path.len {
+            self.number(&format!("{name}_full_bytes"), path.full_len.into());
+        }
+        const FLAGS: &[(u32, &str)] = &[
+            (path_flag::OUTSIDE_ROOT, "outside_root"),
+            (path_flag::DETACHED, "detached"),
+            (path_flag::INCOMPLETE, "incomplete"),
+            (path_flag::DELETED, "deleted"),
+            (path_flag::UNVERIFIED, "unverified"),
+            (path_flag::UNREADABLE, "unreadable"),
+        ];
+        if FLAGS.iter().any(|(flag, _)| path.flags & flag != 0) {
+            self.name(&format!("{name}_flags"));
+            let mut separator = b'[';
+            for (flag, word) in FLAGS {
+                if path.flags & flag != 0 {
+                    self.out.push(separator);
+                    separator = b',';
+                    self.out.push(b'"');
+                    self.out.extend_from_slice(word.as_bytes());
+                    self.out.push(b'"');
+                }
+            }
+            self.out.push(b']');
+        }
+    }
+}

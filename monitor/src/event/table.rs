@@ -1,0 +1,373 @@
+//! The table of fields, by topic. One line of table is one field; how to get it stands beside its name, so
+//! that nothing can be named that cannot be had.
+
+use std::net::{IpAddr, SocketAddr};
+
+use taffrail_common::event::{header_flag, path_flag, source};
+use taffrail_common::kind;
+
+use super::field::{Field, Get, Inline, KindSet, Type, Value};
+use super::{Connect, Event, Exec, Open, errno};
+use crate::enrich::Subject;
+use crate::enrich::process::{Image, Process};
+use crate::probe::hook::{ALL_KINDS, bit};
+
+const ALL: KindSet = ALL_KINDS;
+const EXEC: KindSet = bit(kind::EXEC);
+const FORK: KindSet = bit(kind::FORK);
+const EXIT: KindSet = bit(kind::EXIT);
+const OPEN: KindSet = bit(kind::OPEN);
+const CONNECT: KindSet = bit(kind::CONNECT);
+const FD: KindSet = OPEN | CONNECT;
+
+const fn one(
+    name: &'static str,
+    ty: Type,
+    kinds: KindSet,
+    doc: &'static str,
+    get: for<'a> fn(&Subject<'a>) -> Option<Value<'a>>,
+) -> Field {
+    Field { name, ty, kinds, doc, get: Get::One(get) }
+}
+
+const fn ancestors(
+    name: &'static str,
+    ty: Type,
+    doc: &'static str,
+    get: for<'a> fn(&'a Process) -> Option<Value<'a>>,
+) -> Field {
+    Field { name, ty, kinds: ALL, doc, get: Get::Ancestors(get) }
+}
+
+/// All fields.
+#[rustfmt::skip]
+pub static FIELDS: &[Field] = &[
+    // The event.
+    one("evt.type", Type::Text, ALL, "Name of the event as Falco has it: `execve`, `clone`, `procexit`, `open`, `openat`, `openat2`, `creat`, `open_by_handle_at`, `connect`.", |s| Some(Value::Text(type_name(s.event).as_bytes()))),
+    one("evt.kind", Type::Text, ALL, "Kind of event: `exec`, `fork`, `exit`, `open`, `connect`.", |s| Some(Value::Text(s.event.kind().as_bytes()))),
+    one("evt.rawtime", Type::Number, ALL, "When, in nanoseconds since 1970 (`CLOCK_REALTIME`).", |s| number(s.time_ns as i64)),
+    one("evt.boottime", Type::Number, ALL, "When, in nanoseconds since the machine started (`CLOCK_BOOTTIME`).", |s| number(s.event.header().boot_ns as i64)),
+    one("evt.time", Type::Text, ALL, "When, as UTC text (RFC 3339).", |s| Some(Value::Inline(crate::clock::rfc3339(s.time_ns)))),
+    one("evt.rawres", Type::Number, FD, "What the call returned: 0 or more, or a negative error number.", |s| number(s.event.result()?.into())),
+    one("evt.res", Type::Text, FD, "`SUCCESS`, or the error's name such as `ENOENT`.", |s| Some(result_name(s.event.result()?))),
+    one("evt.failed", Type::Bool, FD, "Whether the call failed.", |s| Some(Value::Bool(s.event.result()? < 0))),
+    one("evt.is_compat", Type::Bool, FD, "Whether the call came by the 32-bit entry.", |s| match s.event { Event::Open(_) | Event::Connect(_) => Some(Value::Bool(s.event.header().flags & header_flag::COMPAT != 0)), _ => None }),
+    one("evt.is_open_read", Type::Bool, OPEN, "Whether the file was opened for reading.", |s| Some(Value::Bool(reads(flags(s)?)))),
+    one("evt.is_open_write", Type::Bool, OPEN, "Whether the file was opened for writing.", |s| Some(Value::Bool(writes(flags(s)?)))),
+    one("evt.is_open_create", Type::Bool, OPEN, "Whether the call was to create the file if it is not there (`O_CREAT`).", |s| Some(Value::Bool(flags(s)? & libc::O_CREAT as u32 != 0))),
+    one("evt.open_flags", Type::Number, OPEN, "Flags of the open call (`O_*`).", |s| number(flags(s)?.into())),
+    // The process.
+    one("proc.name", Type::Text, ALL, "Command name of the process (at most 15 bytes).", |s| Some(Value::Text(s.process.name()))),
+    one("proc.exe", Type::Text, ALL, "First argument of the command line.", |s| first_argument(s.process)),
+    one("proc.exepath", Type::Path, ALL, "Path of the executable, resolved by the kernel.", |s| exe_path(s.process)),
+    one("proc.exe_ino", Type::Number, ALL, "Inode number of the executable.", |s| number(s.process.image.exe_ino as i64)),
+    one("proc.filename", Type::Path, ALL, "The name that exec was asked for: for a script, the script.", |s| non_empty(&s.process.image.filename)),
+    one("proc.cmdline", Type::Text, ALL, "The whole command line, joined by spaces.", |s| cmdline(s.process)),
+    one("proc.args", Type::Text, ALL, "The command line without its first argument, joined by spaces.", |s| arguments(&s.process.image)),
+    one("proc.nargs", Type::Number, ALL, "Number of arguments, the first included.", |s| known(&s.process.image, s.process.image.arg_count.into())),
+    one("proc.args_len", Type::Number, ALL, "Bytes of all arguments as there were, which may be more than were kept.", |s| known(&s.process.image, s.process.image.args_full_len.into())),
+    one("proc.cwd", Type::Path, ALL, "Working directory at exec.", |s| non_empty(&s.process.cwd)),
+    one("proc.pid", Type::Number, ALL, "Process id in the host's pid namespace.", |s| number(s.process.key.tgid.into())),
+    one("proc.vpid", Type::Number, ALL, "Process id in its own pid namespace.", |s| number(s.process.ns_tgid.into())),
+    one("proc.key", Type::Text, ALL, "Identity of the process that survives reuse of its id: pid and start in clock ticks.", |s| Some(Value::Inline(Inline::format(format_args!("{}", s.process.key))))),
+    one("proc.ppid", Type::Number, ALL, "Process id of the parent.", |s| number(s.process.parent.tgid.into())),
+    one("proc.pkey", Type::Text, ALL, "Identity of the parent.", |s| Some(Value::Inline(Inline::format(format_args!("{}", s.process.parent))))),
+    one("proc.pname", Type::Text, ALL, "Command name of the parent.", |s| Some(Value::Text(s.processes.parent(s.process)?.name()))),
+    one("proc.pexe", Type::Text, ALL, "First argument of the parent's command line.", |s| first_argument(s.processes.parent(s.process)?)),
+    one("proc.pexepath", Type::Path, ALL, "Path of the parent's executable.", |s| exe_path(s.processes.parent(s.process)?)),
+    one("proc.pcmdline", Type::Text, ALL, "Command line of the parent.", |s| cmdline(s.processes.parent(s.process)?)),
+    ancestors("proc.aname", Type::TextList, "Command names of the ancestors: any of them, or with `[n]` the n-th (1 is the parent, 0 the process).", |p| Some(Value::Text(p.name()))),
+    ancestors("proc.aexepath", Type::TextList, "Paths of the ancestors' executables; `[n]` as for `proc.aname`.", exe_path),
+    ancestors("proc.acmdline", Type::TextList, "Command lines of the ancestors; `[n]` as for `proc.aname`.", cmdline),
+    one("proc.sid", Type::Number, ALL, "Session id in the host's pid namespace.", |s| number(s.process.session.into())),
+    one("proc.pgid", Type::Number, ALL, "Process group id in the host's pid namespace.", |s| number(s.process.process_group.into())),
+    one("proc.tty", Type::Number, ALL, "Controlling terminal at exec, as in `/proc/PID/stat`; 0 if none.", |s| number(s.process.tty.into())),
+    one("proc.duration", Type::Number, ALL, "How long the process has run, in nanoseconds.", |s| number(s.event.header().boot_ns.saturating_sub(s.event.header().start_ns) as i64)),
+    one("proc.is_exe_deleted", Type::Bool, ALL, "Whether the executable was unlinked when it was started.", |s| image_flag(s, path_flag::DELETED)),
+    one("proc.is_exe_memfd", Type::Bool, ALL, "Whether the executable is in memory only (memfd) or on a detached mount.", |s| image_flag(s, path_flag::DETACHED)),
+    one("proc.exit_code", Type::Number, EXIT, "Status that the process ended with.", |s| { let status = exit_status(s)?; number((status >> 8 & 0xff).into()) }),
+    one("proc.exit_signal", Type::Number, EXIT, "Number of the signal that ended the process, 0 if none did.", |s| number((exit_status(s)? & 0x7f).into())),
+    one("proc.core_dumped", Type::Bool, EXIT, "Whether the process left a core dump.", |s| Some(Value::Bool(exit_status(s)? & 0x80 != 0))),
+    one("proc.child.pid", Type::Number, FORK, "Process id of the new process.", |s| match s.event { Event::Fork(fork) => number(fork.child_tgid.into()), _ => None }),
+    one("proc.clone_flags", Type::Number, FORK, "What the new process shares and what it has of its own (`CLONE_*`).", |s| match s.event { Event::Fork(fork) => number(fork.clone_flags as i64), _ => None }),
+    one("proc.exec_tid", Type::Number, EXEC, "Thread that called exec, which need not be the main thread.", |s| match s.event { Event::Exec(exec) => number(exec.record.old_tid.into()), _ => None }),
+    one("proc.nenv", Type::Number, EXEC, "Number of environment variables.", |s| match s.event { Event::Exec(exec) => number(exec.record.env_count.into()), _ => None }),
+    one("proc.cap_effective", Type::Number, ALL, "Effective capabilities at exec, bit n being capability n.", |s| number(s.process.credentials.cap_effective as i64)),
+    one("proc.cap_permitted", Type::Number, ALL, "Permitted capabilities at exec, bit n being capability n.", |s| number(s.process.credentials.cap_permitted as i64)),
+    one("thread.tid", Type::Number, ALL, "Thread id in the host's pid namespace.", |s| number(s.event.header().tid.into())),
+    one("thread.vtid", Type::Number, ALL, "Thread id in its own pid namespace.", |s| number(s.event.header().ns_tid.into())),
+    one("thread.name", Type::Text, ALL, "Command name of the thread.", thread_name),
+    // Who.
+    one("user.uid", Type::Number, ALL, "Effective user id as the host sees it.", |s| number(s.event.header().euid.into())),
+    one("user.ruid", Type::Number, ALL, "Real user id at exec.", |s| number(s.process.credentials.uid.into())),
+    one("user.loginuid", Type::Number, ALL, "Login user id, -1 if unset.", |s| number((s.process.login_uid as i32).into())),
+    one("group.gid", Type::Number, ALL, "Effective group id as the host sees it.", |s| number(s.event.header().egid.into())),
+    // Where.
+    one("container.id", Type::Text, ALL, "First 12 characters of the container's id; `host` for processes of the host.", |s| Some(Value::Text(container_id(s)))),
+    one("container.full_id", Type::Text, ALL, "The container's whole id.", |s| Some(Value::Text(s.container?.id.as_bytes()))),
+    one("container.type", Type::Text, ALL, "Which runtime made the container: `docker`, `podman`, `containerd`, `cri-o`, `oci` (runc or crun by hand), `kubernetes` (not known which).", |s| Some(Value::Text(s.container?.runtime.name().as_bytes()))),
+    one("container.cgroup_path", Type::Path, ALL, "The container's cgroup below the v2 root.", |s| Some(Value::Text(s.container?.cgroup_path.as_bytes()))),
+    one("k8s.pod.uid", Type::Text, ALL, "Uid of the container's pod.", |s| Some(Value::Text(s.container?.pod_uid.as_ref()?.as_bytes()))),
+    one("cgroup.id", Type::Number, ALL, "v2 cgroup id of the thread at the event.", |s| number(s.event.header().cgroup_id as i64)),
+    one("ns.mnt", Type::Number, ALL, "Inode number of the mount namespace.", |s| number(s.event.header().mnt_ns.into())),
+    one("ns.pid", Type::Number, ALL, "Inode number of the pid namespace.", |s| number(s.event.header().pid_ns.into())),
+    // The file or the connection.
+    one("fd.name", Type::Path, FD, "The file's path, the Unix socket's path, or the connection as `ip:port->ip:port`.", fd_name),
+    one("fd.directory", Type::Path, FD, "Directory part of the path.", |s| Some(Value::Text(split(fd_path(s)?).0))),
+    one("fd.filename", Type::Text, FD, "Last part of the path.", |s| Some(Value::Text(split(fd_path(s)?).1))),
+    one("fd.num", Type::Number, FD, "Number of the file descriptor.", |s| match s.event { Event::Open(open) if open.record.result >= 0 => number(open.record.result.into()), Event::Connect(connect) => number(connect.record.fd.into()), _ => None }),
+    one("fd.type", Type::Text, FD, "`file`, `directory`, `device`, `pipe`, `ipv4`, `ipv6`, `unix`, `other`.", |s| Some(Value::Text(fd_type(s)?.as_bytes()))),
+    one("fd.ino", Type::Number, FD, "Inode number of the file or of the Unix socket's file.", |s| object(s).map(|path| Value::Number(path.ino as i64))),
+    one("fd.dev", Type::Number, FD, "Device of the file system (major << 20, minor).", |s| object(s).map(|path| Value::Number(path.dev.into()))),
+    one("fd.mode", Type::Number, OPEN, "Type and permissions of the file (`st_mode`).", |s| number(opened(s)?.record.mode.into())),
+    one("fd.links", Type::Number, OPEN, "Number of hard links of the file.", |s| number(opened(s)?.record.links.into())),
+    one("fd.owner", Type::Number, OPEN, "User id of the file's owner as the host sees it.", |s| number(opened(s)?.record.owner.into())),
+    one("fd.is_unverified", Type::Bool, FD, "Whether the path is only what the caller passed, since no object is left to ask.", |s| path_is(s, path_flag::UNVERIFIED)),
+    one("fd.is_outside_root", Type::Bool, FD, "Whether the object lies outside the process's root directory.", |s| path_is(s, path_flag::OUTSIDE_ROOT)),
+    one("fd.is_deleted", Type::Bool, FD, "Whether the name was unlinked already.", |s| path_is(s, path_flag::DELETED)),
+    one("fd.is_cut", Type::Bool, FD, "Whether the start of the path is missing.", |s| path_is(s, path_flag::INCOMPLETE)),
+    one("fd.l4proto", Type::Text, CONNECT, "`tcp`, `udp`, `icmp`, `raw` or `other`.", |s| Some(Value::Text(protocol(connect(s)?)?.as_bytes()))),
+    one("fd.rip", Type::Address, CONNECT, "Peer's address.", |s| address(connect(s)?.remote())),
+    one("fd.rport", Type::Number, CONNECT, "Peer's port.", |s| port(connect(s)?.remote())),
+    one("fd.lip", Type::Address, CONNECT, "Own address.", |s| address(connect(s)?.local())),
+    one("fd.lport", Type::Number, CONNECT, "Own port.", |s| port(connect(s)?.local())),
+    one("fd.sip", Type::Address, CONNECT, "Server's address: for a connect the peer's.", |s| address(connect(s)?.remote())),
+    one("fd.sport", Type::Number, CONNECT, "Server's port: for a connect the peer's.", |s| port(connect(s)?.remote())),
+    one("fd.cip", Type::Address, CONNECT, "Client's address: for a connect the own.", |s| address(connect(s)?.local())),
+    one("fd.cport", Type::Number, CONNECT, "Client's port: for a connect the own.", |s| port(connect(s)?.local())),
+    one("fd.source", Type::Text, CONNECT, "Where the peer's address was read: `socket`, `kernel_copy`, `caller` (another thread can have changed it), `none`.", |s| Some(Value::Text(source_name(connect(s)?).as_bytes()))),
+];
+
+fn number<'a>(value: i64) -> Option<Value<'a>> {
+    Some(Value::Number(value))
+}
+
+fn non_empty(text: &[u8]) -> Option<Value<'_>> {
+    (!text.is_empty()).then_some(Value::Text(text))
+}
+
+/// The event's name as Falco has it.
+pub fn type_name(event: &Event<'_>) -> &'static str {
+    match event {
+        Event::Exec(Exec { filename, .. }) if filename.starts_with(b"/dev/fd/") => "execveat",
+        Event::Exec(_) => "execve",
+        Event::Fork(_) => "clone",
+        Event::Exit(_) => "procexit",
+        Event::Open(open) => open_name(open),
+        Event::Connect(_) => "connect",
+    }
+}
+
+fn open_name(open: &Open<'_>) -> &'static str {
+    let number = open.record.syscall;
+    if open.record.header.flags & header_flag::COMPAT != 0 {
+        return match (number, cfg!(target_arch = "aarch64")) {
+            (5, _) => "open",
+            (8, _) => "creat",
+            (295, false) | (322, true) => "openat",
+            (437, _) => "openat2",
+            _ => "open_by_handle_at",
+        };
+    }
+    #[cfg(target_arch = "x86_64")]
+    match i64::from(number) {
+        libc::SYS_open => return "open",
+        libc::SYS_creat => return "creat",
+        _ => {}
+    }
+    match i64::from(number) {
+        libc::SYS_openat => "openat",
+        libc::SYS_openat2 => "openat2",
+        _ => "open_by_handle_at",
+    }
+}
+
+fn result_name<'a>(result: i32) -> Value<'a> {
+    match (result, errno::name(-result)) {
+        (0.., _) => Value::Text(b"SUCCESS"),
+        (_, Some(name)) => Value::Text(name.as_bytes()),
+        (_, None) => Value::Inline(Inline::format(format_args!("E{}", -i64::from(result)))),
+    }
+}
+
+/// The open call's flags, if they could be read.
+fn flags(subject: &Subject<'_>) -> Option<u32> {
+    match subject.event {
+        Event::Open(open) if open.record.flags != u32::MAX => Some(open.record.flags),
+        _ => None,
+    }
+}
+
+fn reads(flags: u32) -> bool {
+    flags & libc::O_PATH as u32 == 0
+        && matches!((flags as i32) & libc::O_ACCMODE, libc::O_RDONLY | libc::O_RDWR)
+}
+
+/// Whether those flags open for writing.
+pub fn writes(flags: u32) -> bool {
+    flags & libc::O_PATH as u32 == 0
+        && matches!((flags as i32) & libc::O_ACCMODE, libc::O_WRONLY | libc::O_RDWR)
+}
+
+fn first_argument(process: &Process) -> Option<Value<'_>> {
+    non_empty(process.image.args.split(|&byte| byte == 0).next()?)
+}
+
+fn exe_path(process: &Process) -> Option<Value<'_>> {
+    non_empty(&process.image.exe)
+}
+
+fn cmdline(process: &Process) -> Option<Value<'_>> {
+    non_empty(&process.image.cmdline)
+}
+
+fn arguments(image: &Image) -> Option<Value<'_>> {
+    let first = image.args.iter().position(|&byte| byte == 0)?;
+    Some(Value::Text(image.cmdline.get(first + 1..).unwrap_or_default()))
+}
+
+/// A number of the command line, if there is one at all.
+fn known<'a>(image: &Image, value: i64) -> Option<Value<'a>> {
+    (!image.args.is_empty()).then_some(Value::Number(value))
+}
+
+fn image_flag<'a>(subject: &Subject<'a>, flag: u32) -> Option<Value<'a>> {
+    (!subject.process.image.exe.is_empty())
+        .then_some(Value::Bool(subject.process.image.exe_flags & flag != 0))
+}
+
+fn exit_status(subject: &Subject<'_>) -> Option<u32> {
+    match subject.event {
+        Event::Exit(exit) => Some(exit.wait_status),
+        _ => None,
+    }
+}
+
+fn thread_name<'a>(subject: &Subject<'a>) -> Option<Value<'a>> {
+    Some(Value::Text(crate::enrich::process::trim_nul(&subject.event.header().comm)))
+}
+
+/// Falco's short id.
+pub fn container_id<'a>(subject: &Subject<'a>) -> &'a [u8] {
+    const SHORT: usize = 12;
+    match subject.container {
+        Some(container) if container.id.len() == 64 => &container.id.as_bytes()[..SHORT],
+        Some(container) => container.id.as_bytes(),
+        None => b"host",
+    }
+}
+
+fn opened<'a>(subject: &Subject<'a>) -> Option<&'a Open<'a>> {
+    match subject.event {
+        Event::Open(open) if open.record.result >= 0 => Some(open),
+        _ => None,
+    }
+}
+
+fn connect<'a>(subject: &Subject<'a>) -> Option<&'a Connect<'a>> {
+    match subject.event {
+        Event::Connect(connect) => Some(connect),
+        _ => None,
+    }
+}
+
+/// The path that an event has, if any.
+fn path_of(subject: &Subject<'_>) -> Option<taffrail_common::event::Path> {
+    match subject.event {
+        Event::Open(open) => Some(open.record.file),
+        Event::Connect(connect) if i32::from(connect.record.family) == libc::AF_UNIX => {
+            Some(connect.record.path)
+        }
+        _ => None,
+    }
+}
+
+/// The object behind the path, if there is one.
+fn object(subject: &Subject<'_>) -> Option<taffrail_common::event::Path> {
+    path_of(subject).filter(|path| path.ino != 0)
+}
+
+fn path_is<'a>(subject: &Subject<'a>, flag: u32) -> Option<Value<'a>> {
+    Some(Value::Bool(path_of(subject)?.flags & flag != 0))
+}
+
+fn fd_path<'a>(subject: &Subject<'a>) -> Option<&'a [u8]> {
+    let path = match subject.event {
+        Event::Open(open) => open.file,
+        Event::Connect(connect) => connect.path,
+        _ => return None,
+    };
+    (!path.is_empty()).then_some(path)
+}
+
+fn fd_name<'a>(subject: &Subject<'a>) -> Option<Value<'a>> {
+    if let Some(path) = fd_path(subject) {
+        return Some(Value::Text(path));
+    }
+    let connect = connect(subject)?;
+    let (remote, local) = (connect.remote()?, connect.local()?);
+    Some(Value::Inline(Inline::format(format_args!("{local}->{remote}"))))
+}
+
+/// Directory and last part.
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match memchr::memrchr(b'/', path) {
+        Some(0) => (b"/", &path[1..]),
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => (b"", path),
+    }
+}
+
+fn fd_type(subject: &Subject<'_>) -> Option<&'static str> {
+    match subject.event {
+        Event::Open(open) => Some(match open.record.mode & libc::S_IFMT {
+            libc::S_IFREG => "file",
+            libc::S_IFDIR => "directory",
+            libc::S_IFCHR | libc::S_IFBLK => "device",
+            libc::S_IFIFO => "pipe",
+            0 => return None,
+            _ => "other",
+        }),
+        Event::Connect(connect) => Some(match i32::from(connect.record.family) {
+            libc::AF_UNIX => "unix",
+            _ => match connect.remote().map(|remote| remote.ip()) {
+                Some(IpAddr::V4(_)) => "ipv4",
+                Some(IpAddr::V6(_)) => "ipv6",
+                None => "other",
+            },
+        }),
+        _ => None,
+    }
+}
+
+/// The transport protocol's name.
+pub fn protocol(connect: &Connect<'_>) -> Option<&'static str> {
+    if i32::from(connect.record.family) == libc::AF_UNIX {
+        return None;
+    }
+    Some(match (i32::from(connect.record.protocol), i32::from(connect.record.socket_type)) {
+        (libc::IPPROTO_TCP, _) => "tcp",
+        (libc::IPPROTO_UDP, _) => "udp",
+        (libc::IPPROTO_ICMP | libc::IPPROTO_ICMPV6, _) => "icmp",
+        (_, libc::SOCK_RAW) => "raw",
+        _ => "other",
+    })
+}
+
+fn address<'a>(address: Option<SocketAddr>) -> Option<Value<'a>> {
+    Some(Value::Address(address?.ip()))
+}
+
+fn port<'a>(address: Option<SocketAddr>) -> Option<Value<'a>> {
+    number(address?.port().into())
+}
+
+/// Where the peer's address was read.
+pub fn source_name(connect: &Connect<'_>) -> &'static str {
+    match connect.record.source {
+        source::SOCKET => "socket",
+        source::KERNEL_COPY => "kernel_copy",
+        source::CALLER => "caller",
+        _ => "none",
+    }
+}

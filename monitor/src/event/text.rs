@@ -1,0 +1,130 @@
+//! Texts from events in outputs. Whoever runs in a container chose them, so each output escapes them by its
+//! own rules: [`escape`] for lines that people read, [`json_string`] for JSON.
+
+use std::fmt::Write as _;
+
+/// Appends bytes so that they are one line of printable text: control characters, characters that change the
+/// direction or hide, and bytes that are not UTF-8 become escapes, and a backslash is doubled.
+pub fn escape(bytes: &[u8], out: &mut String) {
+    if bytes.iter().all(|&byte| matches!(byte, b' '..=b'~') && byte != b'\\')
+        && let Ok(text) = std::str::from_utf8(bytes)
+    {
+        out.push_str(text);
+        return;
+    }
+    for chunk in bytes.utf8_chunks() {
+        for char in chunk.valid().chars() {
+            match char {
+                '\\' => out.push_str("\\\\"),
+                '\n' => out.push_str("\\n"),
+                '\r' => out.push_str("\\r"),
+                '\t' => out.push_str("\\t"),
+                char if char.is_ascii_control() => {
+                    let _ = write!(out, "\\x{:02x}", char as u32);
+                }
+                char if hides(char) => {
+                    let _ = write!(out, "\\u{{{:x}}}", char as u32);
+                }
+                char => out.push(char),
+            }
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+}
+
+/// As [`escape`], as a new text.
+pub fn escaped(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    escape(bytes, &mut out);
+    out
+}
+
+/// Whether a character is a control, changes the direction of text, or cannot be seen.
+fn hides(char: char) -> bool {
+    matches!(char,
+        '\u{80}'..='\u{9f}' | '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Appends a JSON string with its quotes. Bytes that are not UTF-8 become U+FFFD; returns whether there were
+/// any, so that the caller can add the exact bytes beside it.
+pub fn json_string(bytes: &[u8], out: &mut Vec<u8>) -> bool {
+    out.push(b'"');
+    let mut damaged = false;
+    if bytes.iter().all(|&byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
+        out.extend_from_slice(bytes);
+    } else {
+        for chunk in bytes.utf8_chunks() {
+            for char in chunk.valid().chars() {
+                json_char(char, out);
+            }
+            if !chunk.invalid().is_empty() {
+                damaged = true;
+                out.extend_from_slice("\u{fffd}".as_bytes());
+            }
+        }
+    }
+    out.push(b'"');
+    damaged
+}
+
+fn json_char(char: char, out: &mut Vec<u8>) {
+    match char {
+        '"' => out.extend_from_slice(b"\\\""),
+        '\\' => out.extend_from_slice(b"\\\\"),
+        '\n' => out.extend_from_slice(b"\\n"),
+        '\r' => out.extend_from_slice(b"\\r"),
+        '\t' => out.extend_from_slice(b"\\t"),
+        char if char.is_ascii_control() || hides(char) => {
+            let mut units = [0; 2];
+            for unit in char.encode_utf16(&mut units) {
+                out.extend_from_slice(format!("\\u{unit:04x}").as_bytes());
+            }
+        }
+        char => out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escaped_text_is_one_line_of_printable_characters() {
+        let table: &[(&[u8], &str)] = &[
+            (b"/usr/bin/ls -l", "/usr/bin/ls -l"),
+            (b"a\nb\tc\\", "a\\nb\\tc\\\\"),
+            (b"\x1b[2J\x07\x7f", "\\x1b[2J\\x07\\x7f"),
+            (b"\xff\xc3(", "\\xff\\xc3("),
+            ("gr\u{fc}n \u{202e}txt\u{200b}\u{85}".as_bytes(), "gr\u{fc}n \\u{202e}txt\\u{200b}\\u{85}"),
+        ];
+        for (bytes, text) in table {
+            assert_eq!(escaped(bytes), *text);
+        }
+    }
+
+    #[test]
+    fn json_string_parses_back_whatever_the_bytes() {
+        let mut state = 7u64;
+        for _ in 0..2_000 {
+            let bytes: Vec<u8> = (0..40)
+                .map(|_| {
+                    state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                    if state >> 60 == 0 {
+                        0xe2
+                    } else {
+                        (state >> 33) as u8 & if state >> 62 == 0 { 0xff } else { 0x7f }
+                    }
+                })
+                .collect();
+            let mut out = Vec::new();
+            let damaged = json_string(&bytes, &mut out);
+            assert!(!out.iter().any(|&byte| byte < 0x20 || byte == 0x7f));
+            let back: String = serde_json::from_slice(&out).unwrap();
+            assert_eq!(damaged, std::str::from_utf8(&bytes).is_err());
+            assert_eq!(back, String::from_utf8_lossy(&bytes));
+        }
+    }
+}

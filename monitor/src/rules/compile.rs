@@ -1,0 +1,332 @@
+//! Trees to compiled conditions: names are looked up, macros put in place, values checked against the type of
+//! their field. All errors of a condition are told, each with its place.
+
+use std::ops::Range;
+
+use hashbrown::HashMap;
+
+use super::ast::{Expr, Op, Word};
+use super::matcher::{Matcher, Network, Node, Test};
+use super::parser::{self, SyntaxError};
+use crate::diagnostic::{Diagnostic, Span};
+use crate::event::field::{self, FIELDS, Field, Get, KindSet, Type};
+use crate::probe::hook::{ALL_KINDS, bit};
+use crate::yaml;
+use taffrail_common::kind;
+
+/// A condition as written, parsed, with the node that it stands in.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    /// The tree.
+    pub expr: Expr,
+    /// Where its text is.
+    pub node: yaml::Node,
+}
+
+/// Parses the condition in a scalar.
+pub fn parse(node: &yaml::Node) -> Result<Parsed, Diagnostic> {
+    let text = node.as_text().unwrap_or_default();
+    parser::parse(text).map(|expr| Parsed { expr, node: node.clone() }).map_err(|error| {
+        let SyntaxError { code, message, range, hint } = error;
+        let diagnostic = Diagnostic::error(code, message).label(node.part(range), "");
+        match hint {
+            Some(hint) => diagnostic.hint(hint),
+            None => diagnostic,
+        }
+    })
+}
+
+/// Names that conditions can use.
+#[derive(Debug, Default)]
+pub struct Names {
+    /// Macros.
+    pub macros: HashMap<String, Parsed>,
+    /// Lists: their items, lists within lists not resolved yet.
+    pub lists: HashMap<String, Vec<Word>>,
+}
+
+/// Most values of one `in (…)`, lists included.
+const VALUES_MAX: usize = 100_000;
+
+/// Most tests in one condition, macros included.
+const TESTS_MAX: usize = 20_000;
+
+/// Compiles a condition and says which kinds of event it can match.
+pub fn compile(parsed: &Parsed, names: &Names) -> Result<(Node, KindSet), Vec<Diagnostic>> {
+    let mut compiler = Compiler { names, within: Vec::new(), tests: 0, diagnostics: Vec::new() };
+    let compiled = compiler.expr(&parsed.expr, &parsed.node);
+    match compiled {
+        Some((node, kinds, _)) if compiler.diagnostics.is_empty() => Ok((node, kinds)),
+        _ => Err(compiler.diagnostics),
+    }
+}
+
+struct Compiler<'a> {
+    names: &'a Names,
+    /// Macros that are being put in place, to find rings.
+    within: Vec<String>,
+    tests: usize,
+    diagnostics: Vec<Diagnostic>,
+}
+
+/// A node, the kinds that it can match, and whether the kinds say all that it says.
+type Compiled = Option<(Node, KindSet, bool)>;
+
+impl Compiler<'_> {
+    fn expr(&mut self, expr: &Expr, at: &yaml::Node) -> Compiled {
+        match expr {
+            Expr::And(parts) => {
+                let parts = self.parts(parts, at)?;
+                let kinds = parts.iter().fold(ALL_KINDS, |kinds, part| kinds & part.1);
+                let exact = parts.iter().all(|part| part.2);
+                Some((Node::And(cheap_first(parts)), kinds, exact))
+            }
+            Expr::Or(parts) => {
+                let parts = self.parts(parts, at)?;
+                let kinds = parts.iter().fold(0, |kinds, part| kinds | part.1);
+                let exact = parts.iter().all(|part| part.2);
+                Some((Node::Or(cheap_first(parts)), kinds, exact))
+            }
+            Expr::Not(part) => {
+                let (node, kinds, exact) = self.expr(part, at)?;
+                let kinds = if exact { ALL_KINDS & !kinds } else { ALL_KINDS };
+                Some((Node::Not(Box::new(node)), kinds, exact))
+            }
+            Expr::Macro(name) => self.macro_call(name, at),
+            Expr::Test { field, index, op, op_range, values } => {
+                self.test(field, *index, (*op, op_range.clone()), values, at)
+            }
+        }
+    }
+
+    /// All parts, so that the errors of all are told.
+    fn parts(&mut self, parts: &[Expr], at: &yaml::Node) -> Option<Vec<(Node, KindSet, bool)>> {
+        let compiled: Vec<Compiled> = parts.iter().map(|part| self.expr(part, at)).collect();
+        compiled.into_iter().collect()
+    }
+
+    fn macro_call(&mut self, name: &Word, at: &yaml::Node) -> Compiled {
+        let place = at.part(name.range.clone());
+        let Some(parsed) = self.names.macros.get(&name.text) else {
+            let known = self.names.macros.keys().map(String::as_str);
+            let diagnostic = Diagnostic::error("R202", format!("there is no macro `{}`", name.text))
+                .label(place, "not a macro")
+                .did_you_mean(&name.text, known.chain(FIELDS.iter().map(|field| field.name)));
+            return self.fail(diagnostic);
+        };
+        if self.within.contains(&name.text) {
+            let diagnostic = Diagnostic::error("R204", format!("macro `{}` contains itself", name.text));
+            return self.fail(diagnostic.label(place, "here again"));
+        }
+        self.within.push(name.text.clone());
+        let compiled = self.expr(&parsed.expr, &parsed.node);
+        self.within.pop();
+        compiled
+    }
+
+    fn test(
+        &mut self,
+        name: &Word,
+        index: Option<u32>,
+        (op, op_range): (Op, Range<usize>),
+        words: &[Word],
+        at: &yaml::Node,
+    ) -> Compiled {
+        self.tests += 1;
+        let place = at.part(name.range.clone());
+        if self.tests > TESTS_MAX {
+            let message = format!("the condition has more than {TESTS_MAX} tests, macros included");
+            return self.fail(Diagnostic::error("R205", message).label(place, "one too many"));
+        }
+        let Some(field) = field::find(&name.text) else {
+            let diagnostic = unknown_field(&name.text, place);
+            return self.fail(diagnostic);
+        };
+        if index.is_some() && !matches!(field.get, Get::Ancestors(_)) {
+            let diagnostic =
+                Diagnostic::error("R206", format!("`{}` takes no number in brackets", field.name));
+            return self.fail(diagnostic.label(place, "one value"));
+        }
+        let values = self.values(words, op, at)?;
+        let test = Typed { field, place, op, op_place: at.part(op_range) };
+        match test.matcher(&values, at) {
+            Ok(matcher) => {
+                let exact = kinds_by_name(field, op, &values);
+                let kinds = exact.unwrap_or(field.kinds);
+                // `evt.type` says less than its kind: `open` is one of the names of the kind `open`.
+                let exact = exact.is_some() && field.name == "evt.kind";
+                Some((Node::Test(Test { field, index, matcher }), kinds, exact))
+            }
+            Err(diagnostic) => self.fail(diagnostic),
+        }
+    }
+
+    /// The values of a test, lists put in place.
+    fn values(&mut self, words: &[Word], op: Op, at: &yaml::Node) -> Option<Vec<Word>> {
+        if op != Op::In {
+            return Some(words.to_vec());
+        }
+        let mut values = Vec::new();
+        let mut pending: Vec<(Word, usize)> = words.iter().rev().map(|word| (word.clone(), 0)).collect();
+        while let Some((word, depth)) = pending.pop() {
+            let list = if word.quoted { None } else { self.names.lists.get(&word.text) };
+            match list {
+                Some(_) if depth > parser::DEPTH_MAX => {
+                    let diagnostic =
+                        Diagnostic::error("R204", format!("list `{}` contains itself", word.text));
+                    return self.fail(diagnostic.label(at.span.clone(), "used here"));
+                }
+                // Words of a list are placed where the list is used.
+                Some(items) => pending.extend(
+                    items
+                        .iter()
+                        .rev()
+                        .map(|item| (Word { range: word.range.clone(), ..item.clone() }, depth + 1)),
+                ),
+                None => values.push(word),
+            }
+            if values.len() + pending.len() > VALUES_MAX {
+                let diagnostic = Diagnostic::error("R205", format!("more than {VALUES_MAX} values"));
+                return self.fail(diagnostic.label(at.span.clone(), "in this condition"));
+            }
+        }
+        Some(values)
+    }
+
+    fn fail<T>(&mut self, diagnostic: Diagnostic) -> Option<T> {
+        // A macro that is used twice has its errors once.
+        if !self.diagnostics.contains(&diagnostic) {
+            self.diagnostics.push(diagnostic);
+        }
+        None
+    }
+}
+
+/// There is no field of that name.
+pub fn unknown_field(name: &str, place: Span) -> Diagnostic {
+    Diagnostic::error("R201", format!("there is no field `{name}`"))
+        .label(place, "not a field")
+        .did_you_mean(name, FIELDS.iter().map(|field| field.name))
+}
+
+fn cheap_first(mut parts: Vec<(Node, KindSet, bool)>) -> Box<[Node]> {
+    parts.sort_by_key(|(node, ..)| node.cost());
+    parts.into_iter().map(|(node, ..)| node).collect()
+}
+
+/// The kinds that a test of the event's name or kind lets through.
+fn kinds_by_name(field: &Field, op: Op, values: &[Word]) -> Option<KindSet> {
+    if !matches!(op, Op::Eq | Op::In) || !matches!(field.name, "evt.type" | "evt.kind") {
+        return None;
+    }
+    let kind_of = |value: &Word| match value.text.as_str() {
+        "execve" | "execveat" | "exec" => bit(kind::EXEC),
+        "clone" | "fork" => bit(kind::FORK),
+        "procexit" | "exit" => bit(kind::EXIT),
+        "open" | "openat" | "openat2" | "creat" | "open_by_handle_at" => bit(kind::OPEN),
+        "connect" => bit(kind::CONNECT),
+        _ => 0,
+    };
+    Some(values.iter().map(kind_of).fold(0, |kinds, kind| kinds | kind))
+}
+
+/// A test whose field is known, for checking its values.
+struct Typed {
+    field: &'static Field,
+    place: Span,
+    op: Op,
+    op_place: Span,
+}
+
+impl Typed {
+    fn matcher(&self, values: &[Word], at: &yaml::Node) -> Result<Matcher, Diagnostic> {
+        if self.op == Op::Exists {
+            return Ok(Matcher::Exists);
+        }
+        match self.field.ty {
+            Type::Text | Type::Path | Type::TextList => self.text(values),
+            Type::Number => self.number(values, at),
+            Type::Bool => self.bool(values, at),
+            Type::Address => self.address(values, at),
+        }
+    }
+
+    fn text(&self, values: &[Word]) -> Result<Matcher, Diagnostic> {
+        let bytes = || values.first().map(|word| word.text.as_bytes()).unwrap_or_default();
+        Ok(match self.op {
+            Op::Eq => Matcher::Text(bytes().into(), true),
+            Op::Ne => Matcher::Text(bytes().into(), false),
+            Op::In => Matcher::Texts(values.iter().map(|word| word.text.as_bytes().into()).collect()),
+            Op::Contains => Matcher::Find(memchr::memmem::Finder::new(bytes()).into_owned()),
+            Op::IContains => Matcher::FindFolded(bytes().to_ascii_lowercase().into()),
+            Op::StartsWith => Matcher::Prefix(bytes().into()),
+            Op::EndsWith => Matcher::Suffix(bytes().into()),
+            Op::Glob => Matcher::Glob(bytes().into()),
+            _ => {
+                return Err(self
+                    .bad_operator("text", "`=`, `!=`, `in`, `contains`, `startswith`, `endswith`, `glob`"));
+            }
+        })
+    }
+
+    fn number(&self, values: &[Word], at: &yaml::Node) -> Result<Matcher, Diagnostic> {
+        if !matches!(self.op, Op::Eq | Op::Ne | Op::Lt | Op::Le | Op::Gt | Op::Ge | Op::In) {
+            return Err(self.bad_operator("a number", "`=`, `!=`, `<`, `<=`, `>`, `>=`, `in`"));
+        }
+        let numbers: Vec<i64> = self.each(values, at, "a number", |text| text.parse().ok())?;
+        Ok(match (self.op, numbers.as_slice()) {
+            (Op::In, numbers) => Matcher::Numbers(numbers.into()),
+            (op, [number, ..]) => Matcher::Number(op, *number),
+            (_, []) => Matcher::Numbers(Box::default()),
+        })
+    }
+
+    fn bool(&self, values: &[Word], at: &yaml::Node) -> Result<Matcher, Diagnostic> {
+        let wanted = match self.op {
+            Op::Eq => true,
+            Op::Ne => false,
+            _ => return Err(self.bad_operator("true or false", "`=`, `!=`")),
+        };
+        let values = self.each(values, at, "`true` or `false`", |text| text.parse::<bool>().ok())?;
+        Ok(Matcher::Bool(values.first().copied().unwrap_or(true) == wanted))
+    }
+
+    fn address(&self, values: &[Word], at: &yaml::Node) -> Result<Matcher, Diagnostic> {
+        let wanted = match self.op {
+            Op::Eq | Op::In => true,
+            Op::Ne => false,
+            _ => return Err(self.bad_operator("an address", "`=`, `!=`, `in`")),
+        };
+        let networks = self.each(values, at, "an address or a network", Network::parse)?;
+        Ok(Matcher::Addresses(networks.into(), wanted))
+    }
+
+    fn each<T>(
+        &self,
+        values: &[Word],
+        at: &yaml::Node,
+        wanted: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<Vec<T>, Diagnostic> {
+        let one = |word: &Word| {
+            parse(&word.text).ok_or_else(|| {
+                let name = self.field.name;
+                Diagnostic::error(
+                    "R203",
+                    format!("`{name}` is compared with `{}`, which is not {wanted}", word.text),
+                )
+                .label(at.part(word.range.clone()), format!("not {wanted}"))
+                .label(self.place.clone(), format!("needs {wanted}"))
+            })
+        };
+        values.iter().map(one).collect()
+    }
+
+    fn bad_operator(&self, what: &str, allowed: &str) -> Diagnostic {
+        let (name, op) = (self.field.name, self.op.text());
+        Diagnostic::error("R207", format!("`{name}` is {what}, which `{op}` cannot test"))
+            .label(self.op_place.clone(), "this operator")
+            .label(self.place.clone(), what)
+            .hint(format!("use one of {allowed}, `exists`"))
+    }
+}

@@ -1,0 +1,140 @@
+//! Conditions as tokens. Whatever is no operator, bracket, comma or quoted text is a word: field names, macro
+//! names and unquoted values look alike until the parser knows what it wants.
+
+use std::ops::Range;
+
+/// One token and its bytes in the condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// What it is.
+    pub kind: TokenKind,
+    /// Where.
+    pub range: Range<usize>,
+}
+
+/// Kinds of token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenKind {
+    /// A word without quotes.
+    Word(String),
+    /// A quoted text, without its quotes and escapes.
+    Quoted(String),
+    /// `(`
+    Open,
+    /// `)`
+    Close,
+    /// `,`
+    Comma,
+    /// `=`, `==`, `!=`, `<`, `<=`, `>`, `>=`
+    Operator(&'static str),
+}
+
+/// A text whose quote is not closed; the place of the quote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unclosed(pub Range<usize>);
+
+const OPERATORS: [&str; 7] = ["==", "!=", "<=", ">=", "=", "<", ">"];
+
+/// Splits a condition.
+pub fn tokens(text: &str) -> Result<Vec<Token>, Unclosed> {
+    let mut tokens = Vec::new();
+    let mut at = 0;
+    while let Some(char) = text[at..].chars().next() {
+        let start = at;
+        let kind = match char {
+            char if char.is_whitespace() => {
+                at += char.len_utf8();
+                continue;
+            }
+            '(' => single(TokenKind::Open, &mut at),
+            ')' => single(TokenKind::Close, &mut at),
+            ',' => single(TokenKind::Comma, &mut at),
+            '"' | '\'' => {
+                let (content, len) = quoted(&text[at..], char).ok_or(Unclosed(at..at + 1))?;
+                at += len;
+                TokenKind::Quoted(content)
+            }
+            _ => match OPERATORS.iter().find(|operator| text[at..].starts_with(**operator)) {
+                Some(operator) => {
+                    at += operator.len();
+                    TokenKind::Operator(operator)
+                }
+                None => {
+                    let len = word_len(&text[at..]);
+                    at += len;
+                    TokenKind::Word(text[start..at].to_owned())
+                }
+            },
+        };
+        tokens.push(Token { kind, range: start..at });
+    }
+    Ok(tokens)
+}
+
+fn single(kind: TokenKind, at: &mut usize) -> TokenKind {
+    *at += 1;
+    kind
+}
+
+/// Content and whole length of a quoted text. A backslash takes the next quote or backslash as it is.
+fn quoted(text: &str, quote: char) -> Option<(String, usize)> {
+    let mut content = String::new();
+    let mut chars = text.char_indices().skip(1);
+    while let Some((at, char)) = chars.next() {
+        match char {
+            char if char == quote => return Some((content, at + 1)),
+            '\\' => match chars.next()? {
+                (_, next @ ('\\' | '"' | '\'')) => content.push(next),
+                (_, next) => content.extend(['\\', next]),
+            },
+            char => content.push(char),
+        }
+    }
+    None
+}
+
+/// A word ends before white space, brackets, commas, quotes and operators. It has at least one character:
+/// a lone `!` is a word too, which the parser will not like.
+fn word_len(text: &str) -> usize {
+    let ends = |(at, char): (usize, char)| {
+        at > 0 && (char.is_whitespace() || matches!(char, '(' | ')' | ',' | '"' | '\'' | '=' | '<' | '>'))
+            || at > 0 && text[at..].starts_with("!=")
+    };
+    text.char_indices().find(|&next| ends(next)).map_or(text.len(), |(at, _)| at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kinds(text: &str) -> Vec<TokenKind> {
+        tokens(text).unwrap().into_iter().map(|token| token.kind).collect()
+    }
+
+    #[test]
+    fn condition_is_split_into_words_texts_and_operators() {
+        use TokenKind::*;
+        let word = |text: &str| Word(text.to_owned());
+        let expected = vec![
+            word("proc.name"),
+            word("in"),
+            Open,
+            word("a-b"),
+            Comma,
+            Quoted("c d".to_owned()),
+            Close,
+            word("and"),
+            word("fd.name"),
+            Operator("!="),
+            word("/etc/*"),
+        ];
+        assert_eq!(kinds("proc.name in (a-b, \"c d\") and fd.name!=/etc/*"), expected);
+        assert_eq!(kinds("a>=1"), vec![word("a"), Operator(">="), word("1")]);
+        assert_eq!(kinds(r#"'it\'s \d "'"#), vec![Quoted("it's \\d \"".to_owned())]);
+    }
+
+    #[test]
+    fn quote_that_is_not_closed_is_told_with_its_place() {
+        assert_eq!(tokens("a = \"b"), Err(Unclosed(4..5)));
+    }
+}

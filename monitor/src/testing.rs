@@ -1,0 +1,180 @@
+//! What tests of this and other crates share: sample events, and the check of generated files.
+
+use std::path::Path;
+
+use taffrail_common::event::{self as abi, Header};
+use taffrail_common::kind;
+
+/// Asserts that a generated file of the repository is what the code makes now. With `TAFFRAIL_BLESS=1` it
+/// writes the file instead.
+pub fn assert_fresh(file: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
+    if std::env::var_os("TAFFRAIL_BLESS").is_some() {
+        let folder = path.parent().expect("a file in the repository");
+        std::fs::create_dir_all(folder).expect("a folder for the generated file");
+        std::fs::write(&path, text).expect("the generated file");
+        return;
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(found == text, "{file} is stale: run `cargo xtask docs`");
+}
+
+/// A header of a process in a container's namespaces.
+pub fn header(kind: u16, tgid: u32, start_ns: u64) -> Header {
+    Header {
+        len: 0,
+        kind,
+        flags: 0,
+        boot_ns: start_ns + 1_000_000,
+        cgroup_id: 7,
+        start_ns,
+        tgid,
+        tid: tgid,
+        ns_tgid: 1,
+        ns_tid: 1,
+        euid: 0,
+        egid: 0,
+        pid_ns: 4_026_532_000,
+        mnt_ns: 4_026_532_001,
+        comm: *b"sh\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+    }
+}
+
+/// A resolved path of that many bytes.
+pub fn path(text: &str) -> abi::Path {
+    let len = text.len() as u32;
+    abi::Path { len, full_len: len, flags: abi::path_flag::ROOT_REACHED, dev: 8 << 20 | 1, ino: 42 }
+}
+
+/// The bytes of a record with its payload, as the ring has them.
+pub fn record_bytes<T: Copy>(record: &T, payload: &[&[u8]]) -> Vec<u8> {
+    let payload = payload.concat();
+    let size = size_of::<T>();
+    // SAFETY: records are integers without padding, so each byte is initialised.
+    let fixed = unsafe { std::slice::from_raw_parts(std::ptr::from_ref(record).cast::<u8>(), size) };
+    let mut bytes = [fixed, &payload].concat();
+    bytes[..4].copy_from_slice(&((size + payload.len()) as u32).to_ne_bytes());
+    bytes
+}
+
+/// An exec of `exe` with those arguments by process `tgid`, a child of `parent`.
+pub fn exec(tgid: u32, start_ns: u64, parent: (u32, u64), exe: &str, args: &[&str]) -> Vec<u8> {
+    let args: Vec<u8> = args.iter().flat_map(|arg| [arg.as_bytes(), b"\0"].concat()).collect();
+    let mut header = header(kind::EXEC, tgid, start_ns);
+    let name = exe.rsplit('/').next().unwrap_or(exe).as_bytes();
+    header.comm = [0; 16];
+    let len = name.len().min(15);
+    header.comm[..len].copy_from_slice(&name[..len]);
+    let text = |len: usize| abi::Text { len: len as u32, full_len: len as u32 };
+    let record = abi::Exec {
+        header,
+        credentials: abi::Credentials {
+            uid: 0,
+            gid: 0,
+            suid: 0,
+            sgid: 0,
+            fsuid: 0,
+            fsgid: 0,
+            cap_inheritable: 0,
+            cap_permitted: 0xa804_25fb,
+            cap_effective: 0xa804_25fb,
+            cap_bounding: 0xa804_25fb,
+            cap_ambient: 0,
+        },
+        exe: path(exe),
+        cwd: path("/"),
+        filename: text(exe.len()),
+        args: text(args.len()),
+        parent_start_ns: parent.1,
+        parent_tgid: parent.0,
+        old_tid: tgid,
+        login_uid: u32::MAX,
+        session: 1,
+        process_group: tgid,
+        tty: 0,
+        arg_count: args.iter().filter(|&&byte| byte == 0).count() as u32,
+        env_count: 3,
+    };
+    record_bytes(&record, &[exe.as_bytes(), b"/", exe.as_bytes(), &args])
+}
+
+/// A fork of `child` by process `tgid`.
+pub fn fork(tgid: u32, start_ns: u64, child: (u32, u64)) -> Vec<u8> {
+    let header = header(kind::FORK, tgid, start_ns);
+    let record = abi::Fork {
+        header,
+        child_start_ns: child.1,
+        child_cgroup_id: header.cgroup_id,
+        clone_flags: 0,
+        child_tgid: child.0,
+        child_ns_tgid: 2,
+        child_parent_tgid: tgid,
+        child_pid_ns: header.pid_ns,
+        child_parent_start_ns: start_ns,
+    };
+    record_bytes(&record, &[])
+}
+
+/// The end of process `tgid`.
+pub fn exit(tgid: u32, start_ns: u64, wait_status: u32) -> Vec<u8> {
+    record_bytes(&abi::Exit { header: header(kind::EXIT, tgid, start_ns), wait_status, reserved: 0 }, &[])
+}
+
+/// An open of `file`: `result` is a descriptor or a negative errno.
+pub fn open(tgid: u32, start_ns: u64, file: &str, flags: u32, result: i32) -> Vec<u8> {
+    const NOTHING: abi::Path = abi::Path { len: 0, full_len: 0, flags: 0, dev: 0, ino: 0 };
+    let asked = abi::Path { flags: abi::path_flag::UNVERIFIED, dev: 0, ino: 0, ..path(file) };
+    let record = abi::Open {
+        header: header(kind::OPEN, tgid, start_ns),
+        file: if result >= 0 { path(file) } else { asked },
+        base: NOTHING,
+        result,
+        flags,
+        mode: if result >= 0 { 0o100_644 } else { 0 },
+        links: 1,
+        owner: 0,
+        syscall: libc::SYS_openat as u32,
+    };
+    record_bytes(&record, &[file.as_bytes()])
+}
+
+/// A TCP connect from 10.0.0.2:40000 to an IPv4 peer.
+pub fn connect(tgid: u32, start_ns: u64, peer: ([u8; 4], u16), result: i32) -> Vec<u8> {
+    let in_first = |[a, b, c, d]: [u8; 4]| [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let record = abi::Connect {
+        header: header(kind::CONNECT, tgid, start_ns),
+        path: abi::Path { len: 0, full_len: 0, flags: 0, dev: 0, ino: 0 },
+        remote_addr: in_first(peer.0),
+        local_addr: in_first([10, 0, 0, 2]),
+        result,
+        fd: 3,
+        remote_port: peer.1,
+        local_port: 40_000,
+        family: libc::AF_INET as u16,
+        protocol: libc::IPPROTO_TCP as u16,
+        socket_type: libc::SOCK_STREAM as u16,
+        source: abi::source::SOCKET,
+        reserved: [0; 5],
+    };
+    record_bytes(&record, &[])
+}
+
+/// A connect to a Unix socket.
+pub fn connect_unix(tgid: u32, start_ns: u64, peer: &str) -> Vec<u8> {
+    let record = abi::Connect {
+        header: header(kind::CONNECT, tgid, start_ns),
+        path: path(peer),
+        remote_addr: [0; 16],
+        local_addr: [0; 16],
+        result: 0,
+        fd: 3,
+        remote_port: 0,
+        local_port: 0,
+        family: libc::AF_UNIX as u16,
+        protocol: 0,
+        socket_type: libc::SOCK_STREAM as u16,
+        source: abi::source::SOCKET,
+        reserved: [0; 5],
+    };
+    record_bytes(&record, &[peer.as_bytes()])
+}
