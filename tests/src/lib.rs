@@ -1,1 +1,26 @@
-//! What the end-to-end tests share.
+//! What the end-to-end tests share: real containers, a real daemon, other kernels.
+
+pub mod container;
+pub mod daemon;
+pub mod vm;
+
+/// Says loudly that a test cannot run here, and why. The task runner counts these lines.
+#[macro_export]
+macro_rules! skip {
+    ($test:expr, $($reason:tt)*) => {{
+        eprintln!("SKIPPED: {}: {}", $test, format_args!($($reason)*));
+        return;
+    }};
+}
+
+/// Why tests that load probes cannot run here; `None` if they can.
+pub fn cannot_trace() -> Option<String> {
+    // SAFETY: no arguments.
+    if unsafe { libc::geteuid() } != 0 {
+        return Some("needs root".to_owned());
+    }
+    if !std::path::Path::new("/sys/kernel/btf/vmlinux").exists() {
+        return Some("the kernel has no BTF".to_owned());
+    }
+    container::unavailable()
+}

@@ -1,0 +1,157 @@
+//! A real daemon with a log of its own, stopped when it is dropped.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything may take before a test gives up.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The program under test: `TAFFRAIL_BIN`, or the one built beside the tests.
+pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("TAFFRAIL_BIN") {
+        return path.into();
+    }
+    let tests = std::env::current_exe().expect("the path of the running test");
+    let profile = tests.parent().and_then(Path::parent).expect("tests lie in target/PROFILE/deps");
+    profile.join("taffrail")
+}
+
+/// A command of the program under test.
+pub fn taffrail(arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command.args(arguments).stdin(Stdio::null()).env("NO_COLOR", "1");
+    command
+}
+
+/// Calls `check` until it gives a value; `None` after the deadline.
+pub fn wait_for<T>(mut check: impl FnMut() -> Option<T>) -> Option<T> {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        let found = check();
+        if found.is_some() || Instant::now() >= end {
+            return found;
+        }
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+/// A running daemon.
+pub struct Daemon {
+    child: Child,
+    folder: TempDir,
+    /// Everything that it said until it was ready.
+    pub said: String,
+}
+
+impl Daemon {
+    /// Starts it with these settings and waits until it watches.
+    pub fn start(settings: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("config.yaml"), "").expect("an empty configuration");
+        Self::start_in(folder, settings)
+    }
+
+    /// As [`Daemon::start`], with `config.yaml` and the log in a folder that is there.
+    pub fn start_in(folder: TempDir, settings: &[&str]) -> Self {
+        let mut command = taffrail(&["run", "--config"]);
+        command.arg(folder.path().join("config.yaml"));
+        command.args(["-o", &format!("log.dir={}", folder.path().join("log").display())]);
+        for setting in settings {
+            command.args(["-o", setting]);
+        }
+        let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the daemon");
+        let mut stderr = BufReader::new(child.stderr.take().expect("its stderr"));
+        let mut said = String::new();
+        while !said.contains("watching with") {
+            let read = stderr.read_line(&mut said).expect("its stderr is text");
+            assert!(read > 0, "the daemon ended: {said}");
+        }
+        // Keep reading, so that it never blocks on a full pipe.
+        std::thread::spawn(move || {
+            let mut rest = Vec::new();
+            let _ = stderr.read_to_end(&mut rest);
+        });
+        Self { child, folder, said }
+    }
+
+    /// Folder of the log.
+    pub fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    /// The configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.folder.path().join("config.yaml")
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until the log has a record of which `wanted` is true.
+    #[track_caller]
+    pub fn wait_for(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let found = wait_for(|| records(&self.log()).into_iter().find(&wanted));
+        found.unwrap_or_else(|| {
+            let records: Vec<String> = records(&self.log()).iter().map(Value::to_string).collect();
+            panic!("no such record in\n{}", records.join("\n"))
+        })
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: the child was not waited for, so the id is its own.
+        unsafe { libc::kill(self.child.id() as i32, signal) };
+    }
+
+    /// Asks it to stop and waits. Returns its exit status and all records of its log.
+    pub fn stop(mut self) -> (ExitStatus, Vec<Value>) {
+        self.signal(libc::SIGTERM);
+        let status = self.child.wait().expect("its exit status");
+        (status, records(&self.log()))
+    }
+
+    /// Ends it without a chance to tidy up, and gives back its folder.
+    pub fn kill(mut self) -> TempDir {
+        self.child.kill().expect("to kill it");
+        self.child.wait().expect("its exit status");
+        std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a temporary folder"))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// All whole records of a log.
+pub fn records(log: &Path) -> Vec<Value> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(log)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "ndjson"))
+        .collect();
+    files.sort();
+    let texts = files.iter().filter_map(|path| std::fs::read_to_string(path).ok());
+    texts
+        .flat_map(|text| {
+            let whole = text.rfind('\n').map_or(0, |at| at + 1);
+            text[..whole].lines().map(|line| serde_json::from_str(line).expect("a record")).collect::<Vec<Value>>()
+        })
+        .collect()
+}
+
+/// Whether a record is an event (or the alert on one) of that kind in that container.
+pub fn is_event(record: &Value, kind: &str, container: &str) -> bool {
+    record["event"]["kind"] == kind && record["container"]["id"] == container
+}

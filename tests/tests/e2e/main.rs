@@ -1,0 +1,14 @@
+//! End to end: a real daemon, real containers by runc, and what the audit log has to say about them. One file
+//! per kind of event, and one for the daemon itself. All settings but those that a test is about are defaults.
+
+mod connect;
+mod daemon;
+mod exec;
+mod exit;
+mod fork;
+mod log;
+mod open;
+mod recording;
+
+/// Records every event in containers.
+const ALL: &str = "log.record=container.id != host";
