@@ -168,25 +168,47 @@ impl Walk {
             let mount = mount as *const u8;
             let parent: *const u8 = kernel(mount, offset!(mount_parent));
             if parent == mount {
-                return self.end(path_flag::OUTSIDE_ROOT);
+                return self.end(self.top(dentry));
             }
             self.set(DENTRY, kernel(mount, offset!(mount_mountpoint)));
             self.set(MOUNT, parent as u64);
             self.set(MOUNT_ROOT, kernel(parent, offset!(mount_mnt) + offset!(vfsmount_root)));
             return false;
         }
+        let parent = self.prepend_dentry(dentry);
+        if parent == dentry {
+            return self.end(path_flag::DETACHED);
+        }
+        self.set(DENTRY, parent);
+        false
+    }
+
+    /// At the top of a mount tree that is not the task's: the first one, or one that was taken off. If what was
+    /// taken off is a single file, its name is all there is.
+    #[inline(always)]
+    fn top(self, dentry: u64) -> u32 {
+        if self.get(FULL_LEN) > 0 {
+            return path_flag::OUTSIDE_ROOT;
+        }
+        if self.prepend_dentry(dentry) == dentry {
+            // The root of a file system has a name of its own, "/".
+            self.set(FULL_LEN, 0);
+            self.set(START, TEXT as u64);
+            return path_flag::OUTSIDE_ROOT;
+        }
+        path_flag::OUTSIDE_ROOT | path_flag::DETACHED
+    }
+
+    /// Puts a dentry's name before the text; returns its parent.
+    #[inline(always)]
+    fn prepend_dentry(self, dentry: u64) -> u64 {
         // SAFETY: an address within the memory.
         let head = unsafe { (&raw mut (*self.0).head).cast::<u8>() };
         // SAFETY: the helper checks the address it reads.
         unsafe { bpf_probe_read_kernel(head.cast(), 64, dentry as *const _) };
         let name: *const u8 = copied(head, offset!(dentry_name));
         self.prepend(name, mask::<0xff>(copied::<u32>(head, offset!(dentry_name_len)) as u64));
-        let parent: u64 = copied(head, offset!(dentry_parent));
-        if parent == dentry {
-            return self.end(path_flag::DETACHED);
-        }
-        self.set(DENTRY, parent);
-        false
+        copied(head, offset!(dentry_parent))
     }
 
     /// Puts a slash and a name of `len` (at most 255) bytes before the text, if there is room.

@@ -19,7 +19,12 @@ fn opened_file_is_the_one_behind_links_and_relative_names() {
     let daemon = Daemon::start(&[crate::ALL]);
     let container = Container::start("open").unwrap();
     container.sh("ln -s /etc/passwd /tmp/innocent; cd /tmp; cat ./innocent; true").unwrap();
-    let event = open_of(&daemon, &container, "/etc/passwd");
+    // runc reads that file too, before it starts anything.
+    let event = daemon.wait_for(|record| {
+        is_event(record, "open", container.id())
+            && record["event"]["file"] == "/etc/passwd"
+            && record["process"]["cmdline"] == "cat ./innocent"
+    });
     let open = &event["event"];
     let file = container.root().join("etc/passwd").metadata().unwrap();
     assert_eq!(open["file_ino"], file.ino());
@@ -27,7 +32,6 @@ fn opened_file_is_the_one_behind_links_and_relative_names() {
     assert_eq!(open["mode"], format!("{:o}", file.mode()));
     assert_eq!((&open["links"], &open["owner"]), (&json!(1), &json!(0)));
     assert_eq!(open.get("file_flags"), None);
-    assert_eq!(event["process"]["name"], "cat");
     // Negative control: nobody opened the link's own name.
     let (_, records) = daemon.stop();
     assert!(!records.iter().any(|record| record["event"]["file"] == "/tmp/innocent"));
@@ -108,18 +112,15 @@ fn deep_path_comes_whole() {
 }
 
 #[test]
-fn deleted_file_and_file_outside_the_root_are_marked() {
+fn deleted_file_is_marked() {
     if let Some(reason) = cannot_trace() {
-        skip!("deleted_file_and_file_outside_the_root_are_marked", "{reason}");
+        skip!("deleted_file_is_marked", "{reason}");
     }
     let daemon = Daemon::start(&[crate::ALL]);
     let container = Container::start("marks").unwrap();
     container.sh("exec 3>/tmp/gone; rm /tmp/gone; cat /proc/self/fd/3; true").unwrap();
     let deleted = daemon.wait_for(|record| {
-        is_event(record, "open", container.id()) && record["event"]["file"] == "/tmp/gone" && record["process"]["name"] == "cat"
+        is_event(record, "open", container.id()) && record["event"]["file"] == "/tmp/gone" && record["process"]["cmdline"] == "cat /proc/self/fd/3"
     });
     assert_eq!(deleted["event"]["file_flags"], json!(["deleted"]));
-    container.sh("mkdir -p /tmp/jail/bin; cp /bin/busybox /tmp/jail/bin/cat; exec 4</etc; chroot /tmp/jail /bin/cat /proc/nothing; true").unwrap();
-    let jailed = open_of(&daemon, &container, "/proc/nothing");
-    assert_eq!(jailed["event"]["result"], -libc::ENOENT);
 }
