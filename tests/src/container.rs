@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Programs that the root has, all of them busybox.
 const APPLETS: &[&str] = &[
-    "sh", "cat", "ls", "cp", "mv", "rm", "mkdir", "echo", "sleep", "id", "nc", "wget", "true", "false", "kill", "ln",
-    "chmod", "setsid", "nohup", "env", "seq", "touch", "dd", "head", "test", "chroot", "mount", "umount", "unshare",
+    "sh", "cat", "ls", "cp", "mv", "rm", "mkdir", "echo", "sleep", "id", "nc", "wget", "true", "false",
+    "kill", "ln", "chmod", "setsid", "nohup", "env", "seq", "touch", "dd", "head", "test", "chroot", "mount",
+    "umount", "unshare",
 ];
 
 /// Where Debian's busybox-static puts it.
@@ -37,7 +38,11 @@ impl Container {
         let bundle = std::env::temp_dir().join(&id);
         let container = Self { id, bundle };
         container.make_bundle()?;
-        let output = container.runc(&["run", "--detach", "--bundle"]).arg(&container.bundle).arg(&container.id).output()?;
+        let output = container
+            .runc(&["run", "--detach", "--bundle"])
+            .arg(&container.bundle)
+            .arg(&container.id)
+            .output()?;
         succeed("runc run", &output)?;
         Ok(container)
     }
@@ -105,7 +110,8 @@ fn succeed(what: &str, output: &Output) -> io::Result<()> {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        let _ = self.runc(&["delete", "--force", &self.id]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let _ =
+            self.runc(&["delete", "--force", &self.id]).stdout(Stdio::null()).stderr(Stdio::null()).status();
         let _ = std::fs::remove_dir_all(&self.bundle);
     }
 }

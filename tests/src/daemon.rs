@@ -146,7 +146,10 @@ pub fn records(log: &Path) -> Vec<Value> {
     texts
         .flat_map(|text| {
             let whole = text.rfind('\n').map_or(0, |at| at + 1);
-            text[..whole].lines().map(|line| serde_json::from_str(line).expect("a record")).collect::<Vec<Value>>()
+            text[..whole]
+                .lines()
+                .map(|line| serde_json::from_str(line).expect("a record"))
+                .collect::<Vec<Value>>()
         })
         .collect()
 }

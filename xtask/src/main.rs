@@ -1,2 +1,160 @@
-//! The task runner.
-fn main() {}
+//! `cargo xtask`: the only task runner. Each task is a file; this one is the list of them.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Parser, Subcommand};
+
+mod build;
+#[allow(dead_code, reason = "the tests use more of it than the demo does")]
+#[path = "../../tests/src/container.rs"]
+mod container;
+mod demo;
+mod setup;
+mod test;
+
+/// Taffrail's tasks.
+#[derive(Parser)]
+#[command(name = "cargo xtask", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what this machine lacks; says what it does, and does nothing the second time.
+    Setup {
+        /// Only what a build needs, not what the tests need.
+        #[arg(long)]
+        build: bool,
+        /// Only print what would be done.
+        #[arg(long)]
+        print: bool,
+    },
+    /// Build the daemon as one static file with the probes inside.
+    Build,
+    /// Build and run the daemon.
+    Run {
+        /// Arguments of `taffrail run`.
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Set up, build, and watch a real container do five suspicious things.
+    Demo,
+    /// Set up and run all tests, or one suite.
+    Test {
+        /// One suite; all of them if none is named.
+        suite: Option<test::Suite>,
+    },
+    /// Fetch other kernels, or run a command on one.
+    Vm {
+        #[command(subcommand)]
+        command: Vm,
+    },
+    /// Measure costs and write `docs/performance.md`.
+    Bench,
+    /// Write the generated reference pages anew.
+    Docs,
+}
+
+#[derive(Subcommand)]
+enum Vm {
+    /// Fetch Debian kernels into the cache.
+    Fetch {
+        /// Names such as `5.10`, `6.1`, `6.12`, `sid`; the tested ones if none is named.
+        kernels: Vec<String>,
+    },
+    /// Boot a kernel and run a command on it as root.
+    Run {
+        /// A fetched kernel.
+        kernel: String,
+        /// Files to put into `/vm` there.
+        #[arg(long)]
+        put: Vec<PathBuf>,
+        /// The command.
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    match task {
+        Task::Setup { build, print } => {
+            setup::run(if build { setup::For::Build } else { setup::For::Tests }, print)
+        }
+        Task::Build => build::release().map(|path| println!("{}", path.display())),
+        Task::Run { arguments } => succeed(Command::new(build::release()?).arg("run").args(arguments)),
+        Task::Demo => demo::run(),
+        Task::Test { suite } => test::run(suite),
+        Task::Vm { command: Vm::Fetch { kernels } } => test::fetch_kernels(&kernels),
+        Task::Vm { command: Vm::Run { kernel, put, command } } => {
+            let mut vmrun = Command::new("python3");
+            vmrun.arg(root().join("tests/vm/vmrun"));
+            for file in put {
+                vmrun.arg("--put").arg(file);
+            }
+            succeed(vmrun.arg(kernel).arg("--").args(command))
+        }
+        Task::Bench => {
+            let binary = build::release()?;
+            succeed(
+                cargo(&["run", "--release", "--package", "taffrail-tests", "--bin", "bench"])
+                    .env("TAFFRAIL_BIN", binary),
+            )
+        }
+        Task::Docs => {
+            let tests = [
+                "nextest",
+                "run",
+                "--package",
+                "taffrail",
+                "--package",
+                "taffrail-common",
+                "-E",
+                "test(fresh)",
+            ];
+            succeed(cargo(&tests).env("TAFFRAIL_BLESS", "1"))
+        }
+    }
+}
+
+/// The top of the workspace.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Cargo, in the workspace.
+fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root()).args(arguments);
+    command
+}
+
+/// Runs a command; anything but success is an error.
+fn succeed(command: &mut Command) -> Result<()> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let status = command.status().with_context(|| format!("cannot run {name}"))?;
+    if !status.success() {
+        bail!("{name}: {status}");
+    }
+    Ok(())
+}
+
+/// Runs a command and gives what it prints; `None` if it cannot run or fails.
+fn output(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}

@@ -12,7 +12,8 @@ use taffrail_tests::{cannot_trace, skip};
 const OWN: [&str; 2] = ["scope.host=true", "log.record=evt.kind = connect"];
 
 fn own(daemon: &Daemon, wanted: impl Fn(&Value) -> bool) -> Value {
-    let event = daemon.wait_for(|record| record["process"]["pid"] == std::process::id() && wanted(&record["event"]));
+    let event =
+        daemon.wait_for(|record| record["process"]["pid"] == std::process::id() && wanted(&record["event"]));
     event["event"].clone()
 }
 
@@ -75,7 +76,10 @@ fn udp_connect_is_recorded_as_udp() {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket.connect((Ipv4Addr::new(127, 0, 0, 9), 9)).unwrap();
     let event = own(&daemon, |event| event["remote_ip"] == "127.0.0.9");
-    assert_eq!((&event["protocol"], &event["remote_port"], &event["result"]), (&json!("udp"), &json!(9), &json!(0)));
+    assert_eq!(
+        (&event["protocol"], &event["remote_port"], &event["result"]),
+        (&json!("udp"), &json!(9), &json!(0))
+    );
 }
 
 #[test]
@@ -103,7 +107,10 @@ fn unix_socket_is_named_by_its_own_path_whatever_name_was_used() {
 #[test]
 fn container_that_contacts_the_metadata_service_raises_an_alert_and_another_address_does_not() {
     if let Some(reason) = cannot_trace() {
-        skip!("container_that_contacts_the_metadata_service_raises_an_alert_and_another_address_does_not", "{reason}");
+        skip!(
+            "container_that_contacts_the_metadata_service_raises_an_alert_and_another_address_does_not",
+            "{reason}"
+        );
     }
     let daemon = Daemon::start(&[]);
     let container = Container::start("cloud").unwrap();

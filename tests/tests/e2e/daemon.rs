@@ -43,16 +43,21 @@ fn hang_up_loads_new_rules_and_keeps_the_old_ones_if_they_are_broken() {
     let folder = tempfile::tempdir().unwrap();
     let rules = folder.path().join("rules.yaml");
     let rule = |name: &str| {
-        format!("- rule: {name}\n  desc: d\n  condition: evt.kind = exec and proc.name = true and container.id != host\n  output: o\n  priority: INFO\n")
+        format!(
+            "- rule: {name}\n  desc: d\n  condition: evt.kind = exec and proc.name = true and container.id != host\n  output: o\n  priority: INFO\n"
+        )
     };
     std::fs::write(&rules, rule("first")).unwrap();
-    std::fs::write(folder.path().join("config.yaml"), format!("rules:\n  files: [{}]\n", rules.display())).unwrap();
+    std::fs::write(folder.path().join("config.yaml"), format!("rules:\n  files: [{}]\n", rules.display()))
+        .unwrap();
     let daemon = Daemon::start_in(folder, &[]);
     let container = Container::start("reload").unwrap();
     let fires = |name: &str, n: usize| {
         container.exec(&["true"]).unwrap();
-        wait_for(|| (records(&daemon.log()).iter().filter(|record| record["rule"] == name).count() >= n).then_some(()))
-            .unwrap_or_else(|| panic!("{name} did not fire {n} times"));
+        wait_for(|| {
+            (records(&daemon.log()).iter().filter(|record| record["rule"] == name).count() >= n).then_some(())
+        })
+        .unwrap_or_else(|| panic!("{name} did not fire {n} times"));
     };
     fires("first", 1);
     std::fs::write(&rules, "- rule: broken\n  condition: (\n").unwrap();
@@ -85,12 +90,24 @@ fn what_it_cannot_do_it_says_with_a_hint_and_the_right_exit_code() {
     std::fs::write(&file, "- rule: r\n  condition: proc.nmae = x\n").unwrap();
     let file = file.to_str().unwrap();
     for (arguments, code, says) in [
-        (vec!["-o", "lgo.dir=x"], 1, vec!["error[C101]: there is no setting `lgo.dir`", "did you mean `log.dir`?"]),
+        (
+            vec!["-o", "lgo.dir=x"],
+            1,
+            vec!["error[C101]: there is no setting `lgo.dir`", "did you mean `log.dir`?"],
+        ),
         (vec!["-o", "log.commit_interval_ms=9999"], 1, vec!["error[C104]", "must be 1 to 150"]),
-        (vec!["-o", &format!("rules.files=[{file}]")], 1, vec!["error[R201]", "did you mean `proc.name`?", "error[R304]", "`desc` is missing"]),
+        (
+            vec!["-o", &format!("rules.files=[{file}]")],
+            1,
+            vec!["error[R201]", "did you mean `proc.name`?", "error[R304]", "`desc` is missing"],
+        ),
         (vec!["-o", "rules.files=[/never/there]"], 2, vec!["/never/there: No such file or directory"]),
         (vec!["-o", "rules.disabled=[Nonsense]"], 1, vec!["rules that there are not: Nonsense"]),
-        (vec!["-o", &format!("log.dir={file}/below")], 2, vec!["cannot use the log folder", "hint: choose another folder"]),
+        (
+            vec!["-o", &format!("log.dir={file}/below")],
+            2,
+            vec!["cannot use the log folder", "hint: choose another folder"],
+        ),
         (vec!["--config", "/never/there"], 2, vec![]),
     ] {
         let (found, stderr) = refused(&arguments);
@@ -127,10 +144,15 @@ fn without_rights_it_says_which_are_needed() {
     open(&log);
     let mut command = taffrail(&["run", "-o", &format!("log.dir={}", log.display())]);
     let output = std::os::unix::process::CommandExt::uid(&mut command, 65534).output();
-    let Ok(output) = output else { skip!("without_rights_it_says_which_are_needed", "the binary is not readable for others") };
+    let Ok(output) = output else {
+        skip!("without_rights_it_says_which_are_needed", "the binary is not readable for others")
+    };
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{stderr}");
-    assert!(stderr.contains("not allowed to load BPF programs") && stderr.contains("hint: run as root"), "{stderr}");
+    assert!(
+        stderr.contains("not allowed to load BPF programs") && stderr.contains("hint: run as root"),
+        "{stderr}"
+    );
 }
 
 #[test]
@@ -142,7 +164,9 @@ fn doctor_finds_the_probes_in_order() {
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{report}");
     let findings = report["findings"].as_array().unwrap();
-    for what in ["exec", "fork", "exit", "syscall_exit", "connect4", "connect6", "BTF", "cgroups", "strong tier"] {
+    for what in
+        ["exec", "fork", "exit", "syscall_exit", "connect4", "connect6", "BTF", "cgroups", "strong tier"]
+    {
         let finding = findings.iter().find(|finding| finding["what"] == what);
         assert_eq!(finding.map(|finding| &finding["verdict"]), Some(&serde_json::json!("ok")), "{what}");
     }

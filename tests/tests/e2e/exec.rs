@@ -13,8 +13,12 @@ fn exec_in_a_container_is_recorded_with_its_file_arguments_and_lineage() {
     let daemon = Daemon::start(&[crate::ALL]);
     let container = Container::start("exec").unwrap();
     // The second command keeps the shell from becoming the first.
-    container.sh("cd /tmp; env -i A=1 B=2 /bin/cat /etc/passwd 'a b' '' \"$(printf 'x\\ny')\"; true").unwrap();
-    let event = daemon.wait_for(|record| is_event(record, "exec", container.id()) && record["event"]["args"][0] == "/bin/cat");
+    container
+        .sh("cd /tmp; env -i A=1 B=2 /bin/cat /etc/passwd 'a b' '' \"$(printf 'x\\ny')\"; true")
+        .unwrap();
+    let event = daemon.wait_for(|record| {
+        is_event(record, "exec", container.id()) && record["event"]["args"][0] == "/bin/cat"
+    });
     let exec = &event["event"];
     assert_eq!(exec["type"], "execve");
     // A link to busybox: the file that runs, and the name that was asked for.
@@ -35,9 +39,12 @@ fn exec_in_a_container_is_recorded_with_its_file_arguments_and_lineage() {
         is_event(record, "exec", container.id()) && record["process"]["key"] == process["parent_key"]
     });
     assert_eq!(parent["event"]["args"][0], "sh");
-    assert_eq!(event["container"], json!({
-        "id": container.id(), "runtime": "oci", "cgroup_path": format!("/{}", container.id())
-    }));
+    assert_eq!(
+        event["container"],
+        json!({
+            "id": container.id(), "runtime": "oci", "cgroup_path": format!("/{}", container.id())
+        })
+    );
 }
 
 #[test]
@@ -49,11 +56,13 @@ fn long_arguments_are_cut_and_their_true_length_and_number_are_told() {
     let container = Container::start("args").unwrap();
     let long = "x".repeat(3000);
     container.exec(&["true", &long, &long, "end"]).unwrap();
-    let event = daemon.wait_for(|record| is_event(record, "exec", container.id()) && record["process"]["name"] == "true");
+    let event = daemon
+        .wait_for(|record| is_event(record, "exec", container.id()) && record["process"]["name"] == "true");
     let exec = &event["event"];
     assert_eq!(exec["arg_count"], 4);
     assert_eq!(exec["args_full_bytes"], "true".len() + 1 + 2 * 3001 + "end".len() + 1);
-    let kept: usize = exec["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap().len() + 1).sum();
+    let kept: usize =
+        exec["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap().len() + 1).sum();
     assert_eq!(kept, 4095 + 1);
 }
 
@@ -65,7 +74,8 @@ fn script_is_told_apart_from_the_interpreter_that_runs_it() {
     let daemon = Daemon::start(&[crate::ALL]);
     let container = Container::start("script").unwrap();
     container.sh("printf '#!/bin/sh\\ntrue\\n' > /tmp/s.sh; chmod +x /tmp/s.sh; /tmp/s.sh; true").unwrap();
-    let event = daemon.wait_for(|record| is_event(record, "exec", container.id()) && record["process"]["name"] == "s.sh");
+    let event = daemon
+        .wait_for(|record| is_event(record, "exec", container.id()) && record["process"]["name"] == "s.sh");
     assert_eq!(event["event"]["filename"], "/tmp/s.sh");
     assert_eq!(event["event"]["exe"], "/bin/busybox");
     assert_eq!(event["event"]["args"], json!(["/bin/sh", "/tmp/s.sh"]));
@@ -81,7 +91,8 @@ fn host_processes_are_not_recorded_unless_asked_for() {
     let marker = format!("{}-marker", container.id());
     std::process::Command::new("true").arg(&marker).status().unwrap();
     container.exec(&["true", "last"]).unwrap();
-    daemon.wait_for(|record| is_event(record, "exec", container.id()) && record["event"]["args"][1] == "last");
+    daemon
+        .wait_for(|record| is_event(record, "exec", container.id()) && record["event"]["args"][1] == "last");
     let (status, records) = daemon.stop();
     assert!(status.success());
     assert!(records.iter().all(|record| record["event"]["args"][1] != marker.as_str()));
@@ -90,7 +101,10 @@ fn host_processes_are_not_recorded_unless_asked_for() {
     std::process::Command::new("true").arg(&marker).status().unwrap();
     let event = daemon.wait_for(|record| record["event"]["args"][1] == marker.as_str());
     assert_eq!(event["container"], serde_json::Value::Null);
-    assert_eq!(event["process"]["parent_key"].as_str().unwrap().split('-').next(), Some(&*std::process::id().to_string()));
+    assert_eq!(
+        event["process"]["parent_key"].as_str().unwrap().split('-').next(),
+        Some(&*std::process::id().to_string())
+    );
 }
 
 fn ino(path: &std::path::Path) -> u64 {
@@ -99,5 +113,8 @@ fn ino(path: &std::path::Path) -> u64 {
 
 /// Our own, as /proc shows it: -1 if unset.
 fn own_login_uid() -> i32 {
-    std::fs::read_to_string("/proc/self/loginuid").ok().and_then(|text| text.trim().parse::<u32>().ok()).map_or(-1, |id| id as i32)
+    std::fs::read_to_string("/proc/self/loginuid")
+        .ok()
+        .and_then(|text| text.trim().parse::<u32>().ok())
+        .map_or(-1, |id| id as i32)
 }

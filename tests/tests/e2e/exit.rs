@@ -12,12 +12,19 @@ fn status_and_signal_are_what_wait_reports() {
     }
     let daemon = Daemon::start(&[crate::ALL]);
     let container = Container::start("exit").unwrap();
-    for (script, code, signal) in [("exit 0", 0, 0), ("exit 42", 42, 0), ("kill -9 $$", 0, 9), ("kill -15 $$", 0, 15)] {
+    for (script, code, signal) in
+        [("exit 0", 0, 0), ("exit 42", 42, 0), ("kill -9 $$", 0, 9), ("kill -15 $$", 0, 15)]
+    {
         container.exec(&["sh", "-c", script]).unwrap();
         let event = daemon.wait_for(|record| {
-            is_event(record, "exit", container.id()) && record["process"]["cmdline"] == format!("sh -c {script}")
+            is_event(record, "exit", container.id())
+                && record["process"]["cmdline"] == format!("sh -c {script}")
         });
-        assert_eq!((&event["event"]["code"], &event["event"]["signal"]), (&json!(code), &json!(signal)), "{script}");
+        assert_eq!(
+            (&event["event"]["code"], &event["event"]["signal"]),
+            (&json!(code), &json!(signal)),
+            "{script}"
+        );
         assert_eq!(event["event"]["core_dumped"], false);
     }
 }
@@ -30,7 +37,9 @@ fn duration_is_the_life_of_the_process() {
     let daemon = Daemon::start(&[crate::ALL]);
     let container = Container::start("life").unwrap();
     container.exec(&["sleep", "0.2"]).unwrap();
-    let event = daemon.wait_for(|record| is_event(record, "exit", container.id()) && record["process"]["cmdline"] == "sleep 0.2");
+    let event = daemon.wait_for(|record| {
+        is_event(record, "exit", container.id()) && record["process"]["cmdline"] == "sleep 0.2"
+    });
     let seconds = event["event"]["duration_ns"].as_u64().unwrap() as f64 / 1e9;
     assert!((0.2..10.0).contains(&seconds), "{seconds}");
 }

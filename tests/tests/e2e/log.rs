@@ -31,7 +31,9 @@ fn log_of_a_run_verifies_until_a_record_is_changed() {
     let status = |log: &std::path::Path| Command::new("python3").arg(oracle).arg(log).status();
     match status(&log) {
         Ok(status) => assert!(status.success()),
-        Err(error) => eprintln!("SKIPPED: log_of_a_run_verifies_until_a_record_is_changed (oracle): python3: {error}"),
+        Err(error) => {
+            eprintln!("SKIPPED: log_of_a_run_verifies_until_a_record_is_changed (oracle): python3: {error}")
+        }
     }
 
     let segment = log.join("00000000000000000001.ndjson");
@@ -60,7 +62,9 @@ fn killed_daemon_loses_nothing_that_was_durable_and_its_log_goes_on() {
         let daemon = Daemon::start_in(folder, &[crate::ALL]);
         let marker = format!("round-{round}");
         container.exec(&["true", &marker]).unwrap();
-        daemon.wait_for(|record| is_event(record, "exec", container.id()) && record["event"]["args"][1] == *marker);
+        daemon.wait_for(|record| {
+            is_event(record, "exec", container.id()) && record["event"]["args"][1] == *marker
+        });
         folder = daemon.kill();
         let (code, report) = verify(&folder.path().join("log"));
         assert_eq!(code, 0, "{report}");
@@ -83,12 +87,14 @@ fn events_that_do_not_fit_are_counted_to_the_last_one() {
     let daemon = Daemon::start(&[crate::ALL, "probes.bulk_ring_bytes=64KiB"]);
     let container = Container::start("flood").unwrap();
     container.exec(&["true", "ready"]).unwrap();
-    daemon.wait_for(|record| is_event(record, "exec", container.id()) && record["event"]["args"][1] == "ready");
+    daemon
+        .wait_for(|record| is_event(record, "exec", container.id()) && record["event"]["args"][1] == "ready");
     daemon.signal(libc::SIGSTOP);
     let offered = 2000;
     container.sh(&format!("i=0; while [ $i -lt {offered} ]; do : < /etc/passwd; i=$((i+1)); done")).unwrap();
     daemon.signal(libc::SIGCONT);
-    let gap = daemon.wait_for(|record| record["kind"] == "gap" && record["container"]["id"] == container.id());
+    let gap =
+        daemon.wait_for(|record| record["kind"] == "gap" && record["container"]["id"] == container.id());
     assert_eq!((&gap["what"], &gap["where"]), (&serde_json::json!("open"), &serde_json::json!("ring")));
     let (_, records) = daemon.stop();
     let flood = |record: &&serde_json::Value| {

@@ -50,7 +50,10 @@ fn failed_open_is_recorded_with_its_error_and_marked_as_what_the_caller_said() {
     assert_eq!(absolute["event"]["file_flags"], json!(["unverified"]));
     assert_eq!(absolute["event"].get("file_ino"), None);
     let relative = open_of(&daemon, &container, "never/there");
-    assert_eq!((&relative["event"]["result"], &relative["event"]["base"]), (&json!(-libc::ENOENT), &json!("/etc")));
+    assert_eq!(
+        (&relative["event"]["result"], &relative["event"]["base"]),
+        (&json!(-libc::ENOENT), &json!("/etc"))
+    );
     let no_folder = open_of(&daemon, &container, "/etc/passwd/x");
     assert_eq!(no_folder["event"]["result"], -libc::ENOTDIR);
 }
@@ -78,7 +81,10 @@ fn flags_tell_reading_from_writing_and_creating() {
             && record["event"]["file"] == "/tmp/new"
             && record["process"]["name"] == "cat"
     });
-    assert_eq!(read["event"]["flags"].as_i64().unwrap() as i32 & (libc::O_ACCMODE | libc::O_CREAT), libc::O_RDONLY);
+    assert_eq!(
+        read["event"]["flags"].as_i64().unwrap() as i32 & (libc::O_ACCMODE | libc::O_CREAT),
+        libc::O_RDONLY
+    );
 }
 
 #[test]
@@ -120,7 +126,9 @@ fn deleted_file_is_marked() {
     let container = Container::start("marks").unwrap();
     container.sh("exec 3>/tmp/gone; rm /tmp/gone; cat /proc/self/fd/3; true").unwrap();
     let deleted = daemon.wait_for(|record| {
-        is_event(record, "open", container.id()) && record["event"]["file"] == "/tmp/gone" && record["process"]["cmdline"] == "cat /proc/self/fd/3"
+        is_event(record, "open", container.id())
+            && record["event"]["file"] == "/tmp/gone"
+            && record["process"]["cmdline"] == "cat /proc/self/fd/3"
     });
     assert_eq!(deleted["event"]["file_flags"], json!(["deleted"]));
 }

@@ -27,8 +27,11 @@ fn replay_of_a_recording_says_what_the_live_view_said() {
         std::fs::read_to_string(&live).is_ok_and(|text| text.contains("waiting")).then_some(())
     })
     .expect("the live view sees the container");
-    container.sh("cat /etc/shadow; nc -w 1 169.254.169.254 80; cp /bin/busybox /tmp/true; /tmp/true last; true").unwrap();
-    wait_for(|| std::fs::read_to_string(&live).is_ok_and(|text| text.contains("\"last\"")).then_some(())).unwrap();
+    container
+        .sh("cat /etc/shadow; nc -w 1 169.254.169.254 80; cp /bin/busybox /tmp/true; /tmp/true last; true")
+        .unwrap();
+    wait_for(|| std::fs::read_to_string(&live).is_ok_and(|text| text.contains("\"last\"")).then_some(()))
+        .unwrap();
     // SAFETY: the child was not waited for, so the id is its own.
     unsafe { libc::kill(trace.id() as i32, libc::SIGINT) };
     assert!(trace.wait().unwrap().success());
@@ -43,10 +46,16 @@ fn replay_of_a_recording_says_what_the_live_view_said() {
         Err(_) => taffrail(&["trace", "--json", "--rules", "--replay"]).arg(&recording).output().unwrap(),
     };
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let lines = |text: &str| -> Vec<Value> { text.lines().map(|line| serde_json::from_str(line).unwrap()).collect() };
-    let (live, replayed) = (std::fs::read_to_string(&live).unwrap(), String::from_utf8(output.stdout).unwrap());
+    let lines =
+        |text: &str| -> Vec<Value> { text.lines().map(|line| serde_json::from_str(line).unwrap()).collect() };
+    let (live, replayed) =
+        (std::fs::read_to_string(&live).unwrap(), String::from_utf8(output.stdout).unwrap());
     assert_eq!(lines(&replayed), lines(&live));
-    for rule in ["Sensitive file read in container", "Cloud metadata service contacted", "Program started from a writable folder"] {
+    for rule in [
+        "Sensitive file read in container",
+        "Cloud metadata service contacted",
+        "Program started from a writable folder",
+    ] {
         assert!(replayed.contains(rule), "{rule}");
     }
 }

@@ -1,0 +1,186 @@
+//! Installs what a machine with rustup lacks. Each part looks first whether it is there already.
+
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{cargo, output, root, succeed};
+
+/// What the machine is to be good for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum For {
+    /// Building.
+    Build,
+    /// The demo: building, and a container.
+    Demo,
+    /// All tests.
+    Tests,
+}
+
+/// Debian packages: name, a program of it to look for, what for.
+const PACKAGES: &[(&str, &str, &str, For)] = &[
+    ("gcc", "gcc", "links Rust programs", For::Build),
+    ("musl-tools", "musl-gcc", "compiles the allocator for the static binary", For::Build),
+    ("runc", "runc", "starts containers", For::Demo),
+    ("busybox-static", "busybox", "is the root file system of containers and VMs", For::Demo),
+    ("python3", "python3", "runs the independent log verifier and the VM scripts", For::Tests),
+    ("qemu-system-x86", "qemu-system-x86_64", "emulates machines for other kernels", For::Tests),
+    ("kmod", "depmod", "unpacks kernels for VMs", For::Tests),
+    ("zstd", "zstd", "unpacks kernels for VMs", For::Tests),
+    ("lz4", "lz4", "unpacks kernels for VMs", For::Tests),
+];
+
+/// Version of the BPF linker; its LLVM must be that of the toolchain, or newer.
+const BPF_LINKER: &str = "0.13.0";
+
+/// Installs what is missing, or only prints it.
+pub fn run(wanted: For, print: bool) -> Result<()> {
+    toolchain(print)?;
+    packages(wanted, print)?;
+    bpf_linker(print)?;
+    if wanted == For::Tests {
+        nextest(print)?;
+    }
+    Ok(())
+}
+
+fn there(what: &str) {
+    eprintln!("setup: {what}: already there");
+}
+
+fn doing(what: &str, why: &str) {
+    eprintln!("setup: {what}: {why}");
+}
+
+/// Toolchain, components and targets as `rust-toolchain.toml` has them.
+fn toolchain(print: bool) -> Result<()> {
+    let sysroot =
+        PathBuf::from(output("rustc", &["--print", "sysroot"]).context("there is no rustc: install rustup")?);
+    let source = sysroot.join("lib/rustlib/src/rust/library/core").exists();
+    let target = sysroot.join("lib/rustlib").join(crate::build::TARGET).exists();
+    if source && target {
+        there("Rust toolchain with rust-src and the musl target");
+        return Ok(());
+    }
+    doing(
+        "Rust toolchain",
+        "rust-src builds the probes' core library, the musl target makes a static binary",
+    );
+    if print {
+        println!("rustup toolchain install");
+        return Ok(());
+    }
+    succeed(Command::new("rustup").args(["toolchain", "install"]).current_dir(root()))
+}
+
+fn packages(wanted: For, print: bool) -> Result<()> {
+    let needed = PACKAGES.iter().filter(|(.., level)| *level as u8 <= wanted as u8);
+    let mut missing = Vec::new();
+    for (package, program, why, _) in needed {
+        if on_path(program) {
+            there(package);
+        } else {
+            doing(package, why);
+            missing.push(*package);
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let install = format!("apt-get install --no-install-recommends {}", missing.join(" "));
+    if print {
+        println!("{install}");
+        return Ok(());
+    }
+    // SAFETY: no arguments.
+    let is_root = unsafe { libc::geteuid() } == 0;
+    if !on_path("apt-get") || !is_root {
+        bail!(
+            "install these first, under the names that this system has for them, or as root run `{install}`"
+        );
+    }
+    let quietly = |command: &mut Command| {
+        succeed(command.env("DEBIAN_FRONTEND", "noninteractive").stdout(std::process::Stdio::null()))
+    };
+    quietly(Command::new("apt-get").args(["update", "-qq"]))?;
+    quietly(Command::new("apt-get").args(["install", "-qq", "-y", "--no-install-recommends"]).args(missing))
+}
+
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let usual = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(usual).any(|folder| folder.join(program).exists())
+}
+
+/// `bpf-linker`, linked to the toolchain's own LLVM: its folder has to stay where it is.
+fn bpf_linker(print: bool) -> Result<()> {
+    if output("bpf-linker", &["--version"]).is_some_and(|version| version.contains(BPF_LINKER)) {
+        there("bpf-linker");
+        return Ok(());
+    }
+    doing("bpf-linker", "links the probes; built against the toolchain's LLVM, which takes some minutes");
+    let sysroot =
+        PathBuf::from(output("rustc", &["--print", "sysroot"]).context("there is no rustc: install rustup")?);
+    let library = llvm_library(&sysroot.join("lib"))?;
+    let name = library.file_name().context("a library with a name")?;
+    // `libLLVM.so.23.1-rust-…` is LLVM 23.
+    let major = name
+        .to_string_lossy()
+        .trim_start_matches("libLLVM.so.")
+        .split('.')
+        .next()
+        .unwrap_or_default()
+        .to_owned();
+    let prefix = cache().join("llvm").join(name);
+    let feature = format!("llvm-{major}");
+    let arguments =
+        ["install", "bpf-linker", "--version", BPF_LINKER, "--no-default-features", "--features", &feature];
+    if print {
+        println!("LLVM_PREFIX={} cargo {}", prefix.display(), arguments.join(" "));
+        return Ok(());
+    }
+    let folder = prefix.join("lib");
+    std::fs::create_dir_all(&folder)?;
+    for link in [Path::new("libLLVM.so"), Path::new(name)] {
+        let link = folder.join(link);
+        let _ = std::fs::remove_file(&link);
+        symlink(&library, &link)?;
+    }
+    succeed(cargo(&arguments).env("LLVM_PREFIX", &prefix))
+}
+
+/// The toolchain's LLVM. The other file of that name there is a linker script of a few bytes.
+fn llvm_library(folder: &Path) -> Result<PathBuf> {
+    let mut libraries = Vec::new();
+    for entry in folder.read_dir()? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with("libLLVM") {
+            libraries.push((entry.metadata()?.len(), entry.path()));
+        }
+    }
+    libraries.sort();
+    let (_, path) = libraries.pop().context("the toolchain has no LLVM library of its own")?;
+    Ok(path)
+}
+
+/// Where things stay that are no part of the workspace.
+fn cache() -> PathBuf {
+    PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(".cache/taffrail")
+}
+
+fn nextest(print: bool) -> Result<()> {
+    if output("cargo-nextest", &["--version"]).is_some()
+        || output("cargo", &["nextest", "--version"]).is_some()
+    {
+        there("cargo-nextest");
+        return Ok(());
+    }
+    doing("cargo-nextest", "runs the tests");
+    if print {
+        println!("cargo install --locked cargo-nextest");
+        return Ok(());
+    }
+    succeed(&mut cargo(&["install", "--locked", "cargo-nextest"]))
+}
