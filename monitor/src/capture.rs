@@ -26,7 +26,7 @@ pub enum Frame {
     /// `CLOCK_REALTIME` minus `CLOCK_BOOTTIME`, in ns, from here on.
     Clock(i64),
     /// Anything else, as JSON.
-    Note(Note),
+    Note(Box<Note>),
 }
 
 /// What the daemon found out elsewhere.
@@ -113,7 +113,7 @@ impl<R: io::Read> Reader<R> {
     }
 
     /// The next frame; `None` at the end. A frame that is cut short is an error.
-    pub fn next(&mut self) -> io::Result<Option<Frame>> {
+    pub fn frame(&mut self) -> io::Result<Option<Frame>> {
         if self.input.fill_buf()?.is_empty() {
             return Ok(None);
         }
@@ -132,7 +132,7 @@ impl<R: io::Read> Reader<R> {
                 let offset = bytes.try_into().map_err(|_| invalid("a clock of the wrong size".to_owned()))?;
                 Frame::Clock(i64::from_le_bytes(offset))
             }
-            b'N' => Frame::Note(serde_json::from_slice(&bytes)?),
+            b'N' => Frame::Note(Box::new(serde_json::from_slice(&bytes)?)),
             other => return Err(invalid(format!("a frame of unknown kind {other}"))),
         };
         Ok(Some(frame))
@@ -165,12 +165,12 @@ mod tests {
         writer.finish().unwrap();
 
         let mut reader = Reader::new(File::open(&path).unwrap()).unwrap();
-        assert_eq!(reader.next().unwrap(), Some(Frame::Clock(-5)));
-        assert_eq!(reader.next().unwrap(), Some(Frame::Record(b"\0\xff".to_vec())));
+        assert_eq!(reader.frame().unwrap(), Some(Frame::Clock(-5)));
+        assert_eq!(reader.frame().unwrap(), Some(Frame::Record(b"\0\xff".to_vec())));
         for note in notes {
-            assert_eq!(reader.next().unwrap(), Some(Frame::Note(note)));
+            assert_eq!(reader.frame().unwrap(), Some(Frame::Note(Box::new(note))));
         }
-        assert_eq!(reader.next().unwrap(), None);
+        assert_eq!(reader.frame().unwrap(), None);
         assert_eq!(Writer::create(&path).err().map(|error| error.kind()), Some(io::ErrorKind::AlreadyExists));
     }
 
@@ -184,7 +184,7 @@ mod tests {
         }
         for cut in 0..whole.len() {
             if let Ok(mut reader) = Reader::new(&whole[..cut]) {
-                while let Ok(Some(_)) = reader.next() {}
+                while let Ok(Some(_)) = reader.frame() {}
             }
         }
         assert!(Reader::new(b"something else\n".as_slice()).is_err());

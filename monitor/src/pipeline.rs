@@ -223,17 +223,15 @@ impl<S: Sink> Worker<S> {
 
     /// Replays a recording.
     pub fn replay<R: io::Read>(&mut self, recording: &mut capture::Reader<R>) -> io::Result<()> {
-        while let Some(frame) = recording.next()? {
+        while let Some(frame) = recording.frame()? {
             match frame {
                 Frame::Record(bytes) => self.record(&bytes),
                 Frame::Clock(offset_ns) => self.clock = Clock { offset_ns },
-                Frame::Note(Note::Process(seed)) => self.enricher.learn_process(seed),
-                Frame::Note(Note::Cgroup { id, path: _, container }) => {
-                    self.enricher.recall_cgroup(id, container)
-                }
-                Frame::Note(Note::Loss { kind, cgroup_id, count }) => {
-                    self.loss(&Loss { kind, cgroup_id, count })
-                }
+                Frame::Note(note) => match *note {
+                    Note::Process(seed) => self.enricher.learn_process(seed),
+                    Note::Cgroup { id, path: _, container } => self.enricher.recall_cgroup(id, container),
+                    Note::Loss { kind, cgroup_id, count } => self.loss(&Loss { kind, cgroup_id, count }),
+                },
             }
         }
         Ok(())
@@ -313,7 +311,7 @@ impl<S: Sink> Worker<S> {
         for finding in self.enricher.take_findings() {
             match finding {
                 Finding::Process(seed) => {
-                    self.write_recording(|recording, _| recording.note(&Note::Process(seed)));
+                    self.write_recording(|recording, _| recording.note(&Note::Process(*seed)));
                 }
                 Finding::Cgroup { id, path, container, host } => {
                     if let Some(Live { probes, scope, .. }) = &mut self.live {

@@ -19,6 +19,18 @@ pub fn assert_fresh(file: &str, text: &str) {
     assert!(found == text, "{file} is stale: run `cargo xtask docs`");
 }
 
+/// Says loudly that a test cannot run here, and why: on stderr, and in the file that `TAFFRAIL_SKIPPED` names, which
+/// the task runner counts.
+pub fn skipped(test: &str, reason: impl std::fmt::Display) {
+    let line = format!("SKIPPED: {test}: {reason}\n");
+    eprint!("{line}");
+    if let Some(path) = std::env::var_os("TAFFRAIL_SKIPPED") {
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
+        let written = file.and_then(|mut file| std::io::Write::write_all(&mut file, line.as_bytes()));
+        written.expect("the list of skipped tests");
+    }
+}
+
 /// A header of a process in a container's namespaces.
 pub fn header(kind: u16, tgid: u32, start_ns: u64) -> Header {
     Header {

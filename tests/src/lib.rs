@@ -8,7 +8,7 @@ pub mod vm;
 #[macro_export]
 macro_rules! skip {
     ($test:expr, $($reason:tt)*) => {{
-        eprintln!("SKIPPED: {}: {}", $test, format_args!($($reason)*));
+        taffrail::testing::skipped($test, format_args!($($reason)*));
         return;
     }};
 }

@@ -1,5 +1,6 @@
 //! A recorded session comes out the same on every machine, without root: `tests/data/session.recording` was
 //! recorded in a VM (`tests/data/README.md` says how), `session.ndjson` is what it says.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::path::Path;
 

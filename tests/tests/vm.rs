@@ -1,5 +1,6 @@
 //! The kernel object on other kernels: every probe attaches, and an exec, an open and a connect of each sort are
 //! seen. One test per kernel, each in a VM of its own.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::path::PathBuf;
 

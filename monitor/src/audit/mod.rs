@@ -2,6 +2,8 @@
 //! [`writer`] writes, [`verify`] checks, [`segment`] knows the files. `docs/audit-log.md` is the specification.
 
 mod segment;
+#[cfg(test)]
+mod tests;
 pub mod verify;
 mod writer;
 

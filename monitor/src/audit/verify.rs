@@ -42,6 +42,8 @@ pub struct Report {
     pub tampered: Vec<Problem>,
     /// What is missing, without a sign of change.
     pub incomplete: Vec<Problem>,
+    /// What is odd but neither: a last line that is just being written, kinds that this version does not know.
+    pub notes: Vec<Problem>,
 }
 
 /// One finding.
@@ -65,15 +67,26 @@ struct Head {
     prev: String,
     kind: String,
     time: String,
-    #[serde(rename = "boot_ns")]
-    _boot_ns: u64,
+    boot_ns: u64,
     #[serde(rename = "node")]
     _node: String,
     #[serde(rename = "boot_id")]
     _boot_id: String,
-    count: Option<u64>,
-    records: Option<BTreeMap<String, u64>>,
-    deleted_to_seq: Option<u64>,
+}
+
+/// The members of a gap that count.
+#[derive(Deserialize)]
+struct GapCounts {
+    #[serde(default)]
+    count: u64,
+    #[serde(default)]
+    records: BTreeMap<String, u64>,
+}
+
+/// The member of a retention record that counts.
+#[derive(Deserialize)]
+struct Retention {
+    deleted_to_seq: u64,
 }
 
 /// Checks the log of a folder.
@@ -104,29 +117,37 @@ impl Checker<'_> {
     fn segment(&mut self, segment: &Segment, is_last: bool) -> io::Result<()> {
         let name = segment.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         self.report.segments += 1;
-        let mut reader = BufReader::with_capacity(1 << 16, File::open(&segment.path)?);
+        let file = match File::open(&segment.path) {
+            Ok(file) => file,
+            // Deleted by retention since the folder was listed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let mut reader = BufReader::with_capacity(1 << 16, file);
         let mut line = Vec::new();
         let mut number = 0;
         loop {
             line.clear();
-            let len = (&mut reader).take(LINE_MAX as u64 + 1).read_until(b'\n', &mut line)?;
+            let len = (&mut reader).take(LINE_MAX as u64).read_until(b'\n', &mut line)?;
             if len == 0 {
                 return Ok(());
             }
             number += 1;
             self.report.bytes += len as u64;
-            let whole = line.pop_if(|byte| *byte == b'\n').is_some();
             let at = |message: String| Problem { file: name.clone(), line: number, message };
-            if !whole {
+            if line.pop_if(|byte| *byte == b'\n').is_some() {
+                let is_first = number == 1;
+                if let Err(message) = self.record(&line, is_first.then_some(segment.first)) {
+                    push(&mut self.report.tampered, at(message));
+                }
+            } else if len == LINE_MAX {
+                push(&mut self.report.tampered, at(format!("a line of more than {LINE_MAX} bytes")));
+                self.report.bytes += skip_line(&mut reader)?;
+            } else {
                 let problem = at(format!("the last {len} bytes are no whole record"));
-                // A writer may be just writing it, or a crash has left it.
-                let list = if is_last { &mut self.report.incomplete } else { &mut self.report.tampered };
-                push(list, problem);
+                // A writer may be just writing it, or a crash has left it: the next start will say so.
+                push(if is_last { &mut self.report.notes } else { &mut self.report.tampered }, problem);
                 return Ok(());
-            }
-            let is_first = number == 1;
-            if let Err(message) = self.record(&line, is_first.then_some(segment.first)) {
-                push(&mut self.report.tampered, at(message));
             }
         }
     }
@@ -140,25 +161,36 @@ impl Checker<'_> {
         }
         let head: Head = serde_json::from_slice(line).map_err(|error| format!("not a record: {error}"))?;
         let first = self.report.records == 0;
+        let time = head.time.clone();
         let last_seq = std::mem::replace(&mut self.report.last_seq, head.seq);
         self.report.records += 1;
         *self.report.kinds.entry(head.kind.clone()).or_default() += 1;
         self.report.last_time = head.time.clone();
         self.report.head = hash;
-        if head.kind == RecordKind::Gap.name() {
-            self.report.lost_events += head.count.unwrap_or(0);
-            self.report.lost_events += head.records.iter().flat_map(BTreeMap::values).sum::<u64>();
+        if head.kind == RecordKind::Gap.name()
+            && let Ok(GapCounts { count, records }) = serde_json::from_slice(line)
+        {
+            let lost = records.values().fold(count, |sum, count| sum.saturating_add(*count));
+            self.report.lost_events = self.report.lost_events.saturating_add(lost);
         }
-        if head.kind == RecordKind::Retention.name() {
-            self.retained_from = self.retained_from.max(head.deleted_to_seq.unwrap_or(0) + 1);
+        if head.kind == RecordKind::Retention.name()
+            && let Ok(Retention { deleted_to_seq }) = serde_json::from_slice(line)
+        {
+            self.retained_from = self.retained_from.max(deleted_to_seq.saturating_add(1));
+        }
+        if !RecordKind::ALL.iter().any(|kind| kind.name() == head.kind) {
+            let message = format!("record {} is of a kind that this version does not know", head.seq);
+            push(&mut self.report.notes, Problem { file: String::new(), line: 0, message });
         }
         if first {
             self.report.first_seq = head.seq;
-            self.report.first_time = head.time;
+            self.report.first_time = head.time.clone();
         }
-        if !line
-            .starts_with(format!("{{\"seq\":{},\"prev\":\"{}\",\"kind\":\"", head.seq, head.prev).as_bytes())
-        {
+        let Head { seq, prev: own_prev, kind, boot_ns, .. } = &head;
+        let order = format!(
+            "{{\"seq\":{seq},\"prev\":\"{own_prev}\",\"kind\":\"{kind}\",\"time\":\"{time}\",\"boot_ns\":{boot_ns},\"node\":"
+        );
+        if !line.starts_with(order.as_bytes()) {
             return Err("its members are not in their order".to_owned());
         }
         if let Some(named) = named
@@ -166,7 +198,7 @@ impl Checker<'_> {
         {
             return Err(format!("record {} begins a segment named for record {named}", head.seq));
         }
-        if !first && head.seq != last_seq + 1 {
+        if !first && Some(head.seq) != last_seq.checked_add(1) {
             return Err(format!("record {} follows record {last_seq}", head.seq));
         }
         match prev {
@@ -199,6 +231,23 @@ impl Checker<'_> {
             self.report.tampered.push(at(message.to_owned()));
         }
         self.report
+    }
+}
+
+/// Reads past the end of the line; returns how many bytes.
+fn skip_line(reader: &mut impl io::BufRead) -> io::Result<u64> {
+    let mut skipped = 0;
+    loop {
+        let buffer = reader.fill_buf()?;
+        let (len, found) = match memchr::memchr(b'\n', buffer) {
+            Some(at) => (at + 1, true),
+            None => (buffer.len(), false),
+        };
+        reader.consume(len);
+        skipped += len as u64;
+        if found || len == 0 {
+            return Ok(skipped);
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! memory, events are counted, and the first thing that is written when it works again says so.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -163,7 +163,7 @@ impl Log {
         let lock = lock(&folder)?;
         let mut writer = Writer::recover(options)?;
         // Whether the folder takes anything at all shows now, not at the first event.
-        if writer.cut.is_none() && writer.file.is_none() {
+        if writer.file.is_none() {
             writer.file = Some(writer.create_segment().map_err(unusable)?);
         }
         let shared = Arc::new(Shared::default());
@@ -258,6 +258,9 @@ fn lock(folder: &Path) -> Result<File, OpenError> {
 /// A record in the queue: kind, length, both times, body.
 fn push_frame(frames: &mut Vec<u8>, entry: &Entry<'_>) {
     let Entry { kind, time_ns, boot_ns, body } = entry;
+    let oversize = format!("\"oversize_bytes\":{}", body.len());
+    // No record comes near that; but a line that readers refuse would break the log.
+    let body = if body.len() > LINE_MAX / 2 { oversize.as_bytes() } else { body };
     frames.push(*kind as u8);
     frames.extend_from_slice(&(body.len() as u32).to_ne_bytes());
     frames.extend_from_slice(&time_ns.to_ne_bytes());
@@ -287,10 +290,13 @@ struct Chain {
     hash: String,
 }
 
-/// What was cut off the end of a log that did not end in good order.
-struct Cut {
-    bytes: u64,
-    hash: String,
+/// What was found at the end of a log that did not end in good order.
+struct Found {
+    file: String,
+    /// Half a line was cut off: its bytes and their hash.
+    cut: Option<(u64, String)>,
+    /// Whole lines behind the last record that are no records.
+    damaged_lines: u64,
 }
 
 struct Writer {
@@ -299,7 +305,9 @@ struct Writer {
     file: Option<File>,
     /// Bytes in the open segment that are known to be good.
     segment_len: u64,
-    cut: Option<Cut>,
+    found: Vec<Found>,
+    /// The open segment is new, so the older ones may be too much.
+    rotated: bool,
     /// Alerts that could not be written yet, as frames.
     kept: Vec<u8>,
     /// Records that could not be written, by kind.
@@ -320,7 +328,8 @@ impl Writer {
             chain: Chain { seq: 0, hash: GENESIS.to_owned() },
             file: None,
             segment_len: 0,
-            cut: None,
+            found: Vec::new(),
+            rotated: false,
             kept: Vec::new(),
             lost: Vec::new(),
             lost_since_ns: 0,
@@ -329,25 +338,27 @@ impl Writer {
         };
         let segments = segment::list(&writer.options.folder)
             .map_err(|source| OpenError::Folder { path: writer.options.folder.clone(), source })?;
-        // An empty last segment was just created when the end came: the one before has the last record.
+        // The last segment with a record in it says where the chain stands.
         for segment in segments.iter().rev() {
             let recover = |source| OpenError::Recover { path: segment.path.clone(), source };
             let end = find_end(&segment.path).map_err(recover)?;
-            if end.cut_bytes > 0 {
-                writer.cut = Some(Cut { bytes: end.cut_bytes, hash: end.cut_hash });
+            if end.cut.is_some() || end.damaged_lines > 0 {
+                let file = segment.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                writer.found.push(Found { file, cut: end.cut.clone(), damaged_lines: end.damaged_lines });
             }
+            let Some(last) = end.last else {
+                set_aside(&segment.path).map_err(recover)?;
+                continue;
+            };
             let file = OpenOptions::new().append(true).open(&segment.path).map_err(recover)?;
-            if end.cut_bytes > 0 {
+            if end.cut.is_some() {
                 file.set_len(end.len).and_then(|()| file.sync_all()).map_err(recover)?;
             }
-            if let Some(last) = end.last {
-                writer.chain = last;
-                writer.segment_len = end.len;
-                writer.file = Some(file);
-                break;
-            }
-            // Nothing in it: its name may not fit what comes next.
-            std::fs::remove_file(&segment.path).map_err(recover)?;
+            writer.chain = last;
+            writer.segment_len = end.len;
+            // Whole lines that are no records stay where they are, as evidence; what is new goes elsewhere.
+            writer.file = (end.damaged_lines == 0).then_some(file);
+            break;
         }
         Ok(writer)
     }
@@ -355,10 +366,15 @@ impl Writer {
     /// The thread: returns the error that is left when the log is closed.
     fn run(mut self, shared: &Shared) -> Option<io::Error> {
         let mut failed = None;
-        if let Some(Cut { bytes, hash }) = self.cut.take() {
-            let body = format!("\"cut_bytes\":{bytes},\"cut_sha256\":\"{hash}\"");
-            let mut frames = Vec::new();
+        let mut frames = Vec::new();
+        for Found { file, cut, damaged_lines } in std::mem::take(&mut self.found) {
+            let (bytes, hash) = cut.unwrap_or_default();
+            let body = format!(
+                "\"segment\":\"{file}\",\"cut_bytes\":{bytes},\"cut_sha256\":\"{hash}\",\"damaged_lines\":{damaged_lines}"
+            );
             push_frame(&mut frames, &now(RecordKind::Recovery, body.as_bytes()));
+        }
+        if !frames.is_empty() {
             failed = self.commit(&frames, &shared.stats).err();
         }
         loop {
@@ -367,6 +383,10 @@ impl Writer {
                 failed = self.commit(&frames, &shared.stats).err();
             }
             if closed {
+                let mut kept = self.kept.as_slice();
+                while pop_frame(&mut kept).is_some() {
+                    shared.stats.failed.fetch_add(1, Ordering::Relaxed);
+                }
                 return failed;
             }
         }
@@ -486,6 +506,11 @@ impl Writer {
     /// Starts the segment of the next record.
     fn create_segment(&mut self) -> io::Result<File> {
         let segment = Segment::new(&self.options.folder, self.chain.seq + 1);
+        if segment.path.exists() {
+            // What a failed write left there could not be taken back.
+            set_aside(&segment.path)?;
+        }
+        self.rotated = true;
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&segment.path)?;
         File::open(&self.options.folder)?.sync_all()?;
         self.segment_len = file.metadata()?.len();
@@ -533,20 +558,25 @@ impl Writer {
 
     /// Deletes the oldest segments beyond the limit, and says so in the log first.
     fn retain(&mut self) {
-        if self.options.retention_bytes == 0 {
+        if self.options.retention_bytes == 0 || !std::mem::take(&mut self.rotated) {
             return;
         }
-        let Ok(segments) = segment::list(&self.options.folder) else { return };
+        let Ok(mut segments) = segment::list(&self.options.folder) else { return };
+        // The open one is no old one.
+        let Some(open) = segments.pop() else { return };
         let sizes: Vec<u64> =
             segments.iter().map(|segment| segment.path.metadata().map_or(0, |found| found.len())).collect();
         let mut total: u64 = sizes.iter().sum();
         let mut gone = 0;
-        while total > self.options.retention_bytes && gone + 1 < segments.len() {
+        while total > self.options.retention_bytes && gone < segments.len() {
             total -= sizes[gone];
             gone += 1;
         }
-        let Some(next) = segments.get(gone).filter(|_| gone > 0) else { return };
-        let (first, last) = (segments[0].first, next.first - 1);
+        if gone == 0 {
+            return;
+        }
+        let next = segments.get(gone).map_or(open.first, |segment| segment.first);
+        let (first, last) = (segments[0].first, next - 1);
         let body = format!("\"deleted_from_seq\":{first},\"deleted_to_seq\":{last},\"segments\":{gone}");
         let before = self.chain.clone();
         let mut lines = Vec::new();
@@ -557,7 +587,7 @@ impl Writer {
             return;
         }
         for segment in &segments[..gone] {
-            // One that cannot be deleted is tried again with the next batch.
+            // One that cannot be deleted is tried again with the next segment.
             let _ = std::fs::remove_file(&segment.path);
         }
     }
@@ -573,48 +603,61 @@ fn now(kind: RecordKind, body: &[u8]) -> Entry<'_> {
     Entry { kind, time_ns: Clock::now().realtime_ns(boot_ns), boot_ns, body }
 }
 
-/// Where the good part of a segment ends.
-struct End {
-    last: Option<Chain>,
-    len: u64,
-    cut_bytes: u64,
-    cut_hash: String,
+/// Moves a file out of the log's way without losing it; an empty one goes.
+fn set_aside(path: &Path) -> io::Result<()> {
+    if path.metadata()?.len() == 0 {
+        return std::fs::remove_file(path);
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".damaged-{}", clock::boot_ns()));
+    std::fs::rename(path, name)
 }
 
-/// Reads a segment to its last whole record. What is behind that (half a line, or a line that is no record) is
-/// what a crash left.
+/// Where a segment ends.
+struct End {
+    /// Its last record.
+    last: Option<Chain>,
+    /// Bytes up to the last whole line.
+    len: u64,
+    /// Half a line behind that: its bytes and their hash.
+    cut: Option<(u64, String)>,
+    /// Whole lines behind the last record that are no records.
+    damaged_lines: u64,
+}
+
+/// Reads a segment to its end.
 fn find_end(path: &Path) -> io::Result<End> {
-    let mut file = File::open(path)?;
-    let size = file.metadata()?.len();
-    // A batch is at most the queue; looking at the last part of the file is enough to find whole lines.
-    let tail_len = size.min((QUEUE_MAX * 2 + LINE_MAX) as u64);
-    file.seek(SeekFrom::Start(size - tail_len))?;
-    let mut tail = Vec::with_capacity(tail_len as usize);
-    file.read_to_end(&mut tail)?;
-    let mut len = tail.len();
-    let last = loop {
-        let Some(newline) = memchr::memrchr(b'\n', &tail[..len]) else {
-            len = 0;
-            break None;
-        };
-        let start = memchr::memrchr(b'\n', &tail[..newline]).map_or(0, |at| at + 1);
-        if let Some(seq) = seq_of(&tail[start..newline]) {
-            len = newline + 1;
-            break Some(Chain { seq, hash: hex(&Sha256::digest(&tail[start..newline])) });
+    let mut reader = BufReader::with_capacity(1 << 16, File::open(path)?);
+    let mut end = End { last: None, len: 0, cut: None, damaged_lines: 0 };
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let read = reader.read_until(b'\n', &mut line)? as u64;
+        if read == 0 {
+            return Ok(end);
         }
-        len = start;
-    };
-    let cut = &tail[len..];
-    Ok(End {
-        last,
-        len: size - tail_len + len as u64,
-        cut_bytes: cut.len() as u64,
-        cut_hash: hex(&Sha256::digest(cut)),
-    })
+        if line.pop_if(|byte| *byte == b'\n').is_none() {
+            end.cut = Some((read, hex(&Sha256::digest(&line))));
+            return Ok(end);
+        }
+        end.len += read;
+        match seq_of(&line) {
+            Some(seq) => {
+                end.last = Some(Chain { seq, hash: hex(&Sha256::digest(&line)) });
+                end.damaged_lines = 0;
+            }
+            None => end.damaged_lines += 1,
+        }
+    }
 }
 
 /// The sequence number of a line that is a whole record.
 fn seq_of(line: &[u8]) -> Option<u64> {
-    let record: serde_json::Value = serde_json::from_slice(line).ok()?;
-    record.get("seq")?.as_u64()
+    #[derive(serde::Deserialize)]
+    struct Record {
+        seq: u64,
+        #[serde(rename = "prev")]
+        _prev: String,
+    }
+    Some(serde_json::from_slice::<Record>(line).ok()?.seq)
 }

@@ -16,12 +16,19 @@ pub enum AuditCommand {
         #[arg(default_value = "/var/log/taffrail")]
         folder: PathBuf,
         /// Hash of a record that must be there: the `head` of an earlier run.
-        #[arg(long, value_name = "SHA256")]
+        #[arg(long, value_name = "SHA256", value_parser = hash)]
         expect_head: Option<String>,
         /// Print JSON instead of text.
         #[arg(long)]
         json: bool,
     },
+}
+
+/// 64 hex digits, in lower case.
+fn hash(text: &str) -> Result<String, String> {
+    let text = text.to_ascii_lowercase();
+    let valid = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if valid { Ok(text) } else { Err("a SHA-256 has 64 hex digits".to_owned()) }
 }
 
 /// Runs the sub-command.
@@ -55,7 +62,8 @@ fn print_report(report: &Report) {
     println!("kinds     {}", kinds.join(", "));
     println!("lost      {} events, as gap records tell", report.lost_events);
     println!("head      {head}");
-    for (word, problems) in [("CHANGED", &report.tampered), ("MISSING", &report.incomplete)] {
+    let lists = [("CHANGED", &report.tampered), ("MISSING", &report.incomplete), ("note   ", &report.notes)];
+    for (word, problems) in lists {
         for Problem { file, line, message } in problems {
             println!("{word}   {}:{line}: {}", escaped(file.as_bytes()), escaped(message.as_bytes()));
         }

@@ -194,12 +194,12 @@ mod tests {
     fn id_of_a_cgroup_gives_its_path_until_it_is_gone() {
         let layout = Layout::detect();
         let Some(root) = layout.root() else {
-            eprintln!("SKIPPED: id_of_a_cgroup_gives_its_path_until_it_is_gone: no v2 tree");
+            crate::testing::skipped("id_of_a_cgroup_gives_its_path_until_it_is_gone", "no v2 tree");
             return;
         };
         let made = Made(root.join(format!("taffrail-test-{}", std::process::id())));
         if let Err(error) = std::fs::create_dir(&made.0) {
-            eprintln!("SKIPPED: id_of_a_cgroup_gives_its_path_until_it_is_gone: {error}");
+            crate::testing::skipped("id_of_a_cgroup_gives_its_path_until_it_is_gone", error);
             return;
         }
         let id = made.0.metadata().unwrap().ino();

@@ -44,7 +44,7 @@ pub enum Source {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
     /// A process of which `/proc` was asked.
-    Process(Seed),
+    Process(Box<Seed>),
     /// The path of a cgroup (`None`: it was gone), and whose it is.
     Cgroup {
         /// Its id.
@@ -131,7 +131,7 @@ impl Enricher {
     pub fn learn_process(&mut self, seed: Seed) {
         let container = self.container_of(seed.cgroup_id, false);
         self.processes.seed(Process::of_seed(&seed, seed.cgroup_id, container));
-        self.findings.push(Finding::Process(seed));
+        self.findings.push(Finding::Process(Box::new(seed)));
     }
 
     /// Takes in what a recording says of a cgroup.

@@ -202,7 +202,10 @@ mod tests {
     #[test]
     fn running_kernel_has_every_field_that_the_probes_read() {
         let Ok(data) = std::fs::read(VMLINUX) else {
-            eprintln!("SKIPPED: running_kernel_has_every_field_that_the_probes_read: no {VMLINUX}");
+            crate::testing::skipped(
+                "running_kernel_has_every_field_that_the_probes_read",
+                format_args!("no {VMLINUX}"),
+            );
             return;
         };
         let btf = Btf::parse(&data).expect("the kernel's BTF");
@@ -217,7 +220,10 @@ mod tests {
     #[test]
     fn damaged_btf_is_none_or_resolves_to_nothing_but_never_panics() {
         let Ok(data) = std::fs::read(VMLINUX) else {
-            eprintln!("SKIPPED: damaged_btf_is_none_or_resolves_to_nothing_but_never_panics: no {VMLINUX}");
+            crate::testing::skipped(
+                "damaged_btf_is_none_or_resolves_to_nothing_but_never_panics",
+                format_args!("no {VMLINUX}"),
+            );
             return;
         };
         for cut in (0..data.len()).step_by(data.len() / 40 + 1) {

@@ -155,7 +155,7 @@ impl Compiler<'_> {
                 let kinds = exact.unwrap_or(field.kinds);
                 // `evt.type` says less than its kind: `open` is one of the names of the kind `open`.
                 let exact = exact.is_some() && field.name == "evt.kind";
-                Some((Node::Test(Test { field, index, matcher }), kinds, exact))
+                Some((Node::Test(Box::new(Test { field, index, matcher })), kinds, exact))
             }
             Err(diagnostic) => self.fail(diagnostic),
         }
@@ -257,7 +257,7 @@ impl Typed {
             Op::Eq => Matcher::Text(bytes().into(), true),
             Op::Ne => Matcher::Text(bytes().into(), false),
             Op::In => Matcher::Texts(values.iter().map(|word| word.text.as_bytes().into()).collect()),
-            Op::Contains => Matcher::Find(memchr::memmem::Finder::new(bytes()).into_owned()),
+            Op::Contains => Matcher::Find(Box::new(memchr::memmem::Finder::new(bytes()).into_owned())),
             Op::IContains => Matcher::FindFolded(bytes().to_ascii_lowercase().into()),
             Op::StartsWith => Matcher::Prefix(bytes().into()),
             Op::EndsWith => Matcher::Suffix(bytes().into()),

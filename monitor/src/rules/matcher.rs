@@ -19,7 +19,7 @@ pub enum Node {
     /// It does not hold.
     Not(Box<Node>),
     /// A test of a field.
-    Test(Test),
+    Test(Box<Test>),
 }
 
 impl Node {
@@ -38,7 +38,8 @@ impl Node {
         match self {
             Node::And(parts) | Node::Or(parts) => parts.iter().map(Node::cost).sum(),
             Node::Not(part) => part.cost(),
-            Node::Test(Test { field, matcher, .. }) => {
+            Node::Test(test) => {
+                let Test { field, matcher, .. } = &**test;
                 let get = match field.get {
                     Get::One(_) => 1,
                     Get::Ancestors(_) | Get::Many(_) => 20,
@@ -93,7 +94,7 @@ pub enum Matcher {
     /// A text that ends so.
     Suffix(Box<[u8]>),
     /// A text that has this in it.
-    Find(Finder<'static>),
+    Find(Box<Finder<'static>>),
     /// A text that has this in it, in upper or lower case (ASCII); the needle is lower case.
     FindFolded(Box<[u8]>),
     /// A text like this pattern.

@@ -355,7 +355,10 @@ mod tests {
         );
         let path = folder.join("falco/falco_rules.yaml");
         let Ok(text) = std::fs::read_to_string(&path) else {
-            eprintln!("SKIPPED: foreign_rule_file_gives_diagnostics_and_no_panic: no {}", path.display());
+            crate::testing::skipped(
+                "foreign_rule_file_gives_diagnostics_and_no_panic",
+                format_args!("no {}", path.display()),
+            );
             return;
         };
         let source = Arc::new(Source { name: "falco_rules.yaml".to_owned(), text });

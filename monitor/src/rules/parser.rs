@@ -252,7 +252,7 @@ mod tests {
             let values = ["x", "\"a b\"", "'q\"\\\\'", "/etc/*", "-1", "10.0.0.0/8"];
             match if depth == 0 { random(3) } else { random(7) } {
                 0 => "some_macro".to_owned(),
-                1 => format!("fd.name exists"),
+                1 => "fd.name exists".to_owned(),
                 2 => format!(
                     "f.x[{}] {} {}",
                     random(9),

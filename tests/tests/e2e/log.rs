@@ -31,9 +31,10 @@ fn log_of_a_run_verifies_until_a_record_is_changed() {
     let status = |log: &std::path::Path| Command::new("python3").arg(oracle).arg(log).status();
     match status(&log) {
         Ok(status) => assert!(status.success()),
-        Err(error) => {
-            eprintln!("SKIPPED: log_of_a_run_verifies_until_a_record_is_changed (oracle): python3: {error}")
-        }
+        Err(error) => taffrail::testing::skipped(
+            "log_of_a_run_verifies_until_a_record_is_changed",
+            format_args!("oracle: {error}"),
+        ),
     }
 
     let segment = log.join("00000000000000000001.ndjson");

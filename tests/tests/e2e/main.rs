@@ -1,5 +1,6 @@
 //! End to end: a real daemon, real containers by runc, and what the audit log has to say about them. One file
 //! per kind of event, and one for the daemon itself. All settings but those that a test is about are defaults.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod connect;
 mod daemon;
