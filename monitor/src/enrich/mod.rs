@@ -193,8 +193,16 @@ impl Enricher {
         self.know(key, header);
         match event {
             Event::Exec(exec) => {
+                // A runtime starts itself anew before it enters the container's namespaces.
+                let outside = self.processes.get(key).is_some_and(|process| {
+                    (process.container.is_none() || process.from_host) && process.mnt_ns == header.mnt_ns
+                });
                 self.processes.exec(key, exec);
                 self.place(key, header.cgroup_id, true);
+                if let Some(process) = self.processes.get_mut(key) {
+                    process.from_host = outside && process.container.is_some();
+                    process.mnt_ns = header.mnt_ns;
+                }
             }
             Event::Fork(fork) => self.fork(key, fork),
             Event::Exit(_) => {
@@ -228,6 +236,10 @@ impl Enricher {
             self.processes.insert_unknown(header);
         }
         self.place(key, header.cgroup_id, true);
+        // Of a process that was just found inside nothing is known of where it was started.
+        if let Some(process) = self.processes.get_mut(key) {
+            process.from_host = false;
+        }
     }
 
     /// A child is what its parent was, in the cgroup that it was put into.
@@ -250,6 +262,8 @@ impl Enricher {
         process.cgroup_id = cgroup_id;
         let container = self.container_of(cgroup_id, again);
         if let Some(process) = self.processes.get_mut(key) {
+            // It was moved here with what it runs. (Exec decides for itself.)
+            process.from_host = container.is_some();
             process.container = container;
         }
     }

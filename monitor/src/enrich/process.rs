@@ -125,6 +125,11 @@ pub struct Process {
     pub cgroup_id: u64,
     /// Its container, decided once: it keeps it wherever it moves. `None` is the host.
     pub container: Option<Arc<Container>>,
+    /// Whether it runs a program that was started outside of its container: the runtime that sets the container
+    /// up, or that is on its way in. Nothing inside the container can give itself this mark.
+    pub from_host: bool,
+    /// Inode number of its mount namespace when it was last seen, 0 if not known.
+    pub mnt_ns: u32,
     /// Whether its end was seen.
     pub ended: bool,
 }
@@ -161,6 +166,8 @@ impl Process {
             tty: 0,
             cgroup_id: header.cgroup_id,
             container: None,
+            from_host: false,
+            mnt_ns: header.mnt_ns,
             ended: false,
         }
     }
@@ -196,6 +203,8 @@ impl Process {
             tty: seed.tty,
             cgroup_id,
             container,
+            from_host: false,
+            mnt_ns: 0,
             ended: false,
         }
     }

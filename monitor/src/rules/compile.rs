@@ -51,6 +51,9 @@ const VALUES_MAX: usize = 100_000;
 /// Most tests in one condition, macros included.
 const TESTS_MAX: usize = 20_000;
 
+/// Deepest nesting of macros.
+const MACROS_MAX: usize = 32;
+
 /// Compiles a condition and says which kinds of event it can match.
 pub fn compile(parsed: &Parsed, names: &Names) -> Result<(Node, KindSet), Vec<Diagnostic>> {
     let mut compiler = Compiler { names, within: Vec::new(), tests: 0, diagnostics: Vec::new() };
@@ -74,6 +77,10 @@ type Compiled = Option<(Node, KindSet, bool)>;
 
 impl Compiler<'_> {
     fn expr(&mut self, expr: &Expr, at: &yaml::Node) -> Compiled {
+        if self.tests > TESTS_MAX {
+            // Said already: macros within macros can double at each step.
+            return None;
+        }
         match expr {
             Expr::And(parts) => {
                 let parts = self.parts(parts, at)?;
@@ -117,6 +124,12 @@ impl Compiler<'_> {
         if self.within.contains(&name.text) {
             let diagnostic = Diagnostic::error("R204", format!("macro `{}` contains itself", name.text));
             return self.fail(diagnostic.label(place, "here again"));
+        }
+        if self.within.len() >= MACROS_MAX {
+            let message = format!("macros within macros are deeper than {MACROS_MAX} levels");
+            // Once is enough: there can be exponentially many ways down here.
+            self.tests = TESTS_MAX + 1;
+            return self.fail(Diagnostic::error("R205", message).label(place, "one too deep"));
         }
         self.within.push(name.text.clone());
         let compiled = self.expr(&parsed.expr, &parsed.node);

@@ -78,6 +78,11 @@ fn one(item: &Node, number: usize) -> Result<Example, Vec<Diagnostic>> {
         let diagnostic = Diagnostic::error("R304", format!("`{key}` is missing"));
         vec![diagnostic.label(item.span.clone(), "in this example")]
     };
+    if let Some(unknown) = keys.other_than(&["name", "event", "match"]) {
+        let diagnostic =
+            Diagnostic::error("R303", "unknown key in an example").label(unknown, "not a key here");
+        return Err(vec![diagnostic.hint("an example has the keys `name`, `event`, `match`")]);
+    }
     let event = keys.get("event").ok_or_else(|| missing("event"))?;
     let matches = keys.get("match").and_then(Node::as_bool).ok_or_else(|| missing("match"))?;
     let name =

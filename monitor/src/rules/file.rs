@@ -148,6 +148,14 @@ impl Loader {
 
     /// Compiles what was read.
     fn finish(mut self) -> (Vec<Rule>, Vec<Diagnostic>) {
+        // Macros that no rule uses are checked too.
+        let mut names: Vec<String> = self.names.macros.keys().cloned().collect();
+        names.sort();
+        for name in names {
+            let compiled =
+                self.names.macros.get(&name).map(|parsed| compile::compile(parsed, &self.names).map(drop));
+            compiled.and_then(|compiled| self.take(compiled));
+        }
         let mut rules = Vec::new();
         for draft in std::mem::take(&mut self.drafts) {
             rules.extend(self.compile(draft));
@@ -293,6 +301,11 @@ impl Keys {
     /// Whether there is such a key.
     pub fn has(&self, key: &str) -> bool {
         self.get(key).is_some()
+    }
+
+    /// Where a key stands that is none of these.
+    pub fn other_than(&self, known: &[&str]) -> Option<Span> {
+        self.0.iter().find(|(name, _)| !known.contains(&name.as_str())).map(|(_, (span, _))| span.clone())
     }
 
     /// The value of a key.

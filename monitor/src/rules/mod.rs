@@ -307,6 +307,23 @@ mod tests {
     }
 
     #[test]
+    fn macros_that_grow_without_end_are_refused_in_no_time() {
+        let chain: String = (1..3_000).map(|n| format!("- macro: m{n}\n  condition: m{}\n", n - 1)).collect();
+        let doubling: String =
+            (1..40).map(|n| format!("- macro: m{n}\n  condition: m{0} and m{0}\n", n - 1)).collect();
+        for (macros, last) in [(chain, 2_999), (doubling, 39)] {
+            let text =
+                format!("- macro: m0\n  condition: proc.name = x\n{macros}{}", rule(&format!("m{last}")));
+            assert!(codes(&text).contains(&"R205"));
+        }
+    }
+
+    #[test]
+    fn macro_that_no_rule_uses_is_checked() {
+        assert_eq!(codes("- macro: m\n  condition: proc.nmae = x\n"), ["R201"]);
+    }
+
+    #[test]
     fn place_of_an_error_is_exact_in_a_folded_condition() {
         let text = "- rule: r\n  desc: d\n  condition: >\n    proc.name = x and\n    proc.nmae = y\n  output: o\n  priority: INFO\n";
         let source = Arc::new(Source { name: "t.yaml".to_owned(), text: text.to_owned() });
