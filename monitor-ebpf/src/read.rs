@@ -33,6 +33,16 @@ pub fn feature(bit: u32) -> bool {
     constant(&raw const FEATURES) & bit != 0
 }
 
+/// Logs for `--debug-probes`. Without it the verifier sees that this is never reached, and drops it.
+macro_rules! diagnose {
+    ($ctx:expr, $($argument:tt)*) => {
+        if $crate::read::feature(taffrail_common::map::feature::DEBUG) {
+            aya_log_ebpf::debug!($ctx, $($argument)*);
+        }
+    };
+}
+pub(crate) use diagnose;
+
 /// Reads kernel memory at any address; all bits zero if that faults.
 #[inline(always)]
 pub fn kernel<T: Copy>(base: *const u8, offset: usize) -> T {

@@ -339,6 +339,7 @@ impl<S: Sink> Worker<S> {
     fn look(&mut self) {
         self.looked_ns = clock::boot_ns();
         let Some(live) = &mut self.live else { return };
+        live.probes.print_debug_log();
         if Instant::now() < live.next_look {
             return;
         }

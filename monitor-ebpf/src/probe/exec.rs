@@ -7,7 +7,7 @@ use taffrail_common::kind::EXEC;
 
 use crate::emit::{Draft, Lane, count_lost};
 use crate::maps::SCRATCH_EXEC;
-use crate::read::{kernel, kernel_or, offset, trusted};
+use crate::read::{diagnose, kernel, kernel_or, offset, trusted};
 use crate::task::{self, Task, host_nr};
 use crate::{path, scope};
 
@@ -26,6 +26,12 @@ pub fn exec_bounded(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn done<const LOOP: bool>(ctx: &BtfTracePointContext) -> i32 {
+    diagnose!(
+        ctx,
+        "exec in cgroup {}, watched: {}",
+        scope::cgroup_id(),
+        scope::watched(EXEC, scope::cgroup_id()) as u8
+    );
     if let Some(cgroup_id) = scope::enter(EXEC)
         && capture::<LOOP>(ctx, cgroup_id).is_none()
     {

@@ -6,7 +6,8 @@ use aya_ebpf::programs::BtfTracePointContext;
 use taffrail_common::event::header_flag;
 
 use super::{connect, open};
-use crate::read::{offset, trusted};
+use crate::read::{diagnose, offset, trusted};
+use crate::scope;
 use crate::task::Task;
 
 /// A system call that ended.
@@ -44,6 +45,7 @@ fn done<const LOOP: bool>(ctx: &BtfTracePointContext) -> i32 {
     }
     let task = Task::current();
     let compat = arch::is_compat(task);
+    diagnose!(ctx, "system call {} in cgroup {} returned {}", number, scope::cgroup_id(), ctx.arg::<i64>(1));
     let flags = if compat { header_flag::COMPAT } else { 0 };
     let call = Call { task, number, flags, result: ctx.arg::<i64>(1) as i32 };
     let [a, b, c] = arch::arguments(regs, compat);

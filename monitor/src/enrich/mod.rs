@@ -268,3 +268,132 @@ impl Enricher {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::container::Runtime;
+    use super::*;
+    use crate::event::decode;
+    use crate::testing::{exec, exit, fork, open};
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn enricher() -> Enricher {
+        let mut enricher = Enricher::new(Source::Recorded, 1024);
+        let id = "c".repeat(64);
+        let container =
+            Container { id, runtime: Runtime::Docker, pod_uid: None, cgroup_path: "/docker/c".into() };
+        // What the samples' cgroup id is.
+        enricher.recall_cgroup(7, Some(container));
+        enricher.recall_cgroup(1, None);
+        enricher
+    }
+
+    fn in_cgroup(mut record: Vec<u8>, id: u64) -> Vec<u8> {
+        let at = std::mem::offset_of!(Header, cgroup_id);
+        record[at..at + 8].copy_from_slice(&id.to_ne_bytes());
+        record
+    }
+
+    fn in_mount_namespace(mut record: Vec<u8>, inode: u32) -> Vec<u8> {
+        let at = std::mem::offset_of!(Header, mnt_ns);
+        record[at..at + 4].copy_from_slice(&inode.to_ne_bytes());
+        record
+    }
+
+    /// Handles a record and gives its process as it is then.
+    fn handle(enricher: &mut Enricher, record: &[u8]) -> Process {
+        let Handled::Process(key) = enricher.handle(&decode(record).unwrap()) else { panic!("a duplicate") };
+        enricher.processes.get(key).unwrap().clone()
+    }
+
+    #[test]
+    fn child_is_its_parent_until_it_execs() {
+        let mut enricher = enricher();
+        handle(&mut enricher, &exec(10, SECOND, (1, 0), "/bin/sh", &["sh"]));
+        handle(&mut enricher, &fork(10, SECOND, (11, 2 * SECOND)));
+        let child = handle(&mut enricher, &open(11, 2 * SECOND, "/x", 0, 3));
+        assert_eq!(*child.image.exe, *b"/bin/sh");
+        assert_eq!(child.parent, ProcessKey::new(10, SECOND));
+        let child = handle(&mut enricher, &exec(11, 2 * SECOND, (10, SECOND), "/bin/cat", &["cat", "x"]));
+        assert_eq!(
+            (&*child.image.exe, &*child.image.cmdline, child.name()),
+            (&b"/bin/cat"[..], &b"cat x"[..], &b"cat"[..])
+        );
+        let names: Vec<_> =
+            enricher.processes.ancestors(&child).map(|process| process.image.exe.to_vec()).collect();
+        assert_eq!(names, [b"/bin/sh".to_vec()]);
+    }
+
+    #[test]
+    fn id_that_is_used_again_is_another_process_and_late_events_find_the_old_one() {
+        let mut enricher = enricher();
+        handle(&mut enricher, &exec(10, SECOND, (1, 0), "/bin/old", &["old"]));
+        handle(&mut enricher, &exit(10, SECOND, 0));
+        handle(&mut enricher, &exec(10, 5 * SECOND, (1, 0), "/bin/new", &["new"]));
+        let late = handle(&mut enricher, &open(10, SECOND, "/x", 0, 3));
+        assert_eq!((&*late.image.exe, late.ended), (&b"/bin/old"[..], true));
+        let new = handle(&mut enricher, &open(10, 5 * SECOND, "/x", 0, 3));
+        assert_eq!((&*new.image.exe, new.ended), (&b"/bin/new"[..], false));
+    }
+
+    #[test]
+    fn second_end_of_a_process_is_a_duplicate() {
+        let mut enricher = enricher();
+        handle(&mut enricher, &exec(10, SECOND, (1, 0), "/bin/sh", &["sh"]));
+        handle(&mut enricher, &exit(10, SECOND, 0));
+        let again = exit(10, SECOND, 0);
+        assert_eq!(enricher.handle(&decode(&again).unwrap()), Handled::Duplicate);
+    }
+
+    #[test]
+    fn process_keeps_its_container_when_it_moves_out_and_takes_one_when_it_moves_in() {
+        let mut enricher = enricher();
+        let inside = handle(&mut enricher, &exec(10, SECOND, (1, 0), "/bin/sh", &["sh"]));
+        assert!(inside.container.is_some() && !inside.from_host);
+        let moved = handle(&mut enricher, &in_cgroup(open(10, SECOND, "/x", 0, 3), 1));
+        assert_eq!((moved.container, moved.cgroup_id), (inside.container, 1));
+
+        let host = handle(&mut enricher, &in_cgroup(exec(20, SECOND, (1, 0), "/usr/bin/x", &["x"]), 1));
+        assert_eq!(host.container, None);
+        assert!(handle(&mut enricher, &open(20, SECOND, "/x", 0, 3)).container.is_some());
+    }
+
+    #[test]
+    fn runtime_on_its_way_in_is_marked_until_it_starts_the_containers_program() {
+        let mut enricher = enricher();
+        let host = 1;
+        let start = in_cgroup(
+            in_mount_namespace(exec(10, SECOND, (1, 0), "/usr/sbin/runc", &["runc", "init"]), host),
+            1,
+        );
+        assert!(!handle(&mut enricher, &start).from_host);
+        // Moved into the cgroup, it starts itself anew, forks, and enters the namespaces.
+        let again = in_mount_namespace(exec(10, SECOND, (1, 0), "/runc", &["runc", "init"]), host);
+        assert!(handle(&mut enricher, &again).from_host);
+        handle(&mut enricher, &in_mount_namespace(fork(10, SECOND, (11, 2 * SECOND)), host));
+        assert!(handle(&mut enricher, &open(11, 2 * SECOND, "/etc/passwd", 0, 3)).from_host);
+        // The container's own program, and one that only has the name.
+        assert!(!handle(&mut enricher, &exec(11, 2 * SECOND, (10, SECOND), "/bin/sh", &["sh"])).from_host);
+        assert!(
+            !handle(&mut enricher, &exec(11, 2 * SECOND, (10, SECOND), "/tmp/runc", &["runc"])).from_host
+        );
+    }
+
+    #[test]
+    fn table_is_bounded_and_counts_what_it_forgets() {
+        let mut enricher = Enricher::new(Source::Recorded, 64);
+        for tgid in 0..1_000 {
+            handle(&mut enricher, &exec(tgid, SECOND, (1, 0), "/bin/x", &["x"]));
+            enricher.handle(&decode(&exit(tgid, SECOND, 0)).unwrap());
+        }
+        assert!(enricher.processes.len() <= 64);
+        let stats = enricher.processes.stats();
+        assert_eq!((stats.unknown, stats.evicted_running), (1_000, 0));
+        assert_eq!(stats.evicted + enricher.processes.len() as u64, 1_000);
+        for tgid in 0..1_000 {
+            handle(&mut enricher, &exec(tgid, 2 * SECOND, (1, 0), "/bin/x", &["x"]));
+        }
+        assert!(enricher.processes.len() <= 64 && enricher.processes.stats().evicted_running > 0);
+    }
+}

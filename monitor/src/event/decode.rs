@@ -113,3 +113,84 @@ impl<'a> Payload<'a> {
         Ok(text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    fn samples() -> Vec<Vec<u8>> {
+        vec![
+            testing::exec(7, 1_000, (1, 10), "/bin/sh", &["sh", "-c", "true"]),
+            testing::fork(7, 1_000, (8, 2_000)),
+            testing::exit(7, 1_000, 0x100),
+            testing::open(7, 1_000, "/etc/passwd", 0, 3),
+            testing::connect(7, 1_000, ([10, 0, 0, 1], 443), 0),
+            testing::connect_unix(7, 1_000, "/run/x.sock"),
+        ]
+    }
+
+    #[test]
+    fn records_decode_to_what_was_put_in() {
+        let exec = testing::exec(7, 1_000, (1, 10), "/bin/sh", &["sh", "-c", "true"]);
+        let Ok(Event::Exec(exec)) = decode(&exec) else { panic!("no exec") };
+        assert_eq!((exec.exe, exec.cwd, exec.args), (&b"/bin/sh"[..], &b"/"[..], &b"sh\0-c\0true\0"[..]));
+        let open = testing::open(7, 1_000, "/etc/passwd", 0, -2);
+        let Ok(Event::Open(open)) = decode(&open) else { panic!("no open") };
+        assert_eq!((open.file, open.record.result), (&b"/etc/passwd"[..], -2));
+        let connect = testing::connect(7, 1_000, ([10, 0, 0, 1], 443), 0);
+        let Ok(Event::Connect(connect)) = decode(&connect) else { panic!("no connect") };
+        assert_eq!(connect.remote(), "10.0.0.1:443".parse().ok());
+    }
+
+    #[test]
+    fn truncated_record_is_rejected_with_its_length() {
+        for sample in samples() {
+            for len in 0..sample.len() {
+                let Err(Malformed::Short { got, need, .. }) = decode(&sample[..len]) else { panic!("{len}") };
+                assert!(got == len && need > len);
+            }
+        }
+    }
+
+    #[test]
+    fn record_of_an_unknown_kind_is_told() {
+        let mut sample = testing::exit(7, 1_000, 0);
+        sample[4..6].copy_from_slice(&999u16.to_ne_bytes());
+        assert_eq!(decode(&sample).err(), Some(Malformed::UnknownKind(999)));
+    }
+
+    #[test]
+    fn payload_that_goes_beyond_the_record_is_rejected() {
+        for (sample, field) in [
+            (&samples()[0], std::mem::offset_of!(abi::Exec, args)),
+            (&samples()[3], std::mem::offset_of!(abi::Open, file)),
+        ] {
+            for len in [sample.len() as u32, u32::MAX] {
+                let mut bad = sample.clone();
+                bad[field..field + 4].copy_from_slice(&len.to_ne_bytes());
+                assert!(matches!(decode(&bad), Err(Malformed::Short { .. })));
+            }
+        }
+    }
+
+    #[test]
+    fn any_bytes_decode_or_are_rejected_but_never_panic() {
+        let mut state = 1u64;
+        let mut random = move || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 33) as usize
+        };
+        for sample in samples() {
+            for _ in 0..20_000 {
+                let mut bad = sample.clone();
+                for _ in 0..1 + random() % 6 {
+                    let at = random() % bad.len();
+                    bad[at] = random() as u8;
+                }
+                bad.truncate(random() % (bad.len() + 40));
+                let _ = decode(&bad);
+            }
+        }
+    }
+}

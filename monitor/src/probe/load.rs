@@ -10,6 +10,7 @@ use aya::programs::{
     BtfTracePoint, CgroupAttachMode, CgroupSockAddr, FEntry, Program, ProgramError, ProgramFd,
 };
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
+use aya_log::EbpfLogger;
 use taffrail_common::kind;
 use taffrail_common::map::{Scope, feature};
 use thiserror::Error;
@@ -19,6 +20,7 @@ use super::hook::{ALL_KINDS, Attach, HOOKS, Hook, PROCESS_KINDS, ProbeState, Sta
 use super::loss::{FlowPod, LossKeyPod, LossReader};
 use super::receive::Receiver;
 use crate::event::field::KindSet;
+use crate::event::text::escaped;
 
 /// The kernel object, as `build.rs` made it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/taffrail-ebpf"));
@@ -93,6 +95,22 @@ pub struct Probes {
     pub missing_fields: Vec<&'static str>,
     scope: HashMap<MapData, u64, Scope>,
     scope_default: Array<MapData, Scope>,
+    debug_log: Option<EbpfLogger<Stderr>>,
+}
+
+/// Prints what the probes log.
+struct Stderr;
+
+impl log::Log for Stderr {
+    fn enabled(&self, _metadata: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        eprintln!("probe: {}", escaped(record.args().to_string().as_bytes()));
+    }
+
+    fn flush(&self) {}
 }
 
 impl Probes {
@@ -131,7 +149,11 @@ impl Probes {
         let scope = HashMap::try_from(take(&mut ebpf, "SCOPE")?).map_err(|_| LoadError::Map("SCOPE"))?;
         let scope_default = Array::try_from(take(&mut ebpf, "SCOPE_DEFAULT")?)
             .map_err(|_| LoadError::Map("SCOPE_DEFAULT"))?;
-        let probes = Self { ebpf, states, missing_fields: facts.missing, scope, scope_default };
+        let debug_log = match options.debug {
+            true => EbpfLogger::init_with_logger(&mut ebpf, Stderr).ok(),
+            false => None,
+        };
+        let probes = Self { ebpf, states, missing_fields: facts.missing, scope, scope_default, debug_log };
         Ok((probes, receiver, losses))
     }
 
@@ -148,6 +170,13 @@ impl Probes {
     /// Forgets a cgroup that is gone.
     pub fn remove_scope(&mut self, cgroup_id: u64) -> Result<(), aya::maps::MapError> {
         self.scope.remove(&cgroup_id)
+    }
+
+    /// Prints what the probes have logged, with `--debug-probes`.
+    pub fn print_debug_log(&mut self) {
+        if let Some(log) = &mut self.debug_log {
+            log.flush();
+        }
     }
 
     /// Times that the kernel skipped a probe because it was still running on that CPU (5.12): events that

@@ -1,0 +1,144 @@
+//! The layout of everything that crosses between kernel and user space, against a golden file: a change of the ABI
+//! shows in a diff. Each struct is taken apart, so that a new field does not compile until it is listed here.
+
+use std::fmt::Write as _;
+use std::mem::{align_of, offset_of, size_of, size_of_val};
+
+use taffrail_common::event::*;
+use taffrail_common::map::*;
+
+/// Appends a struct's layout, and asserts that it has no implicit padding.
+macro_rules! layout {
+    ($out:ident, $name:ident { $($field:ident),* $(,)? }) => {{
+        // SAFETY: integers and arrays of integers only, so all bits zero is a value.
+        let value: $name = unsafe { std::mem::zeroed() };
+        let $name { $($field),* } = value;
+        let _ = writeln!($out, "{} size {} align {}", stringify!($name), size_of::<$name>(), align_of::<$name>());
+        let mut end = 0;
+        $(
+            let (offset, size) = (offset_of!($name, $field), size_of_val(&$field));
+            assert_eq!(offset, end, "padding before {}.{}", stringify!($name), stringify!($field));
+            end = offset + size;
+            let _ = writeln!($out, "  {offset:>4} {size:>4} {}", stringify!($field));
+        )*
+        assert_eq!(end, size_of::<$name>(), "padding at the end of {}", stringify!($name));
+    }};
+}
+
+#[test]
+fn layout_of_the_abi_is_fresh() {
+    let mut out = String::new();
+    layout!(
+        out,
+        Connect {
+            header,
+            path,
+            remote_addr,
+            local_addr,
+            result,
+            fd,
+            remote_port,
+            local_port,
+            family,
+            protocol,
+            socket_type,
+            source,
+            reserved
+        }
+    );
+    layout!(
+        out,
+        Credentials {
+            uid,
+            gid,
+            suid,
+            sgid,
+            fsuid,
+            fsgid,
+            cap_inheritable,
+            cap_permitted,
+            cap_effective,
+            cap_bounding,
+            cap_ambient
+        }
+    );
+    layout!(
+        out,
+        Exec {
+            header,
+            credentials,
+            exe,
+            cwd,
+            filename,
+            args,
+            parent_start_ns,
+            parent_tgid,
+            old_tid,
+            login_uid,
+            session,
+            process_group,
+            tty,
+            arg_count,
+            env_count
+        }
+    );
+    layout!(out, Exit { header, wait_status, reserved });
+    layout!(
+        out,
+        Fork {
+            header,
+            child_start_ns,
+            child_cgroup_id,
+            clone_flags,
+            child_tgid,
+            child_ns_tgid,
+            child_parent_tgid,
+            child_pid_ns,
+            child_parent_start_ns
+        }
+    );
+    layout!(
+        out,
+        Header {
+            len,
+            kind,
+            flags,
+            boot_ns,
+            cgroup_id,
+            start_ns,
+            tgid,
+            tid,
+            ns_tgid,
+            ns_tid,
+            euid,
+            egid,
+            pid_ns,
+            mnt_ns,
+            comm
+        }
+    );
+    layout!(out, Text { len, full_len });
+    layout!(out, Path { len, full_len, flags, dev, ino });
+    layout!(out, Open { header, file, base, result, flags, mode, links, owner, syscall });
+    layout!(out, LossKey { cgroup_id, kind, reserved });
+    layout!(out, Flow { offered, lost, lost_unattributed });
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/layout.golden");
+    if std::env::var_os("TAFFRAIL_BLESS").is_some() {
+        std::fs::write(path, &out).expect("the golden file");
+    }
+    assert_eq!(
+        out,
+        std::fs::read_to_string(path).unwrap_or_default(),
+        "the ABI changed: run `cargo xtask docs`"
+    );
+}
+
+#[test]
+fn table_of_kinds_agrees_with_the_constants() {
+    macro_rules! rows {
+        ($( ($id:literal, $name:ident, $record:ident, $lane:ident) )*) => { [ $( ($id, stringify!($name)) ),* ] };
+    }
+    use taffrail_common::kind::{CONNECT, EXEC, EXIT, FORK, KINDS, OPEN};
+    let table: [(u16, &str); KINDS - 1] = taffrail_common::for_each_kind!(rows);
+    assert_eq!(table, [(EXEC, "exec"), (FORK, "fork"), (EXIT, "exit"), (OPEN, "open"), (CONNECT, "connect")]);
+}

@@ -1,0 +1,236 @@
+//! Measures what watching costs, and writes `docs/performance.md`. All ratios are of runs that were interleaved on
+//! one machine; figures are medians. Run by `cargo xtask bench`.
+#![allow(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
+
+use std::fmt::Write as _;
+use std::net::UdpSocket;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use taffrail::audit::RecordKind;
+use taffrail::capture::{Frame, Note, Reader};
+use taffrail::clock::Clock;
+use taffrail::detect::Detector;
+use taffrail::enrich::{Enricher, Source, Subject};
+use taffrail::pipeline::{Gap, Sink, Worker};
+use taffrail::rules::{Rule, RuleSet};
+use taffrail_tests::daemon::{Daemon, records};
+
+/// Rounds of each measurement; the three modes take turns within a round.
+const ROUNDS: usize = 9;
+
+/// How the machine is watched.
+const MODES: [(&str, Option<&[&str]>); 3] = [
+    ("no daemon", None),
+    // Host processes are not in scope: the probes run and turn away.
+    ("attached, not watched", Some(&["log.record=evt.kind = exit and proc.name = nobody"])),
+    ("watched", Some(&["scope.host=true", "log.record=evt.kind = exit and proc.name = nobody"])),
+];
+
+/// An operation, and how many times it is done for one figure.
+const OPERATIONS: [(&str, u32, fn(u32)); 4] = [
+    ("getpid", 400_000, getpid),
+    ("open + close", 60_000, open),
+    ("connect (UDP)", 60_000, connect),
+    ("fork + exec + exit", 150, exec),
+];
+
+fn main() {
+    if let Some(reason) = taffrail_tests::cannot_trace() {
+        eprintln!("cannot measure here: {reason}");
+        std::process::exit(2);
+    }
+    let mut page = String::from(
+        "# What watching costs\n\nWritten by `cargo xtask bench`; medians of interleaved runs on one machine. The hook's \
+         own floor on this kind of machine is about 75 ns per system call for `sys_exit` (an empty program).\n",
+    );
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let _ = writeln!(page, "\nMachine: Linux {}, {cores} cores.\n", release.trim());
+    operations(&mut page);
+    flood(&mut page);
+    replay(&mut page);
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/performance.md");
+    std::fs::write(path, &page).unwrap();
+    print!("{page}");
+}
+
+fn operations(page: &mut String) {
+    let mut figures = vec![vec![Vec::new(); MODES.len()]; OPERATIONS.len()];
+    for round in 0..ROUNDS {
+        for (mode, (_, settings)) in MODES.iter().enumerate() {
+            let daemon = settings.map(Daemon::start);
+            for (operation, (_, times, run)) in OPERATIONS.iter().enumerate() {
+                figures[operation][mode].push(cpu_ns_each(*times, *run));
+            }
+            drop(daemon);
+        }
+        eprintln!("round {} of {ROUNDS}", round + 1);
+    }
+    page.push_str("## CPU time of one operation, in ns\n\n| operation | no daemon | attached, not watched | watched |\n|---|---|---|---|\n");
+    for (operation, (name, ..)) in OPERATIONS.iter().enumerate() {
+        let medians: Vec<f64> = figures[operation].iter_mut().map(|figures| median(figures)).collect();
+        let more = |mode: usize| format!("{:.0} (+{:.0})", medians[mode], medians[mode] - medians[0]);
+        let _ = writeln!(page, "| {name} | {:.0} | {} | {} |", medians[0], more(1), more(2));
+    }
+}
+
+fn median(figures: &mut [f64]) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+/// CPU time of this process and the children that it has waited for, per operation.
+fn cpu_ns_each(times: u32, run: fn(u32)) -> f64 {
+    let before = cpu_ns();
+    run(times);
+    (cpu_ns() - before) / f64::from(times)
+}
+
+fn cpu_ns() -> f64 {
+    [libc::RUSAGE_SELF, libc::RUSAGE_CHILDREN]
+        .map(|who| {
+            // SAFETY: all bits zero is a valid `rusage`.
+            let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+            // SAFETY: `usage` lives.
+            unsafe { libc::getrusage(who, &raw mut usage) };
+            let ns = |time: libc::timeval| time.tv_sec as f64 * 1e9 + time.tv_usec as f64 * 1e3;
+            ns(usage.ru_utime) + ns(usage.ru_stime)
+        })
+        .iter()
+        .sum()
+}
+
+fn getpid(times: u32) {
+    for _ in 0..times {
+        // SAFETY: no arguments.
+        unsafe { libc::syscall(libc::SYS_getpid) };
+    }
+}
+
+fn open(times: u32) {
+    for _ in 0..times {
+        drop(std::fs::File::open("/etc/passwd").unwrap());
+    }
+}
+
+fn connect(times: u32) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for _ in 0..times {
+        socket.connect("127.0.0.1:9").unwrap();
+    }
+}
+
+fn exec(times: u32) {
+    for _ in 0..times {
+        Command::new("/bin/true").stdin(Stdio::null()).status().unwrap();
+    }
+}
+
+/// One thread opens files as fast as it can: what arrives, and what that costs the daemon.
+fn flood(page: &mut String) {
+    let times = 1_000_000;
+    let daemon = Daemon::start(MODES[2].1.unwrap());
+    let before = cpu_seconds(daemon.pid());
+    let start = Instant::now();
+    open(times);
+    let seconds = start.elapsed().as_secs_f64();
+    // The rings are empty within a few ticks.
+    std::thread::park_timeout(std::time::Duration::from_millis(500));
+    let cpu = cpu_seconds(daemon.pid()) - before;
+    let rss = rss_mib(daemon.pid());
+    let log = daemon.log();
+    let lost: u64 = records(&log)
+        .iter()
+        .filter(|record| record["kind"] == "gap")
+        .filter_map(|record| record["count"].as_u64())
+        .sum();
+    drop(daemon);
+    let _ = writeln!(
+        page,
+        "\n## A flood of opens\n\n{times} opens by one thread in {seconds:.2} s ({:.0} events/s), {lost} of them lost. \
+         CPU of the daemon: {:.2} s per million events. RSS of the daemon: {rss:.1} MiB.",
+        f64::from(times) / seconds,
+        cpu / f64::from(times) * 1e6,
+    );
+}
+
+/// User and system time of a process, in seconds.
+fn cpu_seconds(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
+}
+
+fn rss_mib(pid: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.split_whitespace().next().unwrap().parse::<f64>().unwrap() / 1024.0
+}
+
+/// Counts, and does nothing else.
+#[derive(Default)]
+struct Count {
+    events: u64,
+    alerts: u64,
+}
+
+impl Sink for Count {
+    fn event<'a>(&mut self, _subject: &Subject<'_>, matched: impl Iterator<Item = &'a Rule>) {
+        self.events += 1;
+        self.alerts += matched.count() as u64;
+    }
+
+    fn gap(&mut self, _gap: &Gap<'_>) {}
+
+    fn note(&mut self, _kind: RecordKind, _boot_ns: u64, _time_ns: u64, _body: &[u8]) {}
+}
+
+/// Decode, enrichment and the shipped rules, on one core, from a recording.
+fn replay(page: &mut String) {
+    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/data/session.recording");
+    let mut reader = Reader::new(std::fs::File::open(data).unwrap()).unwrap();
+    let mut worker = Worker {
+        enricher: Enricher::new(Source::Recorded, 65_536),
+        detector: Detector::new(RuleSet::load(&taffrail::rules::embedded()).unwrap().0.into()),
+        clock: Clock { offset_ns: 0 },
+        sink: Count::default(),
+        live: None,
+        recording: None,
+        looked_ns: 0,
+    };
+    let mut frames = Vec::new();
+    while let Some(frame) = reader.frame().unwrap() {
+        match frame {
+            Frame::Record(bytes) => frames.push(bytes),
+            Frame::Note(note) => match *note {
+                Note::Process(seed) => worker.enricher.learn_process(seed),
+                Note::Cgroup { id, path: _, container } => worker.enricher.recall_cgroup(id, container),
+                Note::Loss { .. } => {}
+            },
+            Frame::Clock(_) => {}
+        }
+    }
+    // Ends are left out: a process ends once.
+    frames.retain(|bytes| u16::from_ne_bytes([bytes[4], bytes[5]]) != taffrail_common::kind::EXIT);
+    let mut rates: Vec<f64> = (0..ROUNDS)
+        .map(|_| {
+            let before = worker.sink.events;
+            let start = Instant::now();
+            while start.elapsed().as_millis() < 400 {
+                frames.iter().for_each(|bytes| worker.record(bytes));
+                worker.enricher.take_findings();
+            }
+            (worker.sink.events - before) as f64 / start.elapsed().as_secs_f64()
+        })
+        .collect();
+    let rules = worker.detector.rules().enabled().count();
+    let _ = writeln!(
+        page,
+        "\n## From a recording\n\nDecode, enrichment and {rules} rules on one core: {:.0} events/s ({:.0} ns each), over the {} \
+         events of `tests/data/session.recording`.",
+        median(&mut rates),
+        1e9 / median(&mut rates),
+        frames.len(),
+    );
+}
