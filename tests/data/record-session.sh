@@ -8,7 +8,7 @@ echo 'root:*:19000:0:99999:7:::' >/etc/shadow
 pid=$!
 until grep -q watching /tmp/said; do usleep 50000; done
 sleep 1
-sh -c "echo \$\$ >$cgroup/cgroup.procs
+cat >/tmp/deeds <<'E'
 cat /etc/shadow >/dev/null
 cp /bin/busybox /tmp/true; /tmp/true 'a b'
 echo x >/usr/bin/evil
@@ -16,7 +16,9 @@ nc -w 1 169.254.169.254 80
 nc -w 1 127.0.0.1 9
 cat /tmp/nothing
 (exit 3)
-true" 2>/dev/null
+true
+E
+sh -c "echo \$\$ >$cgroup/cgroup.procs; exec sh /tmp/deeds" 2>/dev/null
 sleep 1
 kill -INT $pid; wait $pid
 base64 /tmp/recording

@@ -193,9 +193,12 @@ impl Enricher {
         self.know(key, header);
         match event {
             Event::Exec(exec) => {
-                // A runtime starts itself anew before it enters the container's namespaces.
+                // A runtime starts itself anew, as it was called before, until it enters the container's
+                // namespaces. Anything else that is started in the container is the container's.
                 let outside = self.processes.get(key).is_some_and(|process| {
-                    (process.container.is_none() || process.from_host) && process.mnt_ns == header.mnt_ns
+                    (process.container.is_none() || process.from_host)
+                        && process.mnt_ns == header.mnt_ns
+                        && *process.image.args == *exec.args
                 });
                 self.processes.exec(key, exec);
                 self.place(key, header.cgroup_id, true);
@@ -373,7 +376,10 @@ mod tests {
         assert!(handle(&mut enricher, &again).from_host);
         handle(&mut enricher, &in_mount_namespace(fork(10, SECOND, (11, 2 * SECOND)), host));
         assert!(handle(&mut enricher, &open(11, 2 * SECOND, "/etc/passwd", 0, 3)).from_host);
-        // The container's own program, and one that only has the name.
+        // The container's own program, even if it has no namespaces of its own, and one that has the name.
+        handle(&mut enricher, &in_mount_namespace(fork(10, SECOND, (12, 2 * SECOND)), host));
+        let program = in_mount_namespace(exec(12, 2 * SECOND, (10, SECOND), "/bin/sh", &["sh"]), host);
+        assert!(!handle(&mut enricher, &program).from_host);
         assert!(!handle(&mut enricher, &exec(11, 2 * SECOND, (10, SECOND), "/bin/sh", &["sh"])).from_host);
         assert!(
             !handle(&mut enricher, &exec(11, 2 * SECOND, (10, SECOND), "/tmp/runc", &["runc"])).from_host
