@@ -4,20 +4,25 @@ use aya_ebpf::helpers::generated::bpf_get_current_cgroup_id;
 
 use crate::maps::{FLOW, SCOPE, SCOPE_DEFAULT};
 
-/// The acting task's v2 cgroup id if its cgroup is watched for `kind`. Counts the event as offered:
-/// from here on it is either emitted or counted as lost.
+/// The acting task's v2 cgroup id if its cgroup is watched for `kind`; then the event is counted as offered.
 #[inline(always)]
 pub fn enter(kind: u16) -> Option<u64> {
     let cgroup_id = cgroup_id();
     if !watched(kind, cgroup_id) {
         return None;
     }
+    count_offered(kind);
+    Some(cgroup_id)
+}
+
+/// Counts an event of a watched cgroup: from here on it is either emitted or counted as lost.
+#[inline(always)]
+pub fn count_offered(kind: u16) {
     // Count before anything can fail: a full ring must not hide that the hook fired.
     if let Some(flow) = FLOW.get_ptr_mut(kind as u32) {
         // SAFETY: the entry is this CPU's own.
         unsafe { (*flow).offered += 1 };
     }
-    Some(cgroup_id)
 }
 
 /// The acting task's v2 cgroup id.

@@ -7,5 +7,11 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    taffrail::cli::main()
+    taffrail::cli::main(give_back_memory)
+}
+
+/// Loading the probes takes some 30 MiB for a moment. The allocator would keep them for later use.
+fn give_back_memory() {
+    // SAFETY: it may be called at any time.
+    unsafe { libmimalloc_sys::mi_collect(true) };
 }

@@ -31,7 +31,7 @@ const DEEDS: &[(&str, &str, &str)] = &[
     ),
     (
         "ask the cloud for credentials",
-        "wget -T 1 -O - http://169.254.169.254/",
+        "echo | nc -w 1 169.254.169.254 80",
         "Cloud metadata service contacted",
     ),
 ];

@@ -85,10 +85,9 @@ impl Request {
 
 /// connect(2) ended.
 #[inline(always)]
-pub fn done<const LOOP: bool>(call: Call, request: Request) {
-    if let Some(cgroup_id) = scope::enter(CONNECT)
-        && capture::<LOOP>(call, request, cgroup_id).is_none()
-    {
+pub fn done<const LOOP: bool>(call: Call, request: Request, cgroup_id: u64) {
+    scope::count_offered(CONNECT);
+    if capture::<LOOP>(call, request, cgroup_id).is_none() {
         count_lost(CONNECT, cgroup_id);
     }
 }

@@ -66,10 +66,9 @@ impl Request {
 
 /// An open call ended. (About 1 µs for a watched cgroup: the walk of the path is half of it.)
 #[inline(always)]
-pub fn done<const LOOP: bool>(call: Call, request: Request) {
-    if let Some(cgroup_id) = scope::enter(OPEN)
-        && capture::<LOOP>(call, request, cgroup_id).is_none()
-    {
+pub fn done<const LOOP: bool>(call: Call, request: Request, cgroup_id: u64) {
+    scope::count_offered(OPEN);
+    if capture::<LOOP>(call, request, cgroup_id).is_none() {
         count_lost(OPEN, cgroup_id);
     }
 }

@@ -4,6 +4,7 @@
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use taffrail_common::event::header_flag;
+use taffrail_common::kind::{CONNECT, OPEN};
 
 use super::{connect, open};
 use crate::read::{diagnose, offset, trusted};
@@ -48,9 +49,19 @@ fn done<const LOOP: bool>(ctx: &BtfTracePointContext) -> i32 {
     diagnose!(ctx, "system call {} in cgroup {} returned {}", number, scope::cgroup_id(), ctx.arg::<i64>(1));
     let flags = if compat { header_flag::COMPAT } else { 0 };
     let call = Call { task, number, flags, result: ctx.arg::<i64>(1) as i32 };
+    let event = arch::event(number, compat);
+    let kind = match event {
+        Event::None => return 0,
+        Event::Connect | Event::SocketCall => CONNECT,
+        _ => OPEN,
+    };
+    let cgroup_id = scope::cgroup_id();
+    if !scope::watched(kind, cgroup_id) {
+        return 0;
+    }
     let [a, b, c] = arch::arguments(regs, compat);
     // One place each for the work of a kind: the verifier looks at every copy.
-    let request = match arch::event(number, compat) {
+    let request = match event {
         Event::Open => open::Request::open(a, b),
         Event::Creat => open::Request::creat(a),
         Event::OpenAt => open::Request::openat(a, b, c),
@@ -58,12 +69,12 @@ fn done<const LOOP: bool>(ctx: &BtfTracePointContext) -> i32 {
         Event::OpenByHandle => open::Request::by_handle(c),
         other => {
             if let Some(request) = connect_request(other, [a, b, c]) {
-                connect::done::<LOOP>(call, request);
+                connect::done::<LOOP>(call, request, cgroup_id);
             }
             return 0;
         }
     };
-    open::done::<LOOP>(call, request);
+    open::done::<LOOP>(call, request, cgroup_id);
     0
 }
 

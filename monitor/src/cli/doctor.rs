@@ -188,7 +188,11 @@ fn probe(state: &crate::probe::ProbeState) -> Finding {
                 .verified_instructions
                 .map_or(String::new(), |count| format!(", {count} instructions verified"));
             let found = format!("{} ({}{verified})", hook.hook_name(), hook.tier);
-            Finding { what: hook.program, verdict: Verdict::Ok, found, advice: None }
+            let advice = (state.program != hook.program).then(|| {
+                "without bpf_loop (Linux 5.17): paths of more than 32 names lose their start, and say so"
+                    .to_owned()
+            });
+            Finding { what: hook.program, verdict: Verdict::Ok, found, advice }
         }
         Status::Failed(why) => Finding {
             what: hook.program,

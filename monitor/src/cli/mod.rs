@@ -50,13 +50,13 @@ pub(crate) const NO: u8 = 1;
 /// Could not do it.
 pub(crate) const FAILED: u8 = 2;
 
-/// Runs the command line that the process was started with.
-pub fn main() -> ExitCode {
+/// Runs the command line that the process was started with. `give_back_memory` asks the allocator to do so.
+pub fn main(give_back_memory: fn()) -> ExitCode {
     // A reader that goes away (`taffrail trace | head`) ends us as it ends other tools.
     // SAFETY: no thread runs yet.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     match Cli::parse().command {
-        Command::Run(args) => run::run(args),
+        Command::Run(args) => run::run(args, give_back_memory),
         Command::Trace(args) => trace::run(args),
         Command::Rules(command) => rules::run(command),
         Command::Audit(command) => audit::run(command),

@@ -33,7 +33,7 @@ pub struct Args {
 }
 
 /// Runs the sub-command.
-pub fn run(args: Args) -> ExitCode {
+pub fn run(args: Args, give_back_memory: fn()) -> ExitCode {
     let settings = match args.source.load() {
         Ok(settings) => settings,
         Err(code) => return code,
@@ -53,7 +53,7 @@ pub fn run(args: Args) -> ExitCode {
             return ExitCode::from(super::FAILED);
         }
     };
-    match watch(&args, &settings, rules, log) {
+    match watch(&args, &settings, rules, log, give_back_memory) {
         Ok(()) => ExitCode::SUCCESS,
         Err(code) => code,
     }
@@ -71,7 +71,13 @@ fn audit_options(settings: &Settings) -> crate::audit::Options {
 }
 
 /// Attaches the probes and works until a signal ends it.
-fn watch(args: &Args, settings: &Settings, rules: RuleSet, log: Log) -> Result<(), ExitCode> {
+fn watch(
+    args: &Args,
+    settings: &Settings,
+    rules: RuleSet,
+    log: Log,
+    give_back_memory: fn(),
+) -> Result<(), ExitCode> {
     let layout = Layout::detect();
     let kinds = rules.kinds() | settings.log_record.1.kinds;
     let options = Options {
@@ -82,6 +88,7 @@ fn watch(args: &Args, settings: &Settings, rules: RuleSet, log: Log) -> Result<(
         debug: args.debug_probes,
     };
     let (probes, rings, losses) = Probes::load(&options).map_err(|error| cannot_load(&error))?;
+    give_back_memory();
     let states = probes.states.clone();
     let scope = Scope { kinds, host: settings.scope_host, container: None };
     let live = Live::new(probes, scope).map_err(|error| {
