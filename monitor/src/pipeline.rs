@@ -58,8 +58,8 @@ pub struct Gap<'a> {
 
 /// What the match thread is sent.
 pub enum Message {
-    /// Records, oldest first.
-    Batch(Batch),
+    /// Records, oldest first. The empty batch goes back when they are handled.
+    Batch(Batch, SyncSender<Batch>),
     /// What the kernel lost.
     Losses(Vec<Loss>),
     /// New rules, checked whole.
@@ -78,7 +78,7 @@ pub struct Batch {
 }
 
 /// A batch is sent once it has grown to this many bytes.
-const BATCH_BYTES: usize = 256 << 10;
+const BATCH_BYTES: usize = 128 << 10;
 
 /// Batches that wait for the match thread.
 const QUEUE: usize = 4;
@@ -87,6 +87,11 @@ impl Batch {
     fn push(&mut self, record: &[u8]) {
         self.bytes.extend_from_slice(record);
         self.ends.push(self.bytes.len());
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
     }
 
     fn records(&self) -> impl Iterator<Item = &[u8]> {
@@ -111,15 +116,20 @@ pub fn receive(
     stop: &AtomicBool,
 ) {
     let mut next_losses = Instant::now() + LOSS_INTERVAL;
+    // Batches go round, so that a flood allocates nothing.
+    let (give_back, empty) = sync_channel::<Batch>(QUEUE + 2);
     loop {
         let stopping = stop.load(Ordering::Acquire);
         loop {
-            let mut batch = Batch::default();
+            let mut batch = empty.try_recv().unwrap_or_default();
             let more = rings.round(|record| {
                 batch.push(record);
                 batch.bytes.len() < BATCH_BYTES
             });
-            if !batch.ends.is_empty() && to_match.send(Message::Batch(batch)).is_err() {
+            if batch.ends.is_empty() {
+                // There is room for all batches that there are.
+                let _ = give_back.try_send(batch);
+            } else if to_match.send(Message::Batch(batch, give_back.clone())).is_err() {
                 return;
             }
             if !more {
@@ -210,7 +220,12 @@ impl<S: Sink> Worker<S> {
     pub fn run(&mut self, messages: &Receiver<Message>) {
         while let Ok(message) = messages.recv() {
             match message {
-                Message::Batch(batch) => batch.records().for_each(|record| self.record(record)),
+                Message::Batch(mut batch, give_back) => {
+                    batch.records().for_each(|record| self.record(record));
+                    batch.clear();
+                    // The other end may have ended already.
+                    let _ = give_back.try_send(batch);
+                }
                 Message::Losses(losses) => losses.iter().for_each(|loss| self.loss(loss)),
                 Message::Rules(set) => self.detector = Detector::new(set),
                 Message::Note(kind, body) => self.note(kind, &body),
