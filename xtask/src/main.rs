@@ -58,6 +58,14 @@ enum Task {
     Bench,
     /// Write the generated reference pages anew.
     Docs,
+    /// Fuzz a target for some time.
+    Fuzz {
+        /// `decode`, `condition` or `rules`.
+        target: String,
+        /// For how long.
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
 }
 
 #[derive(Subcommand)]
@@ -114,6 +122,14 @@ fn run(task: Task) -> Result<()> {
                 cargo(&["run", "--release", "--package", "taffrail-tests", "--bin", "bench"])
                     .env("TAFFRAIL_BIN", binary),
             )
+        }
+        Task::Fuzz { target, seconds } => {
+            setup::fuzzer()?;
+            let time = format!("-max_total_time={seconds}");
+            // Stable Rust: the coverage counters are unstable flags, the sanitizers are left out.
+            let mut fuzz =
+                cargo(&["fuzz", "run", "--sanitizer", "none", &target, "--", &time, "-max_len=4096"]);
+            succeed(fuzz.env("RUSTC_BOOTSTRAP", "1"))
         }
         Task::Docs => {
             let tests = [

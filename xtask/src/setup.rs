@@ -184,3 +184,13 @@ fn nextest(print: bool) -> Result<()> {
     }
     succeed(&mut cargo(&["install", "--locked", "cargo-nextest"]))
 }
+
+/// `cargo-fuzz`, which only `cargo xtask fuzz` needs.
+pub fn fuzzer() -> Result<()> {
+    if output("cargo", &["fuzz", "--version"]).is_some() {
+        there("cargo-fuzz");
+        return Ok(());
+    }
+    doing("cargo-fuzz", "runs the fuzz targets");
+    succeed(&mut cargo(&["install", "--locked", "cargo-fuzz"]))
+}

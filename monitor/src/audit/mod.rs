@@ -1,6 +1,7 @@
 //! The audit log: NDJSON segments in a folder, each record chained to the one before by SHA-256.
-//! [`writer`] writes, [`verify`] checks, [`segment`] knows the files. `docs/audit-log.md` is the specification.
+//! [`writer`] writes, [`recover`] finds where to go on, [`verify`] checks, [`segment`] knows the files. `docs/audit-log.md` is the specification.
 
+mod recover;
 mod segment;
 #[cfg(test)]
 mod tests;

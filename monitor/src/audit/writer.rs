@@ -4,7 +4,7 @@
 //! memory, events are counted, and the first thing that is written when it works again says so.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
+use super::recover::{Chain, find_end, set_aside};
 use super::segment::{self, Segment};
 use super::{GENESIS, LINE_MAX, RecordKind};
 use crate::clock::{self, Clock};
@@ -280,15 +281,6 @@ fn pop_frame<'a>(frames: &mut &'a [u8]) -> Option<Entry<'a>> {
 }
 
 const _: () = assert!(cfg!(target_endian = "little"));
-
-/// Where the chain stands.
-#[derive(Clone, Debug)]
-struct Chain {
-    /// Sequence number of the last record, 0 before the first.
-    seq: u64,
-    /// Its hash.
-    hash: String,
-}
 
 /// What was found at the end of a log that did not end in good order.
 struct Found {
@@ -601,63 +593,4 @@ fn wait_for<'a>(shared: &Shared, queue: MutexGuard<'a, Queue>, time: Duration) -
 fn now(kind: RecordKind, body: &[u8]) -> Entry<'_> {
     let boot_ns = clock::boot_ns();
     Entry { kind, time_ns: Clock::now().realtime_ns(boot_ns), boot_ns, body }
-}
-
-/// Moves a file out of the log's way without losing it; an empty one goes.
-fn set_aside(path: &Path) -> io::Result<()> {
-    if path.metadata()?.len() == 0 {
-        return std::fs::remove_file(path);
-    }
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".damaged-{}", clock::boot_ns()));
-    std::fs::rename(path, name)
-}
-
-/// Where a segment ends.
-struct End {
-    /// Its last record.
-    last: Option<Chain>,
-    /// Bytes up to the last whole line.
-    len: u64,
-    /// Half a line behind that: its bytes and their hash.
-    cut: Option<(u64, String)>,
-    /// Whole lines behind the last record that are no records.
-    damaged_lines: u64,
-}
-
-/// Reads a segment to its end.
-fn find_end(path: &Path) -> io::Result<End> {
-    let mut reader = BufReader::with_capacity(1 << 16, File::open(path)?);
-    let mut end = End { last: None, len: 0, cut: None, damaged_lines: 0 };
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let read = reader.read_until(b'\n', &mut line)? as u64;
-        if read == 0 {
-            return Ok(end);
-        }
-        if line.pop_if(|byte| *byte == b'\n').is_none() {
-            end.cut = Some((read, hex(&Sha256::digest(&line))));
-            return Ok(end);
-        }
-        end.len += read;
-        match seq_of(&line) {
-            Some(seq) => {
-                end.last = Some(Chain { seq, hash: hex(&Sha256::digest(&line)) });
-                end.damaged_lines = 0;
-            }
-            None => end.damaged_lines += 1,
-        }
-    }
-}
-
-/// The sequence number of a line that is a whole record.
-fn seq_of(line: &[u8]) -> Option<u64> {
-    #[derive(serde::Deserialize)]
-    struct Record {
-        seq: u64,
-        #[serde(rename = "prev")]
-        _prev: String,
-    }
-    Some(serde_json::from_slice::<Record>(line).ok()?.seq)
 }

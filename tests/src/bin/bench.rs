@@ -28,7 +28,9 @@ const MODES: [(&str, Option<&[&str]>); 3] = [
 ];
 
 /// An operation, and how many times it is done for one figure.
-const OPERATIONS: [(&str, u32, fn(u32)); 4] = [
+type Operation = (&'static str, u32, fn(u32));
+
+const OPERATIONS: [Operation; 4] = [
     ("getpid", 400_000, getpid),
     ("open + close", 60_000, open),
     ("connect (UDP)", 60_000, connect),

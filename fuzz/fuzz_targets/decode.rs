@@ -1,0 +1,44 @@
+//! Whatever bytes a ring could hold: through the decoder, the process table, the shipped rules and the JSON writer.
+#![no_main]
+
+use std::sync::OnceLock;
+
+use libfuzzer_sys::fuzz_target;
+use taffrail::detect::Detector;
+use taffrail::enrich::{Enricher, Handled, Source, Subject};
+use taffrail::event::{decode, human, json};
+use taffrail::rules::{RuleSet, embedded};
+
+static DETECTOR: OnceLock<Detector> = OnceLock::new();
+
+fuzz_target!(|data: &[u8]| {
+    let detector = DETECTOR.get_or_init(|| Detector::new(RuleSet::load(&embedded()).expect("valid rules").0.into()));
+    let mut enricher = Enricher::new(Source::Recorded, 64);
+    // Records of up to 255 bytes each, so that one input can be a session.
+    let mut rest = data;
+    while let Some((&len, after)) = rest.split_first() {
+        let (record, after) = after.split_at(after.len().min(len.into()));
+        rest = after;
+        let Ok(event) = decode(record) else { continue };
+        let Handled::Process(key) = enricher.handle(&event) else { continue };
+        let Some(process) = enricher.processes.get(key) else { continue };
+        let subject = Subject {
+            event: &event,
+            time_ns: event.header().boot_ns,
+            process,
+            processes: &enricher.processes,
+            container: process.container.as_deref(),
+        };
+        let mut line = String::new();
+        for rule in detector.matches(event.header().kind, &subject) {
+            rule.output.render(&subject, &mut line);
+        }
+        human::write_line(&subject, &mut line);
+        assert!(!line.contains(['\n', '\u{1b}']));
+        let mut object = b"{".to_vec();
+        json::write_subject(&subject, &mut object);
+        object.push(b'}');
+        assert!(!object.iter().any(|byte| *byte < b' '));
+        assert!(std::str::from_utf8(&object).is_ok());
+    }
+});
