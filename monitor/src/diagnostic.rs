@@ -69,7 +69,11 @@ impl Diagnostic {
     }
 
     /// Adds a place; the first one is the main one.
-    pub fn label(mut self, span: Span, text: impl Into<String>) -> Self {
+    pub fn label(mut self, mut span: Span, text: impl Into<String>) -> Self {
+        // A place never begins or ends within a character, or behind the text.
+        let source = &span.source.text;
+        let start = source.floor_char_boundary(span.range.start);
+        span.range = start..source.ceil_char_boundary(span.range.end.clamp(start, source.len()));
         self.labels.push(Label { span, text: text.into() });
         self
     }

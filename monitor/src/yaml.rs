@@ -100,7 +100,8 @@ impl Node {
         let base = self.span.range.start;
         let start = align(text, source, content.start);
         // The end is where the last character of the part ends.
-        let last = text[..content.end.min(text.len())].char_indices().next_back().map_or(0, |(at, _)| at);
+        let end = text.floor_char_boundary(content.end);
+        let last = text[..end].char_indices().next_back().map_or(0, |(at, _)| at);
         let end_at = align(text, source, last.max(content.start));
         let end = end_at + source[end_at..].chars().next().map_or(0, char::len_utf8);
         Span { source: Arc::clone(&self.span.source), range: base + start..base + end.max(start) }
@@ -291,6 +292,7 @@ mod tests {
             (deep.as_str(), "Y102"),
             ("a: &x 1\nb: *x", "Y103"),
             ("a: 1\na: 2", "Y105"),
+            ("a: [Ύ", "Y101"),
         ] {
             let diagnostic = parse(&source(text)).unwrap_err();
             assert_eq!(diagnostic.code, code, "{text}");

@@ -1,8 +1,8 @@
 //! Names of error numbers (Linux, x86-64 and aarch64), and of the kernel's own codes for a call that a
 //! signal cut short and that is about to start again.
 
-/// The name of a positive error number; `None` if it has none.
-pub fn name(errno: i32) -> Option<&'static str> {
+/// The name of an error number; `None` if it has none.
+pub fn name(errno: u32) -> Option<&'static str> {
     Some(match errno {
         1 => "EPERM",
         2 => "ENOENT",

@@ -72,12 +72,28 @@ fn write_result(result: i32, out: &mut String) {
     if result >= 0 {
         return;
     }
-    match errno::name(-result) {
+    match errno::name(result.unsigned_abs()) {
         Some(name) => {
             let _ = write!(out, " = {name}");
         }
         None => {
             let _ = write!(out, " = {result}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn result_of_any_number_is_written() {
+        for (result, written) in
+            [(3, ""), (-2, " = ENOENT"), (-4000, " = -4000"), (i32::MIN, " = -2147483648")]
+        {
+            let mut out = String::new();
+            write_result(result, &mut out);
+            assert_eq!(out, written);
         }
     }
 }

@@ -184,7 +184,7 @@ fn open_name(open: &Open<'_>) -> &'static str {
 }
 
 fn result_name<'a>(result: i32) -> Value<'a> {
-    match (result, errno::name(-result)) {
+    match (result, errno::name(result.unsigned_abs())) {
         (0.., _) => Value::Text(b"SUCCESS"),
         (_, Some(name)) => Value::Text(name.as_bytes()),
         (_, None) => Value::Inline(Inline::format(format_args!("E{}", -i64::from(result)))),

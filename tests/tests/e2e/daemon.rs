@@ -156,6 +156,26 @@ fn without_rights_it_says_which_are_needed() {
 }
 
 #[test]
+fn without_type_information_it_says_which_kernels_have_it() {
+    if let Some(reason) = cannot_trace() {
+        skip!("without_type_information_it_says_which_kernels_have_it", "{reason}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    // In a mount namespace of its own, where the kernel's BTF is hidden.
+    let script = "mount -t tmpfs none /sys/kernel/btf && exec \"$0\" run -o \"log.dir=$1\"";
+    let output = std::process::Command::new("unshare")
+        .args(["--mount", "sh", "-c", script])
+        .arg(taffrail_tests::daemon::binary())
+        .arg(folder.path().join("log"))
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("cannot read the kernel's type information /sys/kernel/btf/vmlinux"), "{stderr}");
+    assert!(stderr.contains("CONFIG_DEBUG_INFO_BTF=y"), "{stderr}");
+}
+
+#[test]
 fn doctor_finds_the_probes_in_order() {
     if let Some(reason) = cannot_trace() {
         skip!("doctor_finds_the_probes_in_order", "{reason}");
