@@ -116,7 +116,7 @@ fn live(args: &Args, rules: RuleSet, sink: Printer) -> Result<(), ExitCode> {
     let kinds = sink.filter.as_ref().map_or(ALL_KINDS, |filter| filter.kinds) | rules.kinds();
     let options = Options {
         urgent_bytes: 1 << 20,
-        bulk_bytes: 2 << 20,
+        bulk_bytes: 4 << 20,
         kinds,
         cgroup_root: layout.root().map(Into::into),
         debug: args.debug_probes,

@@ -66,7 +66,7 @@ impl Default for Settings {
             rules_disabled: Vec::new(),
             scope_host: false,
             urgent_bytes: 1 << 20,
-            bulk_bytes: 2 << 20,
+            bulk_bytes: 4 << 20,
             max_processes: 65_536,
             node_name: crate::enrich::cgroup::host_name(),
         }
