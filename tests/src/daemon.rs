@@ -1,8 +1,9 @@
 //! A real daemon with a log of its own, stopped when it is dropped.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -44,8 +45,8 @@ pub fn wait_for<T>(mut check: impl FnMut() -> Option<T>) -> Option<T> {
 pub struct Daemon {
     child: Child,
     folder: TempDir,
-    /// Everything that it said until it was ready.
-    pub said: String,
+    /// Everything that it says.
+    said: Arc<Mutex<String>>,
 }
 
 impl Daemon {
@@ -66,15 +67,19 @@ impl Daemon {
         }
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the daemon");
         let mut stderr = BufReader::new(child.stderr.take().expect("its stderr"));
-        let mut said = String::new();
-        while !said.contains("watching with") {
-            let read = stderr.read_line(&mut said).expect("its stderr is text");
-            assert!(read > 0, "the daemon ended: {said}");
+        let mut start = String::new();
+        while !start.contains("watching with") {
+            let read = stderr.read_line(&mut start).expect("its stderr is text");
+            assert!(read > 0, "the daemon ended: {start}");
         }
+        let said = Arc::new(Mutex::new(start));
         // Keep reading, so that it never blocks on a full pipe.
+        let theirs = Arc::clone(&said);
         std::thread::spawn(move || {
-            let mut rest = Vec::new();
-            let _ = stderr.read_to_end(&mut rest);
+            let mut line = String::new();
+            while stderr.read_line(&mut line).is_ok_and(|read| read > 0) {
+                theirs.lock().expect("no panic in here").push_str(&std::mem::take(&mut line));
+            }
         });
         Self { child, folder, said }
     }
@@ -100,7 +105,8 @@ impl Daemon {
         let found = wait_for(|| records(&self.log()).into_iter().find(&wanted));
         found.unwrap_or_else(|| {
             let records: Vec<String> = records(&self.log()).iter().map(Value::to_string).collect();
-            panic!("no such record in\n{}", records.join("\n"))
+            let said = self.said.lock().expect("no panic in there");
+            panic!("no such record in\n{}\nthe daemon said\n{said}", records.join("\n"))
         })
     }
 

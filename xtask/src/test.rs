@@ -17,7 +17,7 @@ pub enum Suite {
     Unit,
     /// Real daemon, real containers.
     E2e,
-    /// Recorded sessions, without root.
+    /// Recorded sessions and the command line, without root.
     Replay,
     /// Other kernels.
     Vm,
@@ -83,7 +83,14 @@ fn run_suite(suite: Suite) -> Result<Count> {
         }
         Suite::Replay => {
             succeed(&mut cargo(&["build", "--package", "taffrail"]))?;
-            nextest(&mut cargo(&["nextest", "run", "--package", "taffrail-tests", "-E", "binary(replay)"]))
+            nextest(&mut cargo(&[
+                "nextest",
+                "run",
+                "--package",
+                "taffrail-tests",
+                "-E",
+                "binary(replay) or binary(cli)",
+            ]))
         }
         Suite::Vm => {
             if let Err(error) = fetch_kernels(&[]) {

@@ -34,6 +34,7 @@ pub struct Args {
 
 /// Runs the sub-command.
 pub fn run(args: Args, give_back_memory: fn()) -> ExitCode {
+    abort_on_panic();
     let settings = match args.source.load() {
         Ok(settings) => settings,
         Err(code) => return code,
@@ -57,6 +58,15 @@ pub fn run(args: Args, give_back_memory: fn()) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(code) => code,
     }
+}
+
+/// A daemon that has lost a thread must not look as if it watched.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        report(info);
+        std::process::abort();
+    }));
 }
 
 fn audit_options(settings: &Settings) -> crate::audit::Options {

@@ -62,8 +62,17 @@ pub enum Finding {
 #[derive(Clone)]
 struct Known {
     container: Option<Arc<Container>>,
-    /// When to look again: the path was of no known form, or the cgroup was not found.
+    /// When to look again: the path was of no known form, or the cgroup was not found. `None`: it is clear.
     retry: Option<Instant>,
+    /// How often that was looked at in vain.
+    attempts: u32,
+}
+
+impl Known {
+    /// Whether it is the host's: by its path, or since no runtime has claimed it for some seconds.
+    fn is_host(&self) -> bool {
+        self.container.is_none() && (self.retry.is_none() || self.attempts > ATTEMPTS)
+    }
 }
 
 /// The process table, the containers, and how events change them.
@@ -89,8 +98,12 @@ pub enum Handled {
 /// Cgroups that are remembered, at most: then all are forgotten and looked up again.
 const CGROUPS_MAX: usize = 16_384;
 
-/// How long a cgroup of no known form is taken for the host's before the runtimes are asked again.
-const RETRY: Duration = Duration::from_millis(20);
+/// How long until the runtimes are asked again about a cgroup of no known form; each time twice as long. A
+/// runtime by hand writes its state only after the first processes are in the cgroup.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// After so many attempts (5 s) the time grows no more.
+const ATTEMPTS: u32 = 9;
 
 impl Enricher {
     /// An enricher that knows nobody yet.
@@ -129,7 +142,7 @@ impl Enricher {
 
     /// Takes in a process that was found in `/proc` or in a recording.
     pub fn learn_process(&mut self, seed: Seed) {
-        let container = self.container_of(seed.cgroup_id, false);
+        let container = self.container_of(seed.cgroup_id);
         self.processes.seed(Process::of_seed(&seed, seed.cgroup_id, container));
         self.findings.push(Finding::Process(Box::new(seed)));
     }
@@ -137,7 +150,7 @@ impl Enricher {
     /// Takes in what a recording says of a cgroup.
     pub fn recall_cgroup(&mut self, id: u64, container: Option<Container>) {
         let container = container.map(|container| self.shared(container));
-        self.cgroups.insert(id, Known { container, retry: None });
+        self.cgroups.insert(id, Known { container, retry: None, attempts: 0 });
     }
 
     /// Takes in a cgroup's path, `None` if it was gone.
@@ -150,11 +163,13 @@ impl Enricher {
             _ => None,
         };
         let container = container.map(|container| self.shared(container));
-        let retry = (container.is_none() && !host).then(|| Instant::now() + RETRY);
+        let attempts = self.cgroups.get(&id).map_or(0, |known| known.attempts + 1);
+        let wait = RETRY * (1 << attempts.min(ATTEMPTS));
+        let retry = (container.is_none() && !host).then(|| Instant::now() + wait);
         if self.cgroups.len() >= CGROUPS_MAX {
             self.cgroups.clear();
         }
-        self.cgroups.insert(id, Known { container: container.clone(), retry });
+        self.cgroups.insert(id, Known { container: container.clone(), retry, attempts });
         self.findings.push(Finding::Cgroup { id, path, container: container.clone(), host });
         container
     }
@@ -173,10 +188,10 @@ impl Enricher {
         self.cgroups.get(&cgroup_id)?.container.clone()
     }
 
-    /// Whose a cgroup is. `again`: a good moment to ask once more if that was not clear.
-    fn container_of(&mut self, id: u64, again: bool) -> Option<Arc<Container>> {
+    /// Whose a cgroup is; asks again if that was not clear and it is time.
+    fn container_of(&mut self, id: u64) -> Option<Arc<Container>> {
         if let Some(known) = self.cgroups.get(&id) {
-            let stale = again && known.retry.is_some_and(|retry| Instant::now() >= retry);
+            let stale = known.retry.is_some_and(|retry| Instant::now() >= retry);
             if !stale || matches!(self.source, Source::Recorded) {
                 return known.container.clone();
             }
@@ -196,14 +211,13 @@ impl Enricher {
                 // A runtime starts itself anew, as it was called before, until it enters the container's
                 // namespaces. Anything else that is started in the container is the container's.
                 let outside = self.processes.get(key).is_some_and(|process| {
-                    (process.container.is_none() || process.from_host)
-                        && process.mnt_ns == header.mnt_ns
-                        && *process.image.args == *exec.args
+                    process.from_host && process.mnt_ns == header.mnt_ns && *process.image.args == *exec.args
                 });
                 self.processes.exec(key, exec);
-                self.place(key, header.cgroup_id, true);
+                self.place(key, header.cgroup_id);
+                let on_host = self.cgroups.get(&header.cgroup_id).is_some_and(Known::is_host);
                 if let Some(process) = self.processes.get_mut(key) {
-                    process.from_host = outside && process.container.is_some();
+                    process.from_host = on_host || outside;
                     process.mnt_ns = header.mnt_ns;
                 }
             }
@@ -213,7 +227,7 @@ impl Enricher {
                     return Handled::Duplicate;
                 }
             }
-            Event::Open(_) | Event::Connect(_) => self.place(key, header.cgroup_id, false),
+            Event::Open(_) | Event::Connect(_) => self.place(key, header.cgroup_id),
         }
         Handled::Process(key)
     }
@@ -238,10 +252,10 @@ impl Enricher {
         if self.processes.get(key).is_none() {
             self.processes.insert_unknown(header);
         }
-        self.place(key, header.cgroup_id, true);
+        self.place(key, header.cgroup_id);
         // Of a process that was just found inside nothing is known of where it was started.
         if let Some(process) = self.processes.get_mut(key) {
-            process.from_host = false;
+            process.from_host = process.container.is_none();
         }
     }
 
@@ -252,22 +266,18 @@ impl Enricher {
         let Some(process) = self.processes.get(caller) else { return };
         let child = self.processes.child(key, fork.child_ns_tgid, parent, process);
         self.processes.insert(child);
-        self.place(key, fork.child_cgroup_id, false);
+        self.place(key, fork.child_cgroup_id);
     }
 
     /// Decides a process's container: the first one that it is seen in stays, wherever it moves.
-    fn place(&mut self, key: ProcessKey, cgroup_id: u64, again: bool) {
+    fn place(&mut self, key: ProcessKey, cgroup_id: u64) {
         let Some(process) = self.processes.get_mut(key) else { return };
-        if process.container.is_some() || (process.cgroup_id == cgroup_id && !again) {
-            process.cgroup_id = cgroup_id;
-            return;
-        }
         process.cgroup_id = cgroup_id;
-        let container = self.container_of(cgroup_id, again);
-        if let Some(process) = self.processes.get_mut(key) {
-            // It was moved here with what it runs. (Exec decides for itself.)
-            process.from_host = container.is_some();
-            process.container = container;
+        if process.container.is_none()
+            && let Some(container) = self.container_of(cgroup_id)
+            && let Some(process) = self.processes.get_mut(key)
+        {
+            process.container = Some(container);
         }
     }
 }
@@ -370,7 +380,7 @@ mod tests {
             in_mount_namespace(exec(10, SECOND, (1, 0), "/usr/sbin/runc", &["runc", "init"]), host),
             1,
         );
-        assert!(!handle(&mut enricher, &start).from_host);
+        assert!(handle(&mut enricher, &start).container.is_none());
         // Moved into the cgroup, it starts itself anew, forks, and enters the namespaces.
         let again = in_mount_namespace(exec(10, SECOND, (1, 0), "/runc", &["runc", "init"]), host);
         assert!(handle(&mut enricher, &again).from_host);

@@ -125,8 +125,8 @@ pub struct Process {
     pub cgroup_id: u64,
     /// Its container, decided once: it keeps it wherever it moves. `None` is the host.
     pub container: Option<Arc<Container>>,
-    /// Whether it runs a program that was started outside of its container: the runtime that sets the container
-    /// up, or that is on its way in. Nothing inside the container can give itself this mark.
+    /// Whether it runs a program that was started on the host. In a container that is the runtime that sets the
+    /// container up, or is on its way in. Nothing inside the container can give itself this mark.
     pub from_host: bool,
     /// Inode number of its mount namespace when it was last seen, 0 if not known.
     pub mnt_ns: u32,
@@ -202,8 +202,8 @@ impl Process {
             process_group: seed.process_group,
             tty: seed.tty,
             cgroup_id,
+            from_host: container.is_none(),
             container,
-            from_host: false,
             mnt_ns: 0,
             ended: false,
         }
