@@ -133,8 +133,7 @@ fn watch(
         let receive = std::thread::Builder::new()
             .name("receive".to_owned())
             .spawn_scoped(threads, move || pipeline::receive(rings, losses, &receiving, stop));
-        report(&states, rules.enabled().count());
-        let waited = control(args, to_match);
+        let waited = control(args, to_match, || report(&states, rules.enabled().count()));
         stop.store(true, Ordering::Release);
         waited.and(receive.map(drop)).and(matching).map(|thread| thread.join())
     });
@@ -154,13 +153,15 @@ fn cannot_load(error: &LoadError) -> ExitCode {
     ExitCode::from(super::FAILED)
 }
 
-/// The control plane: waits for signals. Returns when the daemon is to stop.
-fn control(args: &Args, to_match: &SyncSender<Message>) -> std::io::Result<()> {
+/// The control plane: waits for signals, and says that it is ready once it would hear them. Returns when the
+/// daemon is to stop.
+fn control(args: &Args, to_match: &SyncSender<Message>, ready: impl FnOnce()) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hang_up = signal(SignalKind::hangup())?;
+        ready();
         loop {
             tokio::select! {
                 _ = terminate.recv() => return Ok(()),
