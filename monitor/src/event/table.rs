@@ -71,7 +71,7 @@ pub static FIELDS: &[Field] = &[
     one("proc.exepath", Type::Path, ALL, "Path of the executable, resolved by the kernel.", |s| exe_path(s.process)),
     one("proc.exe_ino", Type::Number, ALL, "Inode number of the executable.", |s| number(s.process.image.exe_ino as i64)),
     one("proc.filename", Type::Path, ALL, "The name that exec was asked for: for a script, the script.", |s| non_empty(&s.process.image.filename)),
-    one("proc.cmdline", Type::Text, ALL, "The whole command line, joined by spaces.", |s| cmdline(s.process)),
+    one("proc.cmdline", Type::Text, ALL, "The whole command line, joined by spaces; Falco has the command name in place of the first argument.", |s| cmdline(s.process)),
     one("proc.args", Type::Text, ALL, "The command line without its first argument, joined by spaces.", |s| arguments(&s.process.image)),
     one("proc.nargs", Type::Number, ALL, "Number of arguments, the first included.", |s| known(&s.process.image, s.process.image.arg_count.into())),
     one("proc.cmdnargs", Type::Number, ALL, "Number of arguments without the first, as Falco counts them.", |s| known(&s.process.image, i64::from(s.process.image.arg_count).saturating_sub(1).max(0))),
