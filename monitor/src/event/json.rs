@@ -310,6 +310,12 @@ mod tests {
 
     /// The line of the last record, whose process was started before.
     fn line(last: Vec<u8>) -> Value {
+        let text = text(last);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// As [`line`], as it is written.
+    fn text(last: Vec<u8>) -> String {
         let records = [
             testing::exec(6, 500, (1, 10), "/usr/sbin/sshd", &["sshd"]),
             testing::exec(7, 1_000, (6, 500), "/bin/sh", &["sh", "-c", "true"]),
@@ -318,7 +324,22 @@ mod tests {
         let mut out = b"{".to_vec();
         with_subject(&records, |subject| write_subject(subject, &mut out));
         out.push(b'}');
-        serde_json::from_slice(&out).unwrap_or_else(|error| panic!("{error}: {}", out.escape_ascii()))
+        String::from_utf8(out).expect("JSON is UTF-8")
+    }
+
+    #[test]
+    fn examples_in_the_documentation_are_what_is_written() {
+        let page = include_str!("../../../docs/events.md").replace("\n\"", "\"");
+        for (kind, record) in [
+            ("exec", testing::exec(7, 1_000, (6, 500), "/bin/cat", &["cat", "/etc/passwd"])),
+            ("fork", testing::fork(7, 1_000, (8, 30_000_000))),
+            ("exit", testing::exit(7, 1_000, 0x100)),
+            ("open", testing::open(7, 1_000, "/etc/passwd", 0, 3)),
+            ("connect", testing::connect(7, 1_000, ([10, 0, 0, 1], 443), 0)),
+        ] {
+            let text = text(record);
+            assert!(page.contains(&format!("`{kind}`:\n```json\n{text}\n```")), "missing: {text}");
+        }
     }
 
     /// Puts a number into a record.
