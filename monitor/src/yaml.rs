@@ -13,7 +13,7 @@ use crate::diagnostic::{Diagnostic, Source, Span};
 const DEPTH_MAX: usize = 64;
 
 /// Largest text, in bytes.
-const SIZE_MAX: usize = 4 << 20;
+pub const SIZE_MAX: usize = 4 << 20;
 
 /// One value and where it stands.
 #[derive(Clone, Debug)]

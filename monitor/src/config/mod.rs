@@ -138,8 +138,8 @@ pub fn load(path: Option<&Path>, overrides: &[String]) -> Result<Settings, LoadE
     let mut sources = Vec::new();
     if path.is_some() || default.exists() {
         let path = path.unwrap_or(default);
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| LoadError::Unreadable { path: path.to_owned(), source })?;
+        let text =
+            read_bounded(path).map_err(|source| LoadError::Unreadable { path: path.to_owned(), source })?;
         sources.push(Arc::new(Source { name: path.display().to_string(), text }));
     }
     let mut settings = Settings::default();
@@ -155,7 +155,24 @@ pub fn load(path: Option<&Path>, overrides: &[String]) -> Result<Settings, LoadE
     for text in overrides {
         apply_override(&mut settings, text, &mut diagnostics);
     }
+    if settings.log_retention_bytes > 0 && settings.log_retention_bytes < settings.log_segment_bytes {
+        diagnostics.push(
+            Diagnostic::error(
+                "C106",
+                "`log.retention_bytes` is smaller than one segment (`log.segment_bytes`)",
+            )
+            .hint("make it several times as large, or 0 to keep all"),
+        );
+    }
     if diagnostics.is_empty() { Ok(settings) } else { Err(LoadError::Invalid(diagnostics)) }
+}
+
+/// Reads a text file; one that is too large to be a configuration is cut, which the parser then says.
+fn read_bounded(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let file = std::fs::File::open(path)?;
+    io::Read::read_to_string(&mut io::Read::take(file, yaml::SIZE_MAX as u64 + 1), &mut text)?;
+    Ok(text)
 }
 
 /// Takes in a value, or all values of a mapping.
@@ -227,7 +244,7 @@ fn wrong(node: &Node, wanted: &str) -> Diagnostic {
 
 fn text(node: &Node) -> Result<String, Vec<Diagnostic>> {
     match node.as_text() {
-        Some(text) if !text.is_empty() => Ok(text.to_owned()),
+        Some(text) if !text.is_empty() && !node.is_null() => Ok(text.to_owned()),
         _ => Err(vec![wrong(node, "text")]),
     }
 }
@@ -384,6 +401,8 @@ mod tests {
             ("log:\n  segment_bytes: 7 bananas\n", vec!["C102"]),
             ("probes:\n  bulk_ring_bytes: 3MiB\n", vec!["C105"]),
             ("log:\n  record: proc.nmae = x\n", vec!["R201"]),
+            ("log:\n  retention_bytes: 1\n", vec!["C106"]),
+            ("log:\n  dir: ~\n", vec!["C102"]),
             ("a: 1\nb: 2\nscope: {host: 3}\n", vec!["C101", "C101", "C102"]),
         ] {
             assert_eq!(codes(text), expected, "{text}");
