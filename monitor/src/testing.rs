@@ -5,6 +5,10 @@ use std::path::Path;
 use taffrail_common::event::{self as abi, Header};
 use taffrail_common::kind;
 
+use crate::enrich::container::{Container, Runtime};
+use crate::enrich::{Enricher, Handled, Source, Subject};
+use crate::event::decode;
+
 /// Asserts that a generated file of the repository is what the code makes now. With `TAFFRAIL_BLESS=1` it
 /// writes the file instead.
 pub fn assert_fresh(file: &str, text: &str) {
@@ -29,6 +33,31 @@ pub fn skipped(test: &str, reason: impl std::fmt::Display) {
         let written = file.and_then(|mut file| std::io::Write::write_all(&mut file, line.as_bytes()));
         written.expect("the list of skipped tests");
     }
+}
+
+/// Handles records in turn, all of one container (cgroup 7), and shows the last one's subject.
+pub fn with_subject<T>(records: &[Vec<u8>], look: impl FnOnce(&Subject<'_>) -> T) -> T {
+    let mut enricher = Enricher::new(Source::Recorded, 1024);
+    let id = "0123456789ab".repeat(6)[..64].to_owned();
+    let pod_uid = Some("5c3b2a10-0000-4000-8000-000000000001".to_owned());
+    let container =
+        Container { cgroup_path: format!("/kubepods/{id}"), id, runtime: Runtime::Containerd, pod_uid };
+    enricher.recall_cgroup(7, Some(container));
+    let mut last = None;
+    for record in records {
+        let event = decode(record).expect("a record");
+        let Handled::Process(key) = enricher.handle(&event) else { panic!("a duplicate") };
+        last = Some((event, key));
+    }
+    let (event, key) = last.expect("at least one record");
+    let process = enricher.processes.get(key).expect("a process that was just handled");
+    look(&Subject {
+        event: &event,
+        time_ns: 1_795_521_600_123_456_789,
+        process,
+        processes: &enricher.processes,
+        container: process.container.as_deref(),
+    })
 }
 
 /// A header of a process in a container's namespaces.

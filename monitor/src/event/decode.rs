@@ -154,6 +154,20 @@ mod tests {
     }
 
     #[test]
+    fn length_in_the_header_decides_what_belongs_to_the_record() {
+        for sample in samples() {
+            // Bytes after the record are not its own.
+            let longer = [&sample[..], b"more"].concat();
+            assert_eq!(format!("{:?}", decode(&longer)), format!("{:?}", decode(&sample)));
+            for len in [0, 4, sample.len() as u32 - 1, sample.len() as u32 + 1, u32::MAX] {
+                let mut bad = sample.clone();
+                bad[..4].copy_from_slice(&len.to_ne_bytes());
+                assert!(matches!(decode(&bad), Err(Malformed::Short { .. })), "{len}");
+            }
+        }
+    }
+
+    #[test]
     fn record_of_an_unknown_kind_is_told() {
         let mut sample = testing::exit(7, 1_000, 0);
         sample[4..6].copy_from_slice(&999u16.to_ne_bytes());

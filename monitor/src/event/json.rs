@@ -189,12 +189,18 @@ impl<'a> Members<'a> {
     }
 
     fn name(&mut self, name: &str) {
+        self.part(name, "");
+    }
+
+    /// The name of a member that belongs to another.
+    fn part(&mut self, name: &str, suffix: &str) {
         if !self.first {
             self.out.push(b',');
         }
         self.first = false;
         self.out.push(b'"');
         self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(suffix.as_bytes());
         self.out.extend_from_slice(b"\":");
     }
 
@@ -227,11 +233,12 @@ impl<'a> Members<'a> {
     }
 
     fn hex(&mut self, name: &str, bytes: &[u8]) {
-        self.name(&format!("{name}_hex"));
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        self.part(name, "_hex");
         self.out.push(b'"');
         for byte in bytes {
-            // Writing to memory cannot fail.
-            let _ = write!(self.out, "{byte:02x}");
+            let digits = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+            self.out.extend_from_slice(&digits);
         }
         self.out.push(b'"');
     }
@@ -248,6 +255,10 @@ impl<'a> Members<'a> {
     /// A value that is JSON already.
     pub fn raw(&mut self, name: &str, value: std::fmt::Arguments<'_>) {
         self.name(name);
+        self.write(value);
+    }
+
+    fn write(&mut self, value: std::fmt::Arguments<'_>) {
         // Writing to memory cannot fail.
         let _ = self.out.write_fmt(value);
     }
@@ -256,11 +267,14 @@ impl<'a> Members<'a> {
     fn path(&mut self, name: &str, text: &[u8], path: &Path) {
         self.text(name, text);
         if path.ino != 0 {
-            self.raw(&format!("{name}_ino"), format_args!("{}", path.ino));
-            self.raw(&format!("{name}_dev"), format_args!("\"{}:{}\"", path.dev >> 20, path.dev & 0xf_ffff));
+            self.part(name, "_ino");
+            self.write(format_args!("{}", path.ino));
+            self.part(name, "_dev");
+            self.write(format_args!("\"{}:{}\"", path.dev >> 20, path.dev & 0xf_ffff));
         }
         if path.full_len > path.len {
-            self.number(&format!("{name}_full_bytes"), path.full_len.into());
+            self.part(name, "_full_bytes");
+            self.write(format_args!("{}", path.full_len));
         }
         const FLAGS: &[(u32, &str)] = &[
             (path_flag::OUTSIDE_ROOT, "outside_root"),
@@ -271,7 +285,7 @@ impl<'a> Members<'a> {
             (path_flag::UNREADABLE, "unreadable"),
         ];
         if FLAGS.iter().any(|(flag, _)| path.flags & flag != 0) {
-            self.name(&format!("{name}_flags"));
+            self.part(name, "_flags");
             let mut separator = b'[';
             for (flag, word) in FLAGS {
                 if path.flags & flag != 0 {
@@ -283,6 +297,163 @@ impl<'a> Members<'a> {
                 }
             }
             self.out.push(b']');
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::testing::{self, with_subject};
+
+    /// The line of the last record, whose process was started before.
+    fn line(last: Vec<u8>) -> Value {
+        let text = text(last);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// As [`line`], as it is written.
+    fn text(last: Vec<u8>) -> String {
+        let records = [
+            testing::exec(6, 500, (1, 10), "/usr/sbin/sshd", &["sshd"]),
+            testing::exec(7, 1_000, (6, 500), "/bin/sh", &["sh", "-c", "true"]),
+            last,
+        ];
+        let mut out = b"{".to_vec();
+        with_subject(&records, |subject| write_subject(subject, &mut out));
+        out.push(b'}');
+        String::from_utf8(out).expect("JSON is UTF-8")
+    }
+
+    #[test]
+    fn examples_in_the_documentation_are_what_is_written() {
+        let page = include_str!("../../../docs/events.md").replace("\n\"", "\"");
+        for (kind, record) in [
+            ("exec", testing::exec(7, 1_000, (6, 500), "/bin/cat", &["cat", "/etc/passwd"])),
+            ("fork", testing::fork(7, 1_000, (8, 30_000_000))),
+            ("exit", testing::exit(7, 1_000, 0x100)),
+            ("open", testing::open(7, 1_000, "/etc/passwd", 0, 3)),
+            ("connect", testing::connect(7, 1_000, ([10, 0, 0, 1], 443), 0)),
+        ] {
+            let text = text(record);
+            assert!(page.contains(&format!("`{kind}`:\n```json\n{text}\n```")), "missing: {text}");
+        }
+    }
+
+    /// Puts a number into a record.
+    fn set(mut record: Vec<u8>, offset: usize, value: u32) -> Vec<u8> {
+        record[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());
+        record
+    }
+
+    #[test]
+    fn open_is_written_with_its_process_parent_and_container() {
+        let id = "0123456789ab".repeat(6)[..64].to_owned();
+        assert_eq!(
+            line(testing::open(7, 1_000, "/etc/passwd", 2, 3)),
+            json!({
+                "event": {
+                    "kind": "open", "type": "openat", "result": 3, "file": "/etc/passwd", "file_ino": 42,
+                    "file_dev": "8:1", "flags": 2, "mode": "100644", "links": 1, "owner": 0,
+                },
+                "process": {
+                    "key": "7-0", "pid": 7, "vpid": 1, "tid": 7, "name": "sh", "exe": "/bin/sh",
+                    "cmdline": "sh -c true", "uid": 0, "gid": 0, "login_uid": -1, "cgroup_id": 7,
+                    "mnt_ns": 4_026_532_001u32, "pid_ns": 4_026_532_000u32,
+                    "parent_key": "6-0", "parent_name": "sshd", "parent_exe": "/usr/sbin/sshd",
+                },
+                "container": {
+                    "id": id, "runtime": "containerd", "pod_uid": "5c3b2a10-0000-4000-8000-000000000001",
+                    "cgroup_path": format!("/kubepods/{id}"),
+                },
+            })
+        );
+    }
+
+    #[test]
+    fn failed_open_has_its_flags_and_no_object() {
+        assert_eq!(
+            line(testing::open(7, 1_000, "/no", 0, -2))["event"],
+            json!({
+                "kind": "open", "type": "openat", "result": -2, "file": "/no", "file_flags": ["unverified"], "flags": 0,
+            })
+        );
+    }
+
+    #[test]
+    fn fork_exit_and_connect_are_written() {
+        assert_eq!(
+            line(testing::fork(7, 1_000, (8, 30_000_000)))["event"],
+            json!({
+                "kind": "fork", "type": "clone", "child_pid": 8, "child_vpid": 2, "child_key": "8-3", "clone_flags": 0,
+            })
+        );
+        assert_eq!(
+            line(testing::exit(7, 1_000, 0x8b))["event"],
+            json!({
+                "kind": "exit", "type": "procexit", "code": 0, "signal": 11, "core_dumped": true,
+                "duration_ns": 1_000_000,
+            })
+        );
+        assert_eq!(
+            line(testing::connect(7, 1_000, ([10, 0, 0, 1], 443), -111))["event"],
+            json!({
+                "kind": "connect", "type": "connect", "result": -111, "fd": 3, "family": 2, "protocol": "tcp",
+                "remote_ip": "10.0.0.1", "remote_port": 443, "local_ip": "10.0.0.2", "local_port": 40_000,
+                "address_source": "socket",
+            })
+        );
+        // An abstract name starts with NUL.
+        assert_eq!(line(testing::connect_unix(7, 1_000, "\0x"))["event"]["path"], json!("\0x"));
+    }
+
+    #[test]
+    fn exec_has_its_arguments_once_and_the_length_of_what_was_cut() {
+        let exec = testing::exec(7, 1_000, (6, 500), "/bin/sh", &["sh", "", "a b"]);
+        let whole = line(exec.clone());
+        assert_eq!(whole["event"]["args"], json!(["sh", "", "a b"]));
+        assert_eq!(whole["event"].get("args_full_bytes"), None);
+        assert_eq!(whole["process"].get("cmdline"), None);
+        let full_len = std::mem::offset_of!(taffrail_common::event::Exec, args) + 4;
+        assert_eq!(line(set(exec, full_len, 9_000))["event"]["args_full_bytes"], json!(9_000));
+    }
+
+    #[test]
+    fn path_says_what_is_special_about_it() {
+        let open = testing::open(7, 1_000, "/x", 0, 3);
+        let flags =
+            std::mem::offset_of!(taffrail_common::event::Open, file) + std::mem::offset_of!(Path, flags);
+        let event = &line(set(open, flags, u32::MAX))["event"];
+        assert_eq!(
+            event["file_flags"],
+            json!(["outside_root", "detached", "incomplete", "deleted", "unverified", "unreadable"])
+        );
+    }
+
+    #[test]
+    fn text_of_any_bytes_can_be_had_back() {
+        let mut state = 3u64;
+        for length in 0..400 {
+            let mut random = || {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                (state >> 40) as u8
+            };
+            let bytes: Vec<u8> = (0..length % 24).map(|_| random() >> (length & 1)).collect();
+            let mut out = Vec::new();
+            let mut members = Members::open(&mut out, "o");
+            members.text("x", &bytes);
+            members.close();
+            let whole: Value = serde_json::from_slice(&[b"{", &out[..], b"}"].concat()).unwrap_or_default();
+            let text = whole["o"]["x"].as_str().unwrap_or_else(|| panic!("{}", out.escape_ascii()));
+            let back = match whole["o"]["x_hex"].as_str() {
+                Some(hex) => (0..hex.len() / 2)
+                    .map(|n| u8::from_str_radix(&hex[2 * n..2 * n + 2], 16).unwrap_or_default())
+                    .collect(),
+                None => text.as_bytes().to_vec(),
+            };
+            assert_eq!(back, bytes);
         }
     }
 }

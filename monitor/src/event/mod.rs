@@ -1,6 +1,7 @@
 //! Typed events: what the probes saw, borrowed from the bytes that they wrote.
 //! [`decode`] makes them; `fields` gives their values the names that rules, formats and docs use.
 
+mod capability;
 mod decode;
 pub mod errno;
 pub mod field;

@@ -7,9 +7,9 @@ use taffrail_common::event::{header_flag, path_flag, source};
 use taffrail_common::kind;
 
 use super::field::{Field, Get, Inline, KindSet, Type, Value};
-use super::{Connect, Event, Exec, Open, errno};
+use super::{Connect, Event, Exec, Open, capability, errno};
 use crate::enrich::Subject;
-use crate::enrich::process::{Image, Process};
+use crate::enrich::process::{Image, Process, ProcessKey};
 use crate::probe::hook::{ALL_KINDS, bit};
 
 const ALL: KindSet = ALL_KINDS;
@@ -39,6 +39,15 @@ const fn ancestors(
     Field { name, ty, kinds: ALL, doc, get: Get::Ancestors(get) }
 }
 
+/// The capabilities of one set, by name.
+const fn capabilities(
+    name: &'static str,
+    doc: &'static str,
+    get: for<'a> fn(&Subject<'a>, &mut dyn FnMut(Value<'a>) -> bool) -> bool,
+) -> Field {
+    Field { name, ty: Type::TextList, kinds: ALL, doc, get: Get::Many(get) }
+}
+
 /// All fields.
 #[rustfmt::skip]
 pub static FIELDS: &[Field] = &[
@@ -62,13 +71,15 @@ pub static FIELDS: &[Field] = &[
     one("proc.exepath", Type::Path, ALL, "Path of the executable, resolved by the kernel.", |s| exe_path(s.process)),
     one("proc.exe_ino", Type::Number, ALL, "Inode number of the executable.", |s| number(s.process.image.exe_ino as i64)),
     one("proc.filename", Type::Path, ALL, "The name that exec was asked for: for a script, the script.", |s| non_empty(&s.process.image.filename)),
-    one("proc.cmdline", Type::Text, ALL, "The whole command line, joined by spaces.", |s| cmdline(s.process)),
+    one("proc.cmdline", Type::Text, ALL, "The whole command line, joined by spaces; Falco has the command name in place of the first argument.", |s| cmdline(s.process)),
     one("proc.args", Type::Text, ALL, "The command line without its first argument, joined by spaces.", |s| arguments(&s.process.image)),
     one("proc.nargs", Type::Number, ALL, "Number of arguments, the first included.", |s| known(&s.process.image, s.process.image.arg_count.into())),
+    one("proc.cmdnargs", Type::Number, ALL, "Number of arguments without the first, as Falco counts them.", |s| known(&s.process.image, i64::from(s.process.image.arg_count).saturating_sub(1).max(0))),
     one("proc.args_len", Type::Number, ALL, "Bytes of all arguments as there were, which may be more than were kept.", |s| known(&s.process.image, s.process.image.args_full_len.into())),
     one("proc.cwd", Type::Path, ALL, "Working directory at exec.", |s| non_empty(&s.process.cwd)),
     one("proc.pid", Type::Number, ALL, "Process id in the host's pid namespace.", |s| number(s.process.key.tgid.into())),
     one("proc.vpid", Type::Number, ALL, "Process id in its own pid namespace.", |s| number(s.process.ns_tgid.into())),
+    one("proc.pvpid", Type::Number, ALL, "Process id of the parent in its own pid namespace.", |s| number(s.processes.parent(s.process)?.ns_tgid.into())),
     one("proc.key", Type::Text, ALL, "Identity of the process that survives reuse of its id: pid and start in clock ticks.", |s| Some(Value::Inline(Inline::format(format_args!("{}", s.process.key))))),
     one("proc.ppid", Type::Number, ALL, "Process id of the parent.", |s| number(s.process.parent.tgid.into())),
     one("proc.pkey", Type::Text, ALL, "Identity of the parent.", |s| Some(Value::Inline(Inline::format(format_args!("{}", s.process.parent))))),
@@ -77,19 +88,25 @@ pub static FIELDS: &[Field] = &[
     one("proc.pexepath", Type::Path, ALL, "Path of the parent's executable.", |s| exe_path(s.processes.parent(s.process)?)),
     one("proc.pcmdline", Type::Text, ALL, "Command line of the parent.", |s| cmdline(s.processes.parent(s.process)?)),
     ancestors("proc.aname", Type::TextList, "Command names of the ancestors: any of them, or with `[n]` the n-th (1 is the parent, 0 the process).", |p| Some(Value::Text(p.name()))),
+    ancestors("proc.apid", Type::Number, "Process ids of the ancestors; `[n]` as for `proc.aname`.", |p| number(p.key.tgid.into())),
+    ancestors("proc.aexe", Type::TextList, "First arguments of the ancestors' command lines; `[n]` as for `proc.aname`.", first_argument),
     ancestors("proc.aexepath", Type::TextList, "Paths of the ancestors' executables; `[n]` as for `proc.aname`.", exe_path),
     ancestors("proc.acmdline", Type::TextList, "Command lines of the ancestors; `[n]` as for `proc.aname`.", cmdline),
     one("proc.sid", Type::Number, ALL, "Session id in the host's pid namespace.", |s| number(s.process.session.into())),
+    one("proc.sname", Type::Text, ALL, "Command name of the session's leader: the eldest ancestor of the same session.", session_name),
     one("proc.pgid", Type::Number, ALL, "Process group id in the host's pid namespace.", |s| number(s.process.process_group.into())),
     one("proc.tty", Type::Number, ALL, "Controlling terminal at exec, as in `/proc/PID/stat`; 0 if none.", |s| number(s.process.tty.into())),
     one("proc.duration", Type::Number, ALL, "How long the process has run, in nanoseconds.", |s| number(s.event.header().boot_ns.saturating_sub(s.event.header().start_ns) as i64)),
     one("proc.is_exe_deleted", Type::Bool, ALL, "Whether the executable was unlinked when it was started.", |s| image_flag(s, path_flag::DELETED)),
     one("proc.is_exe_memfd", Type::Bool, ALL, "Whether the executable is in memory only (memfd) or on a detached mount.", |s| image_flag(s, path_flag::DETACHED)),
+    one("proc.is_exe_from_memfd", Type::Bool, ALL, "Whether the executable is a memfd.", is_exe_from_memfd),
     one("proc.is_from_host", Type::Bool, ALL, "Whether the process runs a program that was started outside of its container: the runtime that sets the container up.", |s| Some(Value::Bool(s.process.from_host && s.container.is_some()))),
     one("proc.exit_code", Type::Number, EXIT, "Status that the process ended with.", |s| { let status = exit_status(s)?; number((status >> 8 & 0xff).into()) }),
     one("proc.exit_signal", Type::Number, EXIT, "Number of the signal that ended the process, 0 if none did.", |s| number((exit_status(s)? & 0x7f).into())),
     one("proc.core_dumped", Type::Bool, EXIT, "Whether the process left a core dump.", |s| Some(Value::Bool(exit_status(s)? & 0x80 != 0))),
     one("proc.child.pid", Type::Number, FORK, "Process id of the new process.", |s| match s.event { Event::Fork(fork) => number(fork.child_tgid.into()), _ => None }),
+    one("proc.child.vpid", Type::Number, FORK, "Process id of the new process in its own pid namespace.", |s| match s.event { Event::Fork(fork) => number(fork.child_ns_tgid.into()), _ => None }),
+    one("proc.child.key", Type::Text, FORK, "Identity of the new process.", |s| match s.event { Event::Fork(fork) => Some(Value::Inline(Inline::format(format_args!("{}", ProcessKey::new(fork.child_tgid, fork.child_start_ns))))), _ => None }),
     one("proc.clone_flags", Type::Number, FORK, "What the new process shares and what it has of its own (`CLONE_*`).", |s| match s.event { Event::Fork(fork) => number(fork.clone_flags as i64), _ => None }),
     one("proc.exec_tid", Type::Number, EXEC, "Thread that called exec, which need not be the main thread.", |s| match s.event { Event::Exec(exec) => number(exec.record.old_tid.into()), _ => None }),
     one("proc.nenv", Type::Number, EXEC, "Number of environment variables.", |s| match s.event { Event::Exec(exec) => number(exec.record.env_count.into()), _ => None }),
@@ -98,6 +115,9 @@ pub static FIELDS: &[Field] = &[
     one("thread.tid", Type::Number, ALL, "Thread id in the host's pid namespace.", |s| number(s.event.header().tid.into())),
     one("thread.vtid", Type::Number, ALL, "Thread id in its own pid namespace.", |s| number(s.event.header().ns_tid.into())),
     one("thread.name", Type::Text, ALL, "Command name of the thread.", thread_name),
+    capabilities("thread.cap_effective", "Effective capabilities of the process at exec, by name (`CAP_SYS_ADMIN`).", |s, test| named(s.process.credentials.cap_effective, test)),
+    capabilities("thread.cap_permitted", "Permitted capabilities of the process at exec, by name.", |s, test| named(s.process.credentials.cap_permitted, test)),
+    capabilities("thread.cap_inheritable", "Inheritable capabilities of the process at exec, by name.", |s, test| named(s.process.credentials.cap_inheritable, test)),
     // Who.
     one("user.uid", Type::Number, ALL, "Effective user id as the host sees it.", |s| number(s.event.header().euid.into())),
     one("user.ruid", Type::Number, ALL, "Real user id at exec.", |s| number(s.process.credentials.uid.into())),
@@ -118,8 +138,11 @@ pub static FIELDS: &[Field] = &[
     one("fd.filename", Type::Text, FD, "Last part of the path.", |s| Some(Value::Text(split(fd_path(s)?).1))),
     one("fd.num", Type::Number, FD, "Number of the file descriptor.", |s| match s.event { Event::Open(open) if open.record.result >= 0 => number(open.record.result.into()), Event::Connect(connect) => number(connect.record.fd.into()), _ => None }),
     one("fd.type", Type::Text, FD, "`file`, `directory`, `device`, `pipe`, `ipv4`, `ipv6`, `unix`, `other`.", |s| Some(Value::Text(fd_type(s)?.as_bytes()))),
+    one("fd.typechar", Type::Text, FD, "`fd.type` as Falco's one character: `f` file or device, `d` directory, `p` pipe, `4`, `6`, `u` Unix socket, `o` other.", |s| Some(Value::Text(fd_type_char(fd_type(s)?)))),
     one("fd.ino", Type::Number, FD, "Inode number of the file or of the Unix socket's file.", |s| object(s).map(|path| Value::Number(path.ino as i64))),
     one("fd.dev", Type::Number, FD, "Device of the file system (major << 20, minor).", |s| object(s).map(|path| Value::Number(path.dev.into()))),
+    one("fd.dev.major", Type::Number, FD, "Major number of the file system's device.", |s| object(s).map(|path| Value::Number((path.dev >> 20).into()))),
+    one("fd.dev.minor", Type::Number, FD, "Minor number of the file system's device.", |s| object(s).map(|path| Value::Number((path.dev & 0xf_ffff).into()))),
     one("fd.mode", Type::Number, OPEN, "Type and permissions of the file (`st_mode`).", |s| number(opened(s)?.record.mode.into())),
     one("fd.links", Type::Number, OPEN, "Number of hard links of the file.", |s| number(opened(s)?.record.links.into())),
     one("fd.owner", Type::Number, OPEN, "User id of the file's owner as the host sees it.", |s| number(opened(s)?.record.owner.into())),
@@ -237,6 +260,25 @@ fn image_flag<'a>(subject: &Subject<'a>, flag: u32) -> Option<Value<'a>> {
         .then_some(Value::Bool(subject.process.image.exe_flags & flag != 0))
 }
 
+fn is_exe_from_memfd<'a>(subject: &Subject<'a>) -> Option<Value<'a>> {
+    let Image { exe, exe_flags, .. } = &*subject.process.image;
+    let name = exe.strip_prefix(b"/").unwrap_or(exe);
+    // Detached alone could be a mount; the name alone anybody can give a file.
+    let memfd = exe_flags & path_flag::DETACHED != 0 && name.starts_with(b"memfd:");
+    (!exe.is_empty()).then_some(Value::Bool(memfd))
+}
+
+fn session_name<'a>(subject: &Subject<'a>) -> Option<Value<'a>> {
+    let session = subject.process.session;
+    let same = |process: &&Process| process.session == session;
+    let eldest = subject.processes.ancestors(subject.process).take_while(same).last();
+    (session != 0).then(|| Value::Text(eldest.unwrap_or(subject.process).name()))
+}
+
+fn named<'a>(set: u64, test: &mut dyn FnMut(Value<'a>) -> bool) -> bool {
+    capability::names(set).any(|name| test(Value::Text(name.as_bytes())))
+}
+
 fn exit_status(subject: &Subject<'_>) -> Option<u32> {
     match subject.event {
         Event::Exit(exit) => Some(exit.wait_status),
@@ -341,6 +383,20 @@ fn fd_type(subject: &Subject<'_>) -> Option<&'static str> {
     }
 }
 
+/// Falco's one character for a type.
+fn fd_type_char(name: &str) -> &'static [u8] {
+    match name {
+        // Falco does not tell devices from files.
+        "file" | "device" => b"f",
+        "directory" => b"d",
+        "pipe" => b"p",
+        "ipv4" => b"4",
+        "ipv6" => b"6",
+        "unix" => b"u",
+        _ => b"o",
+    }
+}
+
 /// The transport protocol's name.
 pub fn protocol(connect: &Connect<'_>) -> Option<&'static str> {
     if i32::from(connect.record.family) == libc::AF_UNIX {
@@ -370,5 +426,134 @@ pub fn source_name(connect: &Connect<'_>) -> &'static str {
         source::KERNEL_COPY => "kernel_copy",
         source::CALLER => "caller",
         _ => "none",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::field::{Values, find};
+    use super::super::text::escaped;
+    use super::*;
+    use crate::testing::{self, with_subject};
+
+    /// A parent with a terminal, and one event of each kind and shape of its child.
+    fn subjects() -> Vec<Vec<Vec<u8>>> {
+        let before = [
+            testing::exec(6, 500, (1, 10), "/usr/sbin/sshd", &["sshd: x"]),
+            testing::exec(7, 1_000, (6, 500), "/bin/sh", &["-sh", "-c", "a b"]),
+        ];
+        let last = [
+            testing::exec(7, 1_000, (6, 500), "/bin/sh", &["-sh", "-c", "a b"]),
+            testing::fork(7, 1_000, (8, 2_000)),
+            testing::exit(7, 1_000, 0x100),
+            testing::open(7, 1_000, "/etc/passwd", libc::O_RDWR as u32, 3),
+            testing::open(7, 1_000, "/etc/missing", 0, -2),
+            testing::connect(7, 1_000, ([10, 0, 0, 1], 443), 0),
+            testing::connect_unix(7, 1_000, "/run/x.sock"),
+        ];
+        last.into_iter().map(|last| before.iter().cloned().chain([last]).collect()).collect()
+    }
+
+    /// All values of a field, as text.
+    fn values(subject: &Subject<'_>, name: &str, index: Option<u32>) -> Vec<String> {
+        let field = find(name).unwrap_or_else(|| panic!("no field {name}"));
+        let mut values = Vec::new();
+        subject.any(field, index, &mut |value| {
+            values.push(match value {
+                Value::Number(number) => number.to_string(),
+                Value::Bool(bool) => bool.to_string(),
+                Value::Address(address) => address.to_string(),
+                Value::Text(_) | Value::Inline(_) => escaped(value.text().unwrap_or_default()),
+            });
+            false
+        });
+        values
+    }
+
+    #[test]
+    fn field_has_no_value_outside_of_its_kinds_and_one_of_its_type_within() {
+        let mut seen = std::collections::HashSet::new();
+        for records in subjects() {
+            with_subject(&records, |subject| {
+                let kind = bit(subject.event.header().kind);
+                for field in FIELDS {
+                    subject.any(field, None, &mut |value| {
+                        assert!(field.kinds & kind != 0, "{} of {}", field.name, subject.event.kind());
+                        let fits = matches!(
+                            (field.ty, value),
+                            (Type::Text | Type::Path | Type::TextList, Value::Text(_) | Value::Inline(_))
+                                | (Type::Number, Value::Number(_))
+                                | (Type::Bool, Value::Bool(_))
+                                | (Type::Address, Value::Address(_))
+                        );
+                        assert!(fits, "{} is {value:?}", field.name);
+                        seen.insert((field.name, kind));
+                        false
+                    });
+                }
+            });
+        }
+        for field in FIELDS {
+            // No sample has an inheritable capability.
+            if field.name == "thread.cap_inheritable" {
+                continue;
+            }
+            for kind in (0..32).map(|bit| 1 << bit).filter(|kind| field.kinds & kind != 0) {
+                assert!(seen.contains(&(field.name, kind)), "{} has no value for kind {kind:#b}", field.name);
+            }
+        }
+    }
+
+    #[test]
+    fn fields_have_falcos_values() {
+        let table: &[(usize, &str, Option<u32>, &[&str])] = &[
+            (0, "evt.type", None, &["execve"]),
+            (0, "proc.exe", None, &["-sh"]),
+            (0, "proc.args", None, &["-c a b"]),
+            (0, "proc.nargs", None, &["3"]),
+            (0, "proc.cmdnargs", None, &["2"]),
+            (0, "proc.aname", None, &["sshd"]),
+            (0, "proc.aname", Some(0), &["sh"]),
+            (0, "proc.aname", Some(2), &[]),
+            (0, "proc.apid", Some(1), &["6"]),
+            (0, "proc.apid", None, &["6"]),
+            (0, "proc.sname", None, &["sshd"]),
+            (0, "proc.is_exe_from_memfd", None, &["false"]),
+            (1, "proc.child.key", None, &["8-0"]),
+            (1, "proc.child.vpid", None, &["2"]),
+            (2, "proc.exit_code", None, &["1"]),
+            (3, "fd.typechar", None, &["f"]),
+            (3, "fd.dev.major", None, &["8"]),
+            (3, "fd.dev.minor", None, &["1"]),
+            (3, "evt.is_open_write", None, &["true"]),
+            (4, "fd.typechar", None, &[]),
+            (4, "evt.res", None, &["ENOENT"]),
+            (5, "fd.typechar", None, &["4"]),
+            (5, "fd.name", None, &["10.0.0.2:40000->10.0.0.1:443"]),
+            (6, "fd.typechar", None, &["u"]),
+            (6, "fd.rip", None, &[]),
+        ];
+        let subjects = subjects();
+        for (number, name, index, expected) in table {
+            with_subject(&subjects[*number], |subject| {
+                assert_eq!(values(subject, name, *index), *expected, "{name} of {}", subject.event.kind());
+            });
+        }
+        with_subject(&subjects[0], |subject| {
+            let names = values(subject, "thread.cap_effective", None);
+            assert!(names.contains(&"CAP_CHOWN".to_owned()) && !names.contains(&"CAP_SYS_ADMIN".to_owned()));
+        });
+    }
+
+    #[test]
+    fn fields_of_a_topic_stand_together() {
+        let mut topics = Vec::new();
+        for field in FIELDS {
+            let topic = field.name.split('.').next().unwrap_or_default();
+            if topics.last() != Some(&topic) {
+                assert!(!topics.contains(&topic), "{} is apart from its topic", field.name);
+                topics.push(topic);
+            }
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! own rules: [`escape`] for lines that people read, [`json_string`] for JSON.
 
 use std::fmt::Write as _;
+use std::io;
 
 /// Appends bytes so that they are one line of printable text: control characters, characters that change the
 /// direction or hide, and bytes that are not UTF-8 become escapes, and a backslash is doubled.
@@ -41,11 +42,15 @@ pub fn escaped(bytes: &[u8]) -> String {
     out
 }
 
-/// Whether a character is a control, changes the direction of text, or cannot be seen.
+/// Whether a character is a control, changes the direction of text, or cannot be seen: C1, line and paragraph
+/// separators, and all that Unicode calls `Default_Ignorable_Code_Point`. (Variation selectors and tags can
+/// carry whole hidden texts.)
 fn hides(char: char) -> bool {
     matches!(char,
-        '\u{80}'..='\u{9f}' | '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+        '\u{80}'..='\u{9f}' | '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+        | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Appends a JSON string with its quotes. Bytes that are not UTF-8 become U+FFFD; returns whether there were
@@ -80,7 +85,8 @@ fn json_char(char: char, out: &mut Vec<u8>) {
         char if char.is_ascii_control() || hides(char) => {
             let mut units = [0; 2];
             for unit in char.encode_utf16(&mut units) {
-                out.extend_from_slice(format!("\\u{unit:04x}").as_bytes());
+                // Writing to memory cannot fail.
+                let _ = io::Write::write_fmt(out, format_args!("\\u{unit:04x}"));
             }
         }
         char => out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
@@ -98,10 +104,63 @@ mod tests {
             (b"a\nb\tc\\", "a\\nb\\tc\\\\"),
             (b"\x1b[2J\x07\x7f", "\\x1b[2J\\x07\\x7f"),
             (b"\xff\xc3(", "\\xff\\xc3("),
+            ("a\u{e0041}\u{fe0f}\u{3164}".as_bytes(), "a\\u{e0041}\\u{fe0f}\\u{3164}"),
             ("gr\u{fc}n \u{202e}txt\u{200b}\u{85}".as_bytes(), "gr\u{fc}n \\u{202e}txt\\u{200b}\\u{85}"),
         ];
         for (bytes, text) in table {
             assert_eq!(escaped(bytes), *text);
+        }
+    }
+
+    /// What [`escape`] made of the bytes, back to the bytes.
+    fn unescape(text: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('\\') {
+            bytes.extend_from_slice(before.as_bytes());
+            let (escape, after) = after.split_at(1);
+            rest = after;
+            match escape {
+                "n" => bytes.push(b'\n'),
+                "r" => bytes.push(b'\r'),
+                "t" => bytes.push(b'\t'),
+                "x" => {
+                    bytes.push(u8::from_str_radix(&rest[..2], 16).unwrap());
+                    rest = &rest[2..];
+                }
+                "u" => {
+                    let (number, after) = rest[1..].split_once('}').unwrap();
+                    let char = char::from_u32(u32::from_str_radix(number, 16).unwrap()).unwrap();
+                    bytes.extend_from_slice(char.to_string().as_bytes());
+                    rest = after;
+                }
+                escape => bytes.extend_from_slice(escape.as_bytes()),
+            }
+        }
+        bytes.extend_from_slice(rest.as_bytes());
+        bytes
+    }
+
+    #[test]
+    fn escaped_text_of_any_bytes_shows_nothing_hidden_and_can_be_had_back() {
+        let mut state = 11u64;
+        let mut random = move || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 33) as u32
+        };
+        for _ in 0..4_000 {
+            let mut bytes = Vec::new();
+            for _ in 0..random() % 12 {
+                match (random() % 4, char::from_u32(random() % 0x11_0000)) {
+                    (0, _) => bytes.push(random() as u8),
+                    (1, _) => bytes.push(b"\\x{nu}\n"[random() as usize % 7]),
+                    (_, Some(char)) => bytes.extend_from_slice(char.to_string().as_bytes()),
+                    (_, None) => bytes.extend_from_slice("\u{200b}\u{fe0f}".as_bytes()),
+                }
+            }
+            let text = escaped(&bytes);
+            assert!(!text.chars().any(|char| char.is_control() || hides(char)), "{text}");
+            assert_eq!(unescape(&text), bytes, "{text}");
         }
     }
 
