@@ -84,10 +84,10 @@ fn events_that_do_not_fit_are_counted_to_the_last_one() {
     if let Some(reason) = cannot_trace() {
         skip!("events_that_do_not_fit_are_counted_to_the_last_one", "{reason}");
     }
-    // A ring that is far too small, and a daemon that stands still while a container floods it.
-    let daemon = Daemon::start(&[crate::ALL, "probes.bulk_ring_bytes=64KiB"]);
+    // A ring that is too small for the flood (not for what runc opens before), and a daemon that stands still while a container floods it.
+    let daemon = Daemon::start(&[crate::ALL, "probes.bulk_ring_bytes=256KiB"]);
     let container = Container::start("flood").unwrap();
-    let offered = 2000;
+    let offered = 6000;
     // The shell is there, and has opened all that it needs, before the daemon stands still.
     let script = format!(
         "/bin/true ready; n=0; while [ ! -e /tmp/go ] && [ $n -lt 1000000 ]; do n=$((n+1)); done; i=0; while [ $i -lt {offered} ]; do : < /etc/passwd; i=$((i+1)); done"
