@@ -1,10 +1,11 @@
 //! From a cgroup's id to its path. The id that the kernel gives each event is the inode number of the
 //! cgroup's folder in the v2 tree.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -83,14 +84,29 @@ impl Cgroups {
                 Ok(folder) => return self.path_of(&folder),
                 Err(error) if error.raw_os_error() == Some(libc::ESTALE) => return None,
                 // Not allowed, or a kernel or file system that cannot: search from now on.
-                Err(_) => self.by_handle = false,
+                Err(error)
+                    if matches!(
+                        error.raw_os_error(),
+                        Some(libc::EPERM | libc::EOPNOTSUPP | libc::EINVAL | libc::ENOSYS)
+                    ) =>
+                {
+                    self.by_handle = false;
+                }
+                // Out of memory or descriptors: this once.
+                Err(_) => {}
             }
         }
         let found = self.all().into_iter().find(|(found, _)| *found == id)?;
         Some(found.1)
     }
 
-    /// All cgroups that there are now, with their ids.
+    /// The id of the cgroup at a path below the root, `None` if there is none.
+    pub fn id(&self, path: &Path) -> Option<u64> {
+        let below = path.strip_prefix("/").unwrap_or(path);
+        Some(self.root.join(below).metadata().ok()?.ino())
+    }
+
+    /// All cgroups that there are now, with their ids; each after the one that it is in.
     pub fn all(&self) -> Vec<(u64, String)> {
         let mut found = Vec::new();
         let mut pending = vec![self.root.clone()];
@@ -148,9 +164,11 @@ fn open_by_id(mount: &File, id: u64) -> io::Result<OwnedFd> {
 }
 
 /// The v2 path of a process, from `/proc/PID/cgroup`.
-pub fn of_process(pid: u32) -> Option<String> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    Some(text.lines().find_map(|line| line.strip_prefix("0::"))?.to_owned())
+pub fn of_process(pid: u32) -> Option<PathBuf> {
+    let text = std::fs::read(format!("/proc/{pid}/cgroup")).ok()?;
+    // No cgroup's name has a line end: the kernel refuses that, and nothing else.
+    let path = text.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"0::"))?;
+    Some(PathBuf::from(OsStr::from_bytes(path)))
 }
 
 /// The name of this node (`uname -n`).
@@ -206,6 +224,7 @@ mod tests {
         let path = format!("/taffrail-test-{}", std::process::id());
         let mut cgroups = Cgroups::new(root).unwrap();
         assert_eq!(cgroups.path(id), Some(path.clone()));
+        assert_eq!(cgroups.id(Path::new(&path)), Some(id));
         let mut searching = Cgroups { by_handle: false, ..Cgroups::new(root).unwrap() };
         assert_eq!(searching.path(id), Some(path));
         drop(made);

@@ -2,10 +2,15 @@
 //! the path from the state that the runtime keeps on the host. Nothing in here comes from inside a
 //! container but names of cgroups below its own, and those are never looked at: the outermost match wins.
 
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use super::cgroup::Layout;
 
 /// A container that has been seen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +57,21 @@ impl Runtime {
     }
 }
 
+impl Container {
+    /// Whether all folders above its cgroup are such as container managers and systemd make. Below any other
+    /// one the name may have been chosen inside a container whose own path its user chose.
+    pub fn is_in_known_folder(&self) -> bool {
+        let above = self.cgroup_path.rsplit_once('/').map_or("", |(above, _)| above);
+        above.split('/').filter(|name| !name.is_empty()).all(|name| {
+            let is_unit = [".slice", ".service"].iter().any(|suffix| name.ends_with(suffix));
+            is_unit || KUBEPODS.contains(&name) || pod_uid_of(name).is_some()
+        })
+    }
+}
+
+/// Folders that the kubelet makes above those of pods.
+const KUBEPODS: &[&str] = &["kubepods", "besteffort", "burstable"];
+
 /// What a path says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
@@ -70,7 +90,8 @@ pub fn identify(path: &str) -> Identity {
     let mut at = 0;
     for name in path.split('/') {
         let end = at + name.len();
-        if let Some(uid) = pod_uid_of(name) {
+        let slice = name.split_once(":cri-containerd:").map_or(name, |(slice, _)| slice);
+        if let Some(uid) = pod_uid_of(slice) {
             pod_uid = Some(uid);
         }
         if let Some((runtime, id)) = container_of(name, parent, pod_uid.is_some()) {
@@ -82,13 +103,26 @@ pub fn identify(path: &str) -> Identity {
         }
         at = end + 1;
     }
-    let first = path.split('/').find(|name| !name.is_empty());
-    match first {
-        None
-        | Some(
-            "init.scope" | "system.slice" | "user.slice" | "machine.slice" | "kubepods" | "kubepods.slice",
-        ) => Identity::Host,
-        Some(_) => Identity::Unknown,
+    if is_hosts(path) { Identity::Host } else { Identity::Unknown }
+}
+
+/// Whether a path that names no container is one of systemd's units and sessions, of a pod or of a runtime's
+/// helper. Not so a scope or a plain folder in there: runtimes make those for containers too, named at will.
+fn is_hosts(path: &str) -> bool {
+    let mut names = path.split('/').filter(|name| !name.is_empty());
+    let is_systemds = |name: &str| {
+        const UNITS: &[&str] = &[".slice", ".service", ".mount", ".socket", ".swap"];
+        let is_session = name == "init.scope" || name.starts_with("session-") && name.ends_with(".scope");
+        let is_helper = name.starts_with("libpod-conmon-") || name.starts_with("crio-conmon-");
+        is_session || is_helper || UNITS.iter().any(|suffix| name.ends_with(suffix))
+    };
+    let is_below = |name: &str| is_systemds(name) || KUBEPODS.contains(&name) || pod_uid_of(name).is_some();
+    match names.next() {
+        None | Some("init.scope") => true,
+        Some("system.slice" | "user.slice" | "machine.slice" | "kubepods" | "kubepods.slice") => {
+            names.all(is_below)
+        }
+        Some(_) => false,
     }
 }
 
@@ -147,33 +181,57 @@ fn pod_uid_of(name: &str) -> Option<String> {
 /// State that OCI runtimes without a manager keep on the host, by default.
 const STATE_FOLDERS: &[&str] = &["/run/runc", "/run/crun"];
 
+/// State that runc keeps for containerd, one folder for each of its namespaces.
+const CONTAINERD_STATE: &str = "/run/containerd/runc";
+
 /// Containers of a state folder that are looked at, at most.
 const STATES_MAX: usize = 4096;
 
+/// Most bytes of one container's state.
+const STATE_BYTES_MAX: u64 = 1 << 20;
+
 /// Asks the state of runc and crun who owns that cgroup path.
 pub fn identify_by_state(path: &str) -> Option<Container> {
-    let mut folders: Vec<PathBuf> = STATE_FOLDERS.iter().map(PathBuf::from).collect();
-    for user in Path::new("/run/user").read_dir().into_iter().flatten().flatten().take(STATES_MAX) {
-        folders.extend(["runc", "crun"].map(|name| user.path().join(name)));
-    }
-    folders.iter().find_map(|folder| {
-        let states = folder.read_dir().ok()?;
-        states.flatten().take(STATES_MAX).find_map(|entry| in_state(&entry.path(), path))
+    let layout = Layout::detect();
+    let user = user_of(path);
+    let of_user = user.into_iter().flat_map(|user| {
+        ["runc", "crun"].map(|name| (Path::new("/run/user").join(user).join(name), Runtime::Oci, Some(user)))
+    });
+    let of_containerd = Path::new(CONTAINERD_STATE).read_dir().into_iter().flatten().flatten();
+    let of_containerd =
+        of_containerd.take(STATES_MAX).map(|namespace| (namespace.path(), Runtime::Containerd, None));
+    let of_system = STATE_FOLDERS.iter().map(|folder| (PathBuf::from(folder), Runtime::Oci, None));
+    of_system.chain(of_containerd).chain(of_user).find_map(|(folder, runtime, user)| {
+        let container = in_folder(&folder, path, user, &layout)?;
+        Some(Container { runtime, ..container })
     })
 }
 
+/// The container in a runtime's state folder that owns that path. A user's word is taken about his own part of
+/// the tree only.
+fn in_folder(folder: &Path, path: &str, user: Option<&str>, layout: &Layout) -> Option<Container> {
+    let states = folder.read_dir().ok()?.flatten().take(STATES_MAX);
+    let mut owners = states.filter_map(|entry| in_state(&entry.path(), path, layout));
+    owners.find(|owner| user.is_none() || user_of(&owner.cgroup_path) == user)
+}
+
+/// The user whom systemd gave that part of the tree. Only about that part is his word taken.
+fn user_of(path: &str) -> Option<&str> {
+    let user = path.strip_prefix("/user.slice/user-")?.split_once(".slice")?.0;
+    user.bytes().all(|byte| byte.is_ascii_digit()).then_some(user)
+}
+
 /// Whether one container's state folder owns that path.
-fn in_state(folder: &Path, path: &str) -> Option<Container> {
-    let read = |name: &str| -> Option<Value> {
-        serde_json::from_slice(&std::fs::read(folder.join(name)).ok()?).ok()
-    };
+fn in_state(folder: &Path, path: &str, layout: &Layout) -> Option<Container> {
+    let read =
+        |name: &str| -> Option<Value> { serde_json::from_slice(&read_state(&folder.join(name))?).ok() };
     let own = match read("state.json") {
         // runc: paths by controller, absolute on the host; the empty controller is v2.
         Some(state) => {
             let paths = state.get("cgroup_paths")?.as_object()?;
             let v2 =
                 paths.get("").or_else(|| paths.get("unified")).or_else(|| paths.values().next())?.as_str()?;
-            below_cgroup_mount(v2)?.to_owned()
+            below_cgroup_mount(v2, layout)?.to_owned()
         }
         // crun: the path below the mount.
         None => read("status")?.get("cgroup-path")?.as_str()?.to_owned(),
@@ -187,10 +245,22 @@ fn in_state(folder: &Path, path: &str) -> Option<Container> {
     Some(Container { id, runtime: Runtime::Oci, pod_uid: None, cgroup_path: own.to_owned() })
 }
 
+/// Reads a file that may be a user's own: he cannot make us wait (a pipe), follow (a link) or fill our memory.
+fn read_state(path: &Path) -> Option<Vec<u8>> {
+    let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_NOCTTY;
+    let file = File::options().read(true).custom_flags(flags).open(path).ok()?;
+    let metadata = file.metadata().ok()?;
+    if !metadata.is_file() || metadata.len() > STATE_BYTES_MAX {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    file.take(STATE_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
 /// `/sys/fs/cgroup/unified/a/b` and `/sys/fs/cgroup/memory/a/b` are `/a/b`; so is `/sys/fs/cgroup/a/b` where
 /// that is the v2 mount.
-fn below_cgroup_mount(path: &str) -> Option<&str> {
-    let layout = super::cgroup::Layout::detect();
+fn below_cgroup_mount<'a>(path: &'a str, layout: &Layout) -> Option<&'a str> {
     if let Some(below) = layout.root().and_then(|root| path.strip_prefix(root.to_str()?)) {
         return Some(below);
     }
@@ -238,7 +308,7 @@ mod tests {
                     "/system.slice/containerd.service/kubepods-pod{UID_UNDERSCORES}.slice:cri-containerd:{ID}"
                 ),
                 Containerd,
-                None,
+                Some(UID),
             ),
             (format!("/k8s.io/{ID}"), Containerd, None),
             (format!("/{ID}"), Oci, None),
@@ -259,11 +329,23 @@ mod tests {
             "/user.slice/user-0.slice/session-1.scope",
             &format!("/machine.slice/libpod-conmon-{ID}.scope"),
             &format!("/kubepods.slice/crio-conmon-{ID}.scope"),
+            "/user.slice/user-0.slice/user@0.service/init.scope",
             "/kubepods/burstable",
+            &format!("/kubepods/pod{UID}"),
         ] {
             assert_eq!(identify(path), Identity::Host, "{path}");
         }
-        for path in ["/mycontainer", "/a/b/c", "/docker/short", &format!("/libpod_parent/{ID}")] {
+        for path in [
+            "/mycontainer",
+            "/a/b/c",
+            "/docker/short",
+            &format!("/libpod_parent/{ID}"),
+            // What runc and crun make by systemd's hand, and what a user can ask them for.
+            "/system.slice/runc-web.scope",
+            "/user.slice/user-1000.slice/user@1000.service/user.slice/crun-web.scope",
+            "/system.slice/some.service/web",
+            &format!("/kubepods/burstable/pod{UID}/web"),
+        ] {
             assert_eq!(identify(path), Identity::Unknown, "{path}");
         }
     }
@@ -294,11 +376,67 @@ mod tests {
         let runc = write("web", "state.json", r#"{"cgroup_paths":{"cpu":"/sys/fs/cgroup/cpu/my/web"}}"#);
         let crun = write("db", "status", r#"{"cgroup-path":"/my/db"}"#);
         let junk = write("junk", "state.json", "{");
-        let id = |folder, path| in_state(folder, path).map(|container| container.id);
+        let id = |folder, path| in_state(folder, path, &Layout::V1).map(|container| container.id);
         assert_eq!(id(&runc, "/my/web"), Some("web".to_owned()));
         assert_eq!(id(&runc, "/my/web/below"), Some("web".to_owned()));
         assert_eq!(id(&runc, "/my/website"), None);
         assert_eq!(id(&crun, "/my/db"), Some("db".to_owned()));
         assert_eq!(id(&junk, "/my/web"), None);
+    }
+
+    #[test]
+    fn folders_of_container_managers_are_told_from_those_that_a_user_chose() {
+        let known = |path: &str| match identify(path) {
+            Identity::Container(container) => container.is_in_known_folder(),
+            other => panic!("{path}: {other:?}"),
+        };
+        for path in [
+            format!("/{ID}"),
+            format!("/system.slice/docker-{ID}.scope"),
+            format!("/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope"),
+            format!("/kubepods/burstable/pod{UID}/{ID}"),
+            format!("/kubepods.slice/kubepods-pod{UID_UNDERSCORES}.slice/crio-{ID}.scope"),
+        ] {
+            assert!(known(&path), "{path}");
+        }
+        // `docker` may be a folder of docker's as well as a container that its user called so.
+        for path in [format!("/web/docker-{ID}.scope"), format!("/docker/{ID}"), format!("/a/b/{ID}")] {
+            assert!(!known(&path), "{path}");
+        }
+    }
+
+    #[test]
+    fn state_of_a_user_is_believed_only_for_his_own_cgroups() {
+        let his = "/user.slice/user-1000.slice/user@1000.service/x";
+        assert_eq!(user_of(his), Some("1000"));
+        for path in ["/web", "/system.slice/runc-web.scope", "/user.slice", "/user.slice/user-../x.slice/y"] {
+            assert_eq!(user_of(path), None, "{path}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let claim = |own: &str| {
+            std::fs::create_dir_all(folder.path().join("web")).unwrap();
+            let state = format!(r#"{{"cgroup_paths":{{"":"/sys/fs/cgroup{own}"}}}}"#);
+            std::fs::write(folder.path().join("web/state.json"), state).unwrap();
+            let layout = Layout::Unified("/sys/fs/cgroup".into());
+            in_folder(folder.path(), his, Some("1000"), &layout).map(|container| container.cgroup_path)
+        };
+        assert_eq!(claim(his), Some(his.to_owned()));
+        assert_eq!(claim("/user.slice"), None);
+        assert_eq!(claim("/user.slice/user-1001.slice"), None);
+    }
+
+    #[test]
+    fn state_that_is_a_pipe_a_link_or_huge_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name);
+        std::fs::write(file("plain"), "{}").unwrap();
+        std::os::unix::fs::symlink(file("plain"), file("link")).unwrap();
+        File::create(file("huge")).unwrap().set_len(STATE_BYTES_MAX + 1).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(file("pipe")).status().unwrap();
+        assert!(made.success());
+        assert_eq!(read_state(&file("plain")), Some(b"{}".to_vec()));
+        for name in ["link", "huge", "pipe"] {
+            assert_eq!(read_state(&file(name)), None, "{name}");
+        }
     }
 }

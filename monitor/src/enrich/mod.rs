@@ -5,6 +5,7 @@ pub mod container;
 pub mod process;
 pub mod seed;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -81,7 +82,8 @@ pub struct Enricher {
     pub processes: ProcessTable,
     source: Source,
     cgroups: HashMap<u64, Known>,
-    containers: HashMap<String, Arc<Container>>,
+    /// Containers by the path of their cgroup, with its id.
+    containers: HashMap<String, (u64, Arc<Container>)>,
     /// What was found out since the last [`Enricher::take_findings`].
     findings: Vec<Finding>,
 }
@@ -125,17 +127,11 @@ impl Enricher {
     /// Looks at all cgroups and processes that there are. To be called once the probes are attached, so
     /// that nobody falls between.
     pub fn seed(&mut self) {
-        let cgroups = match &self.source {
-            Source::Live(Some(cgroups)) => cgroups.all(),
-            _ => Vec::new(),
-        };
-        let mut ids = HashMap::new();
+        let cgroups = self.live_cgroups().map(Cgroups::all).unwrap_or_default();
         for (id, path) in cgroups {
-            self.learn_cgroup(id, Some(path.clone()));
-            ids.insert(path, id);
+            self.learn_cgroup(id, Some(path));
         }
-        for mut seed in seed::all() {
-            seed.cgroup_id = ids.get(&seed.cgroup_path).copied().unwrap_or(0);
+        for seed in seed::all(self.live_cgroups()) {
             self.learn_process(seed);
         }
     }
@@ -143,26 +139,21 @@ impl Enricher {
     /// Takes in a process that was found in `/proc` or in a recording.
     pub fn learn_process(&mut self, seed: Seed) {
         let container = self.container_of(seed.cgroup_id);
-        self.processes.seed(Process::of_seed(&seed, seed.cgroup_id, container));
+        let mut process = Process::of_seed(&seed, seed.cgroup_id, container);
+        process.from_host = self.is_host(seed.cgroup_id);
+        self.processes.seed(process);
         self.findings.push(Finding::Process(Box::new(seed)));
     }
 
     /// Takes in what a recording says of a cgroup.
     pub fn recall_cgroup(&mut self, id: u64, container: Option<Container>) {
-        let container = container.map(|container| self.shared(container));
+        let container = container.map(|container| self.learn_container(id, container));
         self.cgroups.insert(id, Known { container, retry: None, attempts: 0 });
     }
 
     /// Takes in a cgroup's path, `None` if it was gone.
     fn learn_cgroup(&mut self, id: u64, path: Option<String>) -> Option<Arc<Container>> {
-        let identity = path.as_deref().map_or(Identity::Unknown, identify);
-        let host = identity == Identity::Host;
-        let container = match (identity, &path) {
-            (Identity::Container(container), _) => Some(container),
-            (Identity::Unknown, Some(path)) => identify_by_state(path),
-            _ => None,
-        };
-        let container = container.map(|container| self.shared(container));
+        let (container, host) = path.as_deref().map_or((None, false), |path| self.identify(id, path));
         let attempts = self.cgroups.get(&id).map_or(0, |known| known.attempts + 1);
         let wait = RETRY * (1 << attempts.min(ATTEMPTS));
         let retry = (container.is_none() && !host).then(|| Instant::now() + wait);
@@ -174,13 +165,70 @@ impl Enricher {
         container
     }
 
-    /// The one copy of a container that all its processes share.
-    fn shared(&mut self, container: Container) -> Arc<Container> {
-        if self.containers.len() >= CGROUPS_MAX {
-            self.containers.retain(|_, container| Arc::strong_count(container) > 1);
+    /// Whose a cgroup with that path is, and whether it is the host's for sure.
+    fn identify(&mut self, id: u64, path: &str) -> (Option<Arc<Container>>, bool) {
+        // What is below a container is the container's, whatever names it gave to cgroups of its own.
+        if let Some(outer) = self.container_around(path) {
+            return (Some(outer), false);
         }
-        let shared = self.containers.entry(container.id.clone());
-        Arc::clone(shared.or_insert_with(|| Arc::new(container)))
+        let container = match identify(path) {
+            Identity::Host => return (None, true),
+            Identity::Container(container) if container.is_in_known_folder() => Some(container),
+            // It may be a cgroup that a container made, whose own path its user chose.
+            Identity::Container(container) => {
+                let outer = identify_by_state(path)
+                    .filter(|outer| outer.cgroup_path.len() < container.cgroup_path.len());
+                Some(outer.unwrap_or(container))
+            }
+            Identity::Unknown => identify_by_state(path),
+        };
+        (container.map(|container| self.learn_container(id, container)), false)
+    }
+
+    /// The outermost container that has a cgroup above that path.
+    fn container_around(&mut self, path: &str) -> Option<Arc<Container>> {
+        for (end, _) in path.match_indices('/').filter(|(end, _)| *end > 0) {
+            let Some((id, container)) = self.containers.get(&path[..end]) else { continue };
+            // The same path again after it was removed is another container's.
+            if self.live_cgroups().is_none_or(|cgroups| cgroups.id(Path::new(&path[..end])) == Some(*id)) {
+                return Some(Arc::clone(container));
+            }
+            self.containers.remove(&path[..end]);
+        }
+        None
+    }
+
+    /// The one copy of a container that all its processes share; `id` is that of one of its cgroups.
+    fn learn_container(&mut self, id: u64, container: Container) -> Arc<Container> {
+        let path = &container.cgroup_path;
+        if let Some((_, known)) = self.containers.get(path)
+            && **known == container
+        {
+            return Arc::clone(known);
+        }
+        // The id that tells whether the path is still this container's, if another of its cgroups was seen first.
+        let id = self.live_cgroups().and_then(|cgroups| cgroups.id(Path::new(path))).unwrap_or(id);
+        let (path, shared) = (path.clone(), Arc::new(container));
+        if self.containers.len() >= CGROUPS_MAX {
+            self.containers.retain(|_, (_, container)| Arc::strong_count(container) > 1);
+        }
+        if self.containers.len() >= CGROUPS_MAX {
+            self.containers.clear();
+        }
+        self.containers.insert(path, (id, Arc::clone(&shared)));
+        shared
+    }
+
+    fn live_cgroups(&self) -> Option<&Cgroups> {
+        match &self.source {
+            Source::Live(cgroups) => cgroups.as_ref(),
+            Source::Recorded => None,
+        }
+    }
+
+    /// Whether a cgroup is known to be the host's.
+    fn is_host(&self, cgroup_id: u64) -> bool {
+        self.cgroups.get(&cgroup_id).is_some_and(Known::is_host)
     }
 
     /// Whose a cgroup is, as far as it is known already.
@@ -190,6 +238,10 @@ impl Enricher {
 
     /// Whose a cgroup is; asks again if that was not clear and it is time.
     fn container_of(&mut self, id: u64) -> Option<Arc<Container>> {
+        // Of a process that `/proc` tells no cgroup of.
+        if id == 0 {
+            return None;
+        }
         if let Some(known) = self.cgroups.get(&id) {
             let stale = known.retry.is_some_and(|retry| Instant::now() >= retry);
             if !stale || matches!(self.source, Source::Recorded) {
@@ -215,7 +267,7 @@ impl Enricher {
                 });
                 self.processes.exec(key, exec);
                 self.place(key, header.cgroup_id);
-                let on_host = self.cgroups.get(&header.cgroup_id).is_some_and(Known::is_host);
+                let on_host = self.is_host(header.cgroup_id);
                 if let Some(process) = self.processes.get_mut(key) {
                     process.from_host = on_host || outside;
                     process.mnt_ns = header.mnt_ns;
@@ -253,9 +305,11 @@ impl Enricher {
             self.processes.insert_unknown(header);
         }
         self.place(key, header.cgroup_id);
-        // Of a process that was just found inside nothing is known of where it was started.
+        // Of a process that was just found inside nothing is known of where it was started, nor of one whose
+        // cgroup could not be told: the mark is for those that are the host's for sure.
+        let on_host = self.is_host(header.cgroup_id);
         if let Some(process) = self.processes.get_mut(key) {
-            process.from_host = process.container.is_none();
+            process.from_host = on_host && process.container.is_none();
         }
     }
 
@@ -272,9 +326,12 @@ impl Enricher {
     /// Decides a process's container: the first one that it is seen in stays, wherever it moves.
     fn place(&mut self, key: ProcessKey, cgroup_id: u64) {
         let Some(process) = self.processes.get_mut(key) else { return };
-        process.cgroup_id = cgroup_id;
-        if process.container.is_none()
+        let moved = std::mem::replace(&mut process.cgroup_id, cgroup_id) != cgroup_id;
+        // Also of a cgroup that it moved to it has to be known whose it is: losses are told by cgroup.
+        let undecided = process.container.is_none();
+        if (undecided || moved)
             && let Some(container) = self.container_of(cgroup_id)
+            && undecided
             && let Some(process) = self.processes.get_mut(key)
         {
             process.container = Some(container);
@@ -411,5 +468,58 @@ mod tests {
             handle(&mut enricher, &exec(tgid, 2 * SECOND, (1, 0), "/bin/x", &["x"]));
         }
         assert!(enricher.processes.len() <= 64 && enricher.processes.stats().evicted_running > 0);
+    }
+
+    #[test]
+    fn cgroup_below_a_container_is_the_containers_whatever_its_name() {
+        let mut enricher = Enricher::new(Source::Live(None), 64);
+        let (id, other) = ("c".repeat(64), "d".repeat(64));
+        let own = enricher.learn_cgroup(10, Some(format!("/{id}")));
+        for name in ["web", "x/y"] {
+            let container = Container {
+                id: name.into(),
+                runtime: Runtime::Oci,
+                pod_uid: None,
+                cgroup_path: format!("/{name}"),
+            };
+            let container = enricher.learn_container(20, container);
+            let fake = enricher.learn_cgroup(21, Some(format!("/{name}/docker-{other}.scope")));
+            assert_eq!(fake, Some(container));
+            assert_ne!(fake, own);
+        }
+    }
+
+    #[test]
+    fn containers_of_one_name_are_told_apart() {
+        let mut enricher = Enricher::new(Source::Recorded, 64);
+        let web = |cgroup_path: &str| Container {
+            id: "web".into(),
+            runtime: Runtime::Oci,
+            pod_uid: None,
+            cgroup_path: cgroup_path.into(),
+        };
+        enricher.recall_cgroup(10, Some(web("/web")));
+        enricher.recall_cgroup(20, Some(web("/elsewhere/web")));
+        assert_eq!(enricher.container(10).as_deref(), Some(&web("/web")));
+        assert_eq!(enricher.container(20).as_deref(), Some(&web("/elsewhere/web")));
+    }
+
+    #[test]
+    fn ended_parent_is_known_as_long_as_a_child_runs() {
+        let mut enricher = Enricher::new(Source::Recorded, 64);
+        handle(&mut enricher, &exec(10, SECOND, (1, 0), "/usr/sbin/nginx", &["nginx"]));
+        handle(&mut enricher, &fork(10, SECOND, (11, 2 * SECOND)));
+        handle(&mut enricher, &exec(11, 2 * SECOND, (10, SECOND), "/bin/sh", &["sh"]));
+        handle(&mut enricher, &fork(11, 2 * SECOND, (12, 3 * SECOND)));
+        handle(&mut enricher, &exit(11, 2 * SECOND, 0));
+        // Whoever wants to lose his past starts many that end at once.
+        for tgid in 100..1_000 {
+            handle(&mut enricher, &fork(12, 3 * SECOND, (tgid, 4 * SECOND)));
+            handle(&mut enricher, &exit(tgid, 4 * SECOND, 0));
+        }
+        let child = handle(&mut enricher, &open(12, 3 * SECOND, "/x", 0, 3));
+        let names: Vec<_> = enricher.processes.ancestors(&child).map(|of| of.image.exe.to_vec()).collect();
+        assert_eq!(names, [b"/bin/sh".to_vec(), b"/usr/sbin/nginx".to_vec()]);
+        assert!(enricher.processes.len() <= 64);
     }
 }

@@ -80,7 +80,7 @@ impl Image {
             exe: seed.exe.clone().into(),
             filename: Box::default(),
             cmdline: cmdline(&seed.args),
-            args_full_len: seed.args.len() as u32,
+            args_full_len: seed.args_full_len.max(seed.args.len() as u32),
             arg_count: memchr::memchr_iter(0, &seed.args).count() as u32,
             args: seed.args.clone().into(),
             exe_ino: seed.exe_ino,
@@ -132,6 +132,8 @@ pub struct Process {
     pub mnt_ns: u32,
     /// Whether its end was seen.
     pub ended: bool,
+    /// How many processes in the table have it as their parent.
+    children: u32,
 }
 
 /// No rights, and nobody.
@@ -169,10 +171,11 @@ impl Process {
             from_host: false,
             mnt_ns: header.mnt_ns,
             ended: false,
+            children: 0,
         }
     }
 
-    /// A process that ran before the probes were attached.
+    /// A process that ran before the probes were attached. Where its program was started is not told here.
     pub fn of_seed(seed: &Seed, cgroup_id: u64, container: Option<Arc<Container>>) -> Self {
         let mut comm = [0; 16];
         let len = seed.comm.len().min(15);
@@ -202,10 +205,11 @@ impl Process {
             process_group: seed.process_group,
             tty: seed.tty,
             cgroup_id,
-            from_host: container.is_none(),
+            from_host: false,
             container,
             mnt_ns: 0,
             ended: false,
+            children: 0,
         }
     }
 
@@ -297,7 +301,30 @@ impl ProcessTable {
         if self.processes.len() >= self.max {
             self.make_room();
         }
-        self.processes.insert(process.key, process);
+        if let Some(parent) = self.processes.get_mut(&process.parent) {
+            parent.children += 1;
+        }
+        let key = process.key;
+        if let Some(old) = self.processes.insert(key, process) {
+            if let Some(new) = self.processes.get_mut(&key) {
+                new.children = old.children;
+            }
+            self.release(old.parent);
+        }
+    }
+
+    /// Takes a process out.
+    fn remove(&mut self, key: ProcessKey) {
+        if let Some(process) = self.processes.remove(&key) {
+            self.release(process.parent);
+        }
+    }
+
+    /// One child less.
+    fn release(&mut self, parent: ProcessKey) {
+        if let Some(parent) = self.processes.get_mut(&parent) {
+            parent.children = parent.children.saturating_sub(1);
+        }
     }
 
     /// Adds a process that ran before, unless an event has said more already.
@@ -322,7 +349,7 @@ impl ProcessTable {
         parent: ProcessKey,
         caller: &Process,
     ) -> Process {
-        Process { key, parent, ns_tgid, ended: false, ..caller.clone() }
+        Process { key, parent, ns_tgid, ended: false, children: 0, ..caller.clone() }
     }
 
     /// A new image.
@@ -340,7 +367,11 @@ impl ProcessTable {
         process.process_group = record.process_group;
         process.tty = record.tty;
         if process.parent.tgid == 0 {
-            process.parent = ProcessKey::new(record.parent_tgid, record.parent_start_ns);
+            let parent = ProcessKey::new(record.parent_tgid, record.parent_start_ns);
+            process.parent = parent;
+            if let Some(parent) = self.processes.get_mut(&parent) {
+                parent.children += 1;
+            }
         }
     }
 
@@ -366,15 +397,28 @@ impl ProcessTable {
         // All are running: any one has to go, and its next event makes it known again as unknown.
         let any = self.processes.keys().next().copied();
         if let Some(key) = any {
-            self.processes.remove(&key);
+            self.remove(key);
             self.stats.evicted_running += 1;
         }
     }
 
+    /// Forgets an ended process: the oldest that is nobody's parent. The others are names in somebody's lineage,
+    /// and go first only if all of the oldest are: else who wants to hide where he comes from would only have
+    /// to start many that end at once.
     fn forget_oldest_ended(&mut self) -> bool {
+        let is_parent = |key: &ProcessKey| self.processes.get(key).is_some_and(|of| of.children > 0);
+        let oldest = self.ended.len().min(OLDEST);
+        let parents = (0..oldest).take_while(|&at| is_parent(&self.ended[at])).count();
+        if parents < oldest {
+            // They get another turn: while they stay, those behind them would be looked at again and again.
+            self.ended.rotate_left(parents);
+        }
         let Some(key) = self.ended.pop_front() else { return false };
-        self.processes.remove(&key);
+        self.remove(key);
         self.stats.evicted += 1;
         true
     }
 }
+
+/// Ended processes that are looked at for one to forget, at most.
+const OLDEST: usize = 32;

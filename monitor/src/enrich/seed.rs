@@ -1,11 +1,15 @@
 //! Processes that ran before the probes were attached, from `/proc`. Reading is a race with processes that
 //! end meanwhile, and those are simply left out: whatever happens after attach is told by events.
 
+use std::io::Read as _;
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt as _;
 
-use procfs::process::{Process as Proc, Stat, Status};
+use procfs::process::{Stat, Status};
+use procfs::{FromBufRead as _, FromRead as _};
 use serde::{Deserialize, Serialize};
+
+use super::cgroup::{self, Cgroups};
 
 /// What `/proc` says of a process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +34,9 @@ pub struct Seed {
     pub exe_dev: u32,
     /// The arguments, each ended by NUL.
     pub args: Vec<u8>,
+    /// Bytes of all arguments: more than there are in `args` says that they were cut.
+    #[serde(default)]
+    pub args_full_len: u32,
     /// Working directory as we see it.
     pub cwd: Vec<u8>,
     /// Real, effective, saved and file system user id.
@@ -46,7 +53,7 @@ pub struct Seed {
     pub process_group: u32,
     /// Controlling terminal as in `/proc/PID/stat`.
     pub tty: u32,
-    /// v2 cgroup path.
+    /// v2 cgroup path, for people: what is no UTF-8 in it is replaced.
     pub cgroup_path: String,
     /// v2 cgroup id, 0 if not known.
     pub cgroup_id: u64,
@@ -55,47 +62,58 @@ pub struct Seed {
 /// Most bytes of a command line that are kept, as of an exec event.
 const ARGS_MAX: usize = taffrail_common::event::TEXT_MAX;
 
-/// All processes that run now.
-pub fn all() -> Vec<Seed> {
-    let Ok(processes) = procfs::process::all_processes() else { return Vec::new() };
-    let mut seeds: Vec<Seed> = processes.flatten().filter_map(|process| of(&process)).collect();
+/// All processes that run now, with the ids of their cgroups.
+pub fn all(cgroups: Option<&Cgroups>) -> Vec<Seed> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let mut seeds: Vec<Seed> = ids.filter_map(|tgid| of(tgid, cgroups)).collect();
     let starts: hashbrown::HashMap<u32, u64> =
         seeds.iter().map(|seed| (seed.tgid, seed.start_ticks)).collect();
     for seed in &mut seeds {
         seed.parent_start_ticks = starts.get(&seed.parent_tgid).copied().unwrap_or(0);
     }
+    // Parents first.
+    seeds.sort_by_key(|seed| seed.start_ticks);
     seeds
 }
 
-/// One process, if it still runs.
+/// One process, if it still runs. The id of its cgroup is left to whoever knows it.
 pub fn one(tgid: u32) -> Option<Seed> {
-    let mut seed = of(&Proc::new(tgid as i32).ok()?)?;
-    let parent = Proc::new(seed.parent_tgid as i32).and_then(|parent| parent.stat());
-    seed.parent_start_ticks = parent.map_or(0, |stat| stat.starttime);
+    let mut seed = of(tgid, None)?;
+    seed.parent_start_ticks = stat(seed.parent_tgid).map_or(0, |(parent, _)| parent.starttime);
     Some(seed)
 }
 
-fn of(process: &Proc) -> Option<Seed> {
-    let stat: Stat = process.stat().ok()?;
-    let status: Status = process.status().ok()?;
-    let exe = std::fs::metadata(format!("/proc/{}/exe", stat.pid)).ok();
+fn of(tgid: u32, cgroups: Option<&Cgroups>) -> Option<Seed> {
+    let (before, _) = stat(tgid)?;
+    // First what an exec sets last: if it is of the new program, all the rest is too.
+    let args = first_bytes(&format!("/proc/{tgid}/cmdline"), ARGS_MAX);
+    let status = status(tgid)?;
+    let exe = std::fs::metadata(format!("/proc/{tgid}/exe")).ok();
     let link = |name: &str| {
-        std::fs::read_link(format!("/proc/{}/{name}", stat.pid))
+        std::fs::read_link(format!("/proc/{tgid}/{name}"))
             .map(|path| path.into_os_string().into_vec())
             .unwrap_or_default()
     };
-    let mut args = std::fs::read(format!("/proc/{}/cmdline", stat.pid)).unwrap_or_default();
-    args.truncate(ARGS_MAX);
+    let login_uid = std::fs::read_to_string(format!("/proc/{tgid}/loginuid"));
+    let cgroup = cgroup::of_process(tgid);
+    let (stat, comm) = stat(tgid)?;
+    // The id may have gone to another process while its files were read.
+    if stat.starttime != before.starttime {
+        return None;
+    }
+    let args_len = stat.arg_end.zip(stat.arg_start).map_or(0, |(end, start)| end.saturating_sub(start));
     Some(Seed {
-        tgid: stat.pid as u32,
+        tgid,
         start_ticks: stat.starttime,
         parent_tgid: stat.ppid as u32,
         parent_start_ticks: 0,
-        ns_tgid: status.nspid.as_ref().and_then(|ids| ids.last()).map_or(stat.pid as u32, |id| *id as u32),
-        comm: stat.comm.into_bytes(),
+        ns_tgid: status.nspid.as_ref().and_then(|ids| ids.last()).map_or(tgid, |id| *id as u32),
+        comm,
         exe: link("exe"),
         exe_ino: exe.as_ref().map_or(0, |exe| exe.ino()),
         exe_dev: exe.as_ref().map_or(0, |exe| kernel_dev(exe.dev())),
+        args_full_len: u32::try_from(args_len).unwrap_or(0).max(args.len() as u32),
         args,
         cwd: link("cwd"),
         uids: [status.ruid, status.euid, status.suid, status.fuid],
@@ -107,13 +125,39 @@ fn of(process: &Proc) -> Option<Seed> {
             status.capbnd.unwrap_or(0),
             status.capamb.unwrap_or(0),
         ],
-        login_uid: process.loginuid().unwrap_or(u32::MAX),
+        login_uid: login_uid.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(u32::MAX),
         session: stat.session as u32,
         process_group: stat.pgrp as u32,
         tty: stat.tty_nr as u32,
-        cgroup_path: super::cgroup::of_process(stat.pid as u32).unwrap_or_default(),
-        cgroup_id: 0,
+        cgroup_path: cgroup.as_ref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default(),
+        cgroup_id: cgroup.and_then(|path| cgroups?.id(&path)).unwrap_or(0),
     })
+}
+
+/// A text in which a process's name is any bytes, for readers that want UTF-8.
+fn lossy(bytes: &[u8]) -> impl std::io::BufRead {
+    std::io::Cursor::new(String::from_utf8_lossy(bytes).into_owned())
+}
+
+/// `/proc/PID/stat` with the name as it is.
+fn stat(tgid: u32) -> Option<(Stat, Vec<u8>)> {
+    let text = std::fs::read(format!("/proc/{tgid}/stat")).ok()?;
+    let name = text.get(memchr::memchr(b'(', &text)? + 1..memchr::memrchr(b')', &text)?)?;
+    Some((Stat::from_read(lossy(&text)).ok()?, name.to_vec()))
+}
+
+fn status(tgid: u32) -> Option<Status> {
+    Status::from_buf_read(lossy(&std::fs::read(format!("/proc/{tgid}/status")).ok()?)).ok()
+}
+
+/// The start of a file of any length.
+fn first_bytes(path: &str, max: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Ok(file) = std::fs::File::open(path) {
+        // What was read before an error is what there is.
+        let _ = file.take(max as u64).read_to_end(&mut bytes);
+    }
+    bytes
 }
 
 /// From the form that stat(2) gives to the kernel's own.
@@ -136,7 +180,9 @@ mod tests {
         let args: Vec<u8> = std::env::args_os().flat_map(|arg| [arg.into_vec(), vec![0]].concat()).collect();
         assert_eq!(seed.args, args);
         assert_eq!(seed.cwd, std::env::current_dir().unwrap().into_os_string().into_vec());
-        assert!(all().iter().any(|other| (other.tgid, other.start_ticks) == (seed.tgid, seed.start_ticks)));
+        assert!(
+            all(None).iter().any(|other| (other.tgid, other.start_ticks) == (seed.tgid, seed.start_ticks))
+        );
     }
 
     #[test]
@@ -145,5 +191,49 @@ mod tests {
         let id = child.id();
         child.wait().unwrap();
         assert_eq!(one(id), None);
+    }
+
+    /// A process of that executable, ended with the test.
+    struct Started(std::process::Child);
+
+    impl Started {
+        /// Its seed once the new program has its arguments: the kernel sets them last.
+        fn seed(&self) -> Seed {
+            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+            loop {
+                let seed = one(self.0.id()).unwrap();
+                if !seed.args.is_empty() {
+                    return seed;
+                }
+                assert!(std::time::Instant::now() < deadline, "no arguments: {seed:?}");
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    impl Drop for Started {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn process_whose_name_is_no_text_is_seeded_all_the_same() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let exe = folder.path().join(std::ffi::OsStr::from_bytes(b"a\xff) R 1\n"));
+        std::fs::copy("/bin/sleep", &exe).unwrap();
+        let started = Started(std::process::Command::new(&exe).arg("600").spawn().unwrap());
+        let seed = started.seed();
+        assert_eq!((seed.comm, seed.exe), (b"a\xff) R 1\n".to_vec(), exe.into_os_string().into_vec()));
+        assert_eq!(seed.parent_tgid, std::process::id());
+    }
+
+    #[test]
+    fn long_command_line_is_cut_and_tells_its_true_length() {
+        let started = Started(std::process::Command::new("sleep").args(vec!["600"; 5_000]).spawn().unwrap());
+        let seed = started.seed();
+        assert_eq!((seed.args.len(), seed.args_full_len), (ARGS_MAX, 6 + 5_000 * 4));
     }
 }
