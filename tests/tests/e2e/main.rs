@@ -7,6 +7,7 @@ mod daemon;
 mod exec;
 mod exit;
 mod fork;
+mod identity;
 mod log;
 mod open;
 mod recording;
