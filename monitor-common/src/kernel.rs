@@ -18,7 +18,7 @@ macro_rules! kernel_fields {
             pub const NONE: Self = Self { $( $name: Self::ABSENT ),* };
 
             /// The name of each field here and its path in the kernel, in the order of the struct.
-            /// A path is `struct.member.member`; `|` separates spellings of different kernels.
+            /// A path is `struct.member.member`; `|` separates spellings of different kernels, `sizeof struct` is a size.
             pub const PATHS: &'static [(&'static str, &'static str)] = &[ $( (stringify!($name), $path) ),* ];
         }
     };
@@ -51,9 +51,12 @@ kernel_fields! {
     cred_egid = "cred.egid",
     cred_euid = "cred.euid",
     cred_uid = "cred.uid",
+    cred_secure_bits = "cred.securebits",
     cred_user_ns = "cred.user_ns",
     css_set_dfl_cgroup = "css_set.dfl_cgrp",
     cgroup_kn = "cgroup.kn",
+    cgroup_root = "cgroup.root",
+    cgroup_root_hierarchy = "cgroup_root.hierarchy_id",
     kernfs_node_id = "kernfs_node.id",
     nsproxy_cgroup_ns = "nsproxy.cgroup_ns",
     nsproxy_ipc_ns = "nsproxy.ipc_ns",
@@ -62,6 +65,7 @@ kernel_fields! {
     nsproxy_uts_ns = "nsproxy.uts_ns",
     mnt_ns_inum = "mnt_namespace.ns.inum",
     pid_ns_inum = "pid_namespace.ns.inum",
+    user_ns_inum = "user_namespace.ns.inum",
     pid_level = "pid.level",
     pid_numbers = "pid.numbers",
     upid_nr = "upid.nr",
@@ -102,7 +106,9 @@ kernel_fields! {
     inode_nlink = "inode.i_nlink",
     inode_sb = "inode.i_sb",
     inode_uid = "inode.i_uid",
+    inode_size = "sizeof inode",
     super_block_dev = "super_block.s_dev",
+    super_block_magic = "super_block.s_magic",
     mount_mnt = "mount.mnt",
     mount_mountpoint = "mount.mnt_mountpoint",
     mount_parent = "mount.mnt_parent",
@@ -111,24 +117,31 @@ kernel_fields! {
     socket_type = "socket.type",
     sock_daddr = "sock.__sk_common.skc_daddr",
     sock_dport = "sock.__sk_common.skc_dport",
+    sock_err = "sock.sk_err",
     sock_family = "sock.__sk_common.skc_family",
     sock_num = "sock.__sk_common.skc_num",
     sock_protocol = "sock.sk_protocol",
     sock_rcv_saddr = "sock.__sk_common.skc_rcv_saddr",
     sock_v6_daddr = "sock.__sk_common.skc_v6_daddr",
     sock_v6_rcv_saddr = "sock.__sk_common.skc_v6_rcv_saddr",
+    tcp_bytes_acked = "tcp_sock.bytes_acked",
+    tcp_bytes_received = "tcp_sock.bytes_received",
+    siginfo_code = "kernel_siginfo.si_code",
     unix_addr = "unix_sock.addr",
     unix_path = "unix_sock.path",
     unix_peer = "unix_sock.peer",
     unix_address_len = "unix_address.len",
     unix_address_name = "unix_address.name",
     // x86-64, then aarch64.
+    regs_bp = "pt_regs.bp",
     regs_bx = "pt_regs.bx",
     regs_cx = "pt_regs.cx",
     regs_orig_ax = "pt_regs.orig_ax",
     regs_di = "pt_regs.di",
     regs_dx = "pt_regs.dx",
     regs_r10 = "pt_regs.r10",
+    regs_r8 = "pt_regs.r8",
+    regs_r9 = "pt_regs.r9",
     regs_si = "pt_regs.si",
     regs_orig_x0 = "pt_regs.orig_x0",
     regs_regs = "pt_regs.regs",

@@ -1,5 +1,7 @@
 //! Keys and values of the maps that both sides use. `monitor-ebpf/src/maps.rs` has the maps.
 
+use crate::event::Header;
+
 /// Key of the map of lost events.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -15,7 +17,7 @@ pub struct LossKey {
 /// Per kind and CPU: what became of the events that were in scope.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Flow {
+pub struct Tally {
     /// Events that a hook saw in a watched cgroup. `offered = received by the daemon + lost`.
     pub offered: u64,
     /// Events that found their ring full.
@@ -35,4 +37,28 @@ pub mod feature {
 }
 
 /// Which event kinds a cgroup is watched for: bit n is kind n.
-pub type Scope = u32;
+pub type Scope = u64;
+
+/// Key of the map of open files that were written.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OpenFile {
+    /// Address of the `struct file`.
+    pub file: u64,
+    /// Address of its inode.
+    pub inode: u64,
+}
+
+/// Who opened or accepted a TCP connection.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Owner {
+    /// As of an event at that time.
+    pub header: Header,
+    /// `CLOCK_BOOTTIME` when it was established, in ns; 0 before.
+    pub established_ns: u64,
+    /// As [`Flow::direction`](crate::event::Flow::direction).
+    pub direction: u32,
+    /// Zero.
+    pub reserved: u32,
+}

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::mem::{align_of, offset_of, size_of, size_of_val};
 
 use taffrail_common::event::*;
+use taffrail_common::kind;
 use taffrail_common::map::*;
 
 /// Appends a struct's layout, and asserts that it has no implicit padding.
@@ -43,7 +44,8 @@ fn layout_of_the_abi_is_fresh() {
             protocol,
             socket_type,
             source,
-            reserved
+            reserved,
+            call
         }
     );
     layout!(
@@ -119,9 +121,39 @@ fn layout_of_the_abi_is_fresh() {
     );
     layout!(out, Text { len, full_len });
     layout!(out, Path { len, full_len, flags, dev, ino });
-    layout!(out, Open { header, file, base, result, flags, mode, links, owner, syscall });
+    layout!(out, Open { header, file, base, result, flags, mode, links, owner, call });
     layout!(out, LossKey { cgroup_id, kind, reserved });
-    layout!(out, Flow { offered, lost, lost_unattributed });
+    layout!(out, Tally { offered, lost, lost_unattributed });
+    layout!(out, Owner { header, established_ns, direction, reserved });
+    layout!(out, OpenFile { file, inode });
+    layout!(out, Cred { header, old, new, old_known, user_ns, secure_bits, result, call, reserved });
+    layout!(
+        out,
+        CgroupMove { header, path, target_start_ns, cgroup_id, target_tgid, target_ns_tgid, whole, reserved }
+    );
+    layout!(
+        out,
+        Signal { header, target_start_ns, target_cgroup_id, target_tgid, target_ns_tgid, signal, result }
+    );
+    layout!(
+        out,
+        Flow {
+            header,
+            remote_addr,
+            local_addr,
+            bytes_sent,
+            bytes_received,
+            begin_ns,
+            established_ns,
+            remote_port,
+            local_port,
+            family,
+            direction,
+            error,
+            old_state
+        }
+    );
+    layout!(out, Call { header, file, base, target, target_base, text, args, result, mode, call });
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/layout.golden");
     if std::env::var_os("TAFFRAIL_BLESS").is_some() {
         std::fs::write(path, &out).expect("the golden file");
@@ -138,7 +170,39 @@ fn table_of_kinds_agrees_with_the_constants() {
     macro_rules! rows {
         ($( ($id:literal, $name:ident, $record:ident, $lane:ident) )*) => { [ $( ($id, stringify!($name)) ),* ] };
     }
-    use taffrail_common::kind::{CONNECT, EXEC, EXIT, FORK, KINDS, OPEN};
-    let table: [(u16, &str); KINDS - 1] = taffrail_common::for_each_kind!(rows);
-    assert_eq!(table, [(EXEC, "exec"), (FORK, "fork"), (EXIT, "exit"), (OPEN, "open"), (CONNECT, "connect")]);
+    let table: [(u16, &str); kind::KINDS - 1] = taffrail_common::for_each_kind!(rows);
+    for (place, (id, _)) in (1..).zip(table) {
+        assert_eq!(id, place, "ids are places");
+    }
+    for (constant, name) in [
+        (kind::EXEC, "exec"),
+        (kind::FORK, "fork"),
+        (kind::EXIT, "exit"),
+        (kind::OPEN, "open"),
+        (kind::CONNECT, "connect"),
+        (kind::CRED, "cred"),
+        (kind::NAMESPACE, "namespace"),
+        (kind::ACCESS, "access"),
+        (kind::SIGNAL, "signal"),
+        (kind::SETTING, "setting"),
+        (kind::MEMORY, "memory"),
+        (kind::MEMFD, "memfd"),
+        (kind::CGROUP_MOVE, "cgroup_move"),
+        (kind::CHANGE, "change"),
+        (kind::WRITE, "write"),
+        (kind::MOUNT, "mount"),
+        (kind::SOCKET, "socket"),
+        (kind::BIND, "bind"),
+        (kind::LISTEN, "listen"),
+        (kind::ACCEPT, "accept"),
+        (kind::FLOW, "flow"),
+        (kind::BPF, "bpf"),
+        (kind::MODULE, "module"),
+        (kind::IO_URING, "io_uring"),
+        (kind::KEY, "key"),
+        (kind::KERNEL, "kernel"),
+        (kind::SYSCALL, "syscall"),
+    ] {
+        assert_eq!(table[usize::from(constant) - 1], (constant, name));
+    }
 }

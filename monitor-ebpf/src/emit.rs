@@ -7,10 +7,10 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::maps::RingBuf;
 use core::marker::PhantomData;
 use core::ptr::read_volatile;
-use taffrail_common::event::{Header, TEXT_MAX, Text};
+use taffrail_common::event::{Header, PAYLOAD_MAX, TEXT_MAX, Text};
 use taffrail_common::map::LossKey;
 
-use crate::maps::{BULK, FLOW, LOST, RECORD_MAX, SCRATCH, Scratch, URGENT, WAKE_BYTES};
+use crate::maps::{BULK, LOST, RECORD_MAX, SCRATCH, Scratch, TALLY, URGENT, WAKE_BYTES};
 use crate::path::WalkMemory;
 use crate::read::{constant, mask, user};
 
@@ -21,6 +21,21 @@ pub enum Lane {
     Urgent,
     /// The rest.
     Bulk,
+}
+
+macro_rules! urgent_kinds {
+    ($( ($id:literal, $name:ident, $record:ident, $lane:ident) )*) => {
+        0 $( | match Lane::$lane { Lane::Urgent => 1u64 << $id, Lane::Bulk => 0 } )*
+    };
+}
+
+/// Bit n is kind n.
+const URGENT_KINDS: u64 = taffrail_common::for_each_kind!(urgent_kinds);
+
+/// The lane of a kind that is known at run time only.
+#[inline(always)]
+pub fn lane(kind: u16) -> Lane {
+    if URGENT_KINDS >> (kind & 63) & 1 != 0 { Lane::Urgent } else { Lane::Bulk }
 }
 
 /// A record of type `R` while it is put together, in this CPU's scratch memory.
@@ -80,6 +95,9 @@ impl<R> Draft<R> {
     /// Appends kernel memory, at most [`TEXT_MAX`] bytes; returns how many.
     #[inline(always)]
     pub fn append_kernel(&self, from: *const u8, len: u64) -> u32 {
+        if !self.has_room() {
+            return 0;
+        }
         let len = mask::<0xfff>(if len > TEXT_MAX as u64 { TEXT_MAX as u64 } else { len });
         // SAFETY: the verifier checks the room.
         if unsafe { bpf_probe_read_kernel(self.payload_end().cast(), len as u32, from.cast()) } != 0 {
@@ -87,6 +105,13 @@ impl<R> Draft<R> {
         }
         self.grow(len);
         len as u32
+    }
+
+    /// Whether there is room for one more text of any length.
+    #[inline(always)]
+    fn has_room(&self) -> bool {
+        // SAFETY: the entry is this program's own on this CPU.
+        unsafe { read_volatile(&raw const (*self.scratch).payload_len) <= (PAYLOAD_MAX - TEXT_MAX) as u64 }
     }
 
     /// Appends user memory, at most [`TEXT_MAX`] bytes: nothing if any of it cannot be read.
@@ -110,6 +135,9 @@ impl<R> Draft<R> {
     /// Appends a C string of the caller's: nothing if it cannot be read.
     #[inline(always)]
     pub fn append_user_str(&self, from: u64) -> Text {
+        if !self.has_room() {
+            return Text { len: 0, full_len: 1 };
+        }
         // SAFETY: the verifier checks the room.
         let with_nul = unsafe {
             bpf_probe_read_user_str(self.payload_end().cast(), TEXT_MAX as u32 + 1, from as *const _)
@@ -181,12 +209,12 @@ pub fn count_lost(kind: u16, cgroup_id: u64) {
         // A new entry starts with this CPU's one; another CPU may have made it meanwhile.
         None => LOST.insert(&key, &1, 0).is_ok(),
     };
-    if let Some(flow) = FLOW.get_ptr_mut(kind as u32) {
+    if let Some(tally) = TALLY.get_ptr_mut(kind as u32) {
         // SAFETY: the entry is this CPU's own.
         unsafe {
-            (*flow).lost += 1;
+            (*tally).lost += 1;
             if !attributed {
-                (*flow).lost_unattributed += 1;
+                (*tally).lost_unattributed += 1;
             }
         }
     }

@@ -1,11 +1,12 @@
 //! Every map and read-only global: what it is for, its key, value and size, and who uses it.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf};
+use taffrail_common::call::{CallShape, SOCKETCALLS, SOCKETCALLS_MAX};
 use taffrail_common::event::PAYLOAD_MAX;
 use taffrail_common::kernel::Offsets;
 use taffrail_common::kind::KINDS;
-use taffrail_common::map::{Flow, LossKey, Scope};
+use taffrail_common::map::{LossKey, OpenFile, Owner, Scope, Tally};
 
 use crate::path::WalkMemory;
 
@@ -16,6 +17,11 @@ pub static OFFSETS: Offsets = Offsets::NONE;
 /// What the running kernel can do: bits of `taffrail_common::map::feature`; the daemon sets it before load.
 #[unsafe(no_mangle)]
 pub static FEATURES: u32 = 0;
+
+/// The daemon itself: its process id in its own pid namespace, and that namespace's inode number. What it does with
+/// BPF and with its own files would else be events that make more of the same. The daemon sets it before load.
+#[unsafe(no_mangle)]
+pub static SELF: [u32; 2] = [0; 2];
 
 /// Bytes waiting in the urgent and in the bulk ring above which the daemon is woken at once.
 #[unsafe(no_mangle)]
@@ -31,7 +37,7 @@ pub static BULK: RingBuf = RingBuf::with_byte_size(1 << 22, 0);
 
 /// What became of the events, by kind. The daemon reads it.
 #[map]
-pub static FLOW: PerCpuArray<Flow> = PerCpuArray::with_max_entries(KINDS as u32, 0);
+pub static TALLY: PerCpuArray<Tally> = PerCpuArray::with_max_entries(KINDS as u32, 0);
 
 /// Lost events by cgroup and kind. The daemon reads it, and deletes what it has reported.
 #[map]
@@ -45,6 +51,23 @@ pub static SCOPE: HashMap<u64, Scope> = HashMap::with_max_entries(16384, 0);
 #[map]
 pub static SCOPE_DEFAULT: Array<Scope> = Array::with_max_entries(1, 0);
 
+/// Which system calls are events, and how to read them: by number, the native table first, then the 32-bit one,
+/// then the operations of socketcall(2). The daemon writes it.
+#[map]
+pub static CALLS: Array<CallShape> = Array::with_max_entries((SOCKETCALLS + SOCKETCALLS_MAX) as u32, 0);
+
+/// The program for each kind that is system calls, by kind. The daemon writes it.
+#[map]
+pub static CALL_PROGRAMS: ProgramArray = ProgramArray::with_max_entries(KINDS as u32, 0);
+
+/// Open files that were written. Entries of files that were closed age out.
+#[map]
+pub static WRITTEN: LruHashMap<OpenFile, u8> = LruHashMap::with_max_entries(16384, 0);
+
+/// Whose a TCP socket is, by address of its `struct sock`, from connect or accept to its end.
+#[map]
+pub static OWNERS: LruHashMap<u64, Owner> = LruHashMap::with_max_entries(16384, 0);
+
 /// The address that a thread is connecting to, by thread (`bpf_get_current_pid_tgid`), from the cgroup
 /// connect hook to the end of the system call. Entries of threads that die in between age out.
 #[map]
@@ -57,9 +80,11 @@ pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(SCRATCH
 
 /// Entry of [`SCRATCH`] for the exec probe.
 pub const SCRATCH_EXEC: u32 = 0;
-/// Entry of [`SCRATCH`] for the system call probe.
+/// Entry of [`SCRATCH`] for the programs of system calls, of which only one can run.
 pub const SCRATCH_SYSCALL: u32 = 1;
-const SCRATCHES: u32 = 2;
+/// Entry of [`SCRATCH`] for the cgroup probe.
+pub const SCRATCH_CGROUP: u32 = 2;
+const SCRATCHES: u32 = 3;
 
 /// The kernel's copy of the address that connect(2) was given.
 #[repr(C)]
@@ -83,6 +108,8 @@ const _: () = assert!(PAYLOAD_MAX < 16384);
 pub struct Scratch {
     /// Bytes of payload that are in `record`.
     pub payload_len: u64,
+    /// Arguments of the system call; two words of room for the verifier's bounds.
+    pub args: [u64; 8],
     /// The path being walked.
     pub walk: WalkMemory,
     /// The record.

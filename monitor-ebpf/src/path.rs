@@ -83,9 +83,24 @@ pub fn append_inode<R, const LOOP: bool>(
     Path {
         len,
         full_len: walk.get(FULL_LEN) as u32,
-        flags: walk.get(FLAGS) as u32,
+        flags: walk.get(FLAGS) as u32 | storage(inode, super_block),
         dev: kernel(super_block, offset!(super_block_dev)),
         ino: kernel(inode, offset!(inode_ino)),
+    }
+}
+
+/// Where the bytes of an object lie: in memory, in a container's own layer, or in its image.
+#[inline(always)]
+fn storage(inode: *const u8, super_block: *const u8) -> u32 {
+    const OVERLAYFS: u64 = 0x794c_7630;
+    const TMPFS: u64 = 0x0102_1994;
+    match kernel::<u64>(super_block, offset!(super_block_magic)) {
+        TMPFS => path_flag::TMPFS,
+        // `struct ovl_inode` has the dentry in the upper layer right after the inode, on all kernels; a module's
+        // types are not in the kernel's BTF.
+        OVERLAYFS if kernel::<u64>(inode, offset!(inode_size)) != 0 => path_flag::UPPER_LAYER,
+        OVERLAYFS => path_flag::IMAGE_LAYER,
+        _ => 0,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::generated::bpf_get_current_cgroup_id;
 
-use crate::maps::{FLOW, SCOPE, SCOPE_DEFAULT};
+use crate::maps::{SCOPE, SCOPE_DEFAULT, TALLY};
 
 /// The acting task's v2 cgroup id if its cgroup is watched for `kind`; then the event is counted as offered.
 #[inline(always)]
@@ -19,9 +19,9 @@ pub fn enter(kind: u16) -> Option<u64> {
 #[inline(always)]
 pub fn count_offered(kind: u16) {
     // Count before anything can fail: a full ring must not hide that the hook fired.
-    if let Some(flow) = FLOW.get_ptr_mut(kind as u32) {
+    if let Some(tally) = TALLY.get_ptr_mut(kind as u32) {
         // SAFETY: the entry is this CPU's own.
-        unsafe { (*flow).offered += 1 };
+        unsafe { (*tally).offered += 1 };
     }
 }
 

@@ -289,6 +289,10 @@ impl<S: Sink> Worker<S> {
             process,
             processes: &self.enricher.processes,
             container: process.container.as_deref(),
+            target: event
+                .model()
+                .target()
+                .and_then(|target| self.enricher.processes.target(&target, header.pid_ns)),
         };
         let matched = self.detector.matches(header.kind, &subject);
         self.sink.event(&subject, matched);

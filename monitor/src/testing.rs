@@ -57,6 +57,7 @@ pub fn with_subject<T>(records: &[Vec<u8>], look: impl FnOnce(&Subject<'_>) -> T
         process,
         processes: &enricher.processes,
         container: process.container.as_deref(),
+        target: None,
     })
 }
 
@@ -174,7 +175,7 @@ pub fn open(tgid: u32, start_ns: u64, file: &str, flags: u32, result: i32) -> Ve
         mode: if result >= 0 { 0o100_644 } else { 0 },
         links: 1,
         owner: 0,
-        syscall: libc::SYS_openat as u32,
+        call: taffrail_common::call::OPENAT.into(),
     };
     record_bytes(&record, &[file.as_bytes()])
 }
@@ -195,7 +196,8 @@ pub fn connect(tgid: u32, start_ns: u64, peer: ([u8; 4], u16), result: i32) -> V
         protocol: libc::IPPROTO_TCP as u16,
         socket_type: libc::SOCK_STREAM as u16,
         source: abi::source::SOCKET,
-        reserved: [0; 5],
+        reserved: 0,
+        call: taffrail_common::call::CONNECT.into(),
     };
     record_bytes(&record, &[])
 }
@@ -215,7 +217,8 @@ pub fn connect_unix(tgid: u32, start_ns: u64, peer: &str) -> Vec<u8> {
         protocol: 0,
         socket_type: libc::SOCK_STREAM as u16,
         source: abi::source::SOCKET,
-        reserved: [0; 5],
+        reserved: 0,
+        call: taffrail_common::call::CONNECT.into(),
     };
     record_bytes(&record, &[peer.as_bytes()])
 }

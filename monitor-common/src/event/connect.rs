@@ -1,4 +1,4 @@
-//! `connect`: a socket was connected, or a connect failed.
+//! `connect`, `bind`, `listen`, `accept`: a socket and its addresses.
 
 use super::{Header, Path};
 
@@ -14,14 +14,14 @@ pub mod source {
     pub const NONE: u8 = 0;
 }
 
-/// connect(2) returned. Payload: `path`.
+/// connect(2), bind(2), listen(2) or accept(2) returned. Payload: `path`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Connect {
     /// The caller.
     pub header: Header,
-    /// Unix sockets: the name that the listening socket was bound to, with its inode where it lies in
-    /// a file system. An abstract name starts with NUL. Else empty.
+    /// Unix sockets: the name that the listening socket was bound to (of an accept: the own one), with its inode
+    /// where it lies in a file system. An abstract name starts with NUL. Else empty.
     pub path: Path,
     /// Peer's address; IPv4 in the first four bytes. Zero for other families.
     pub remote_addr: [u8; 16],
@@ -29,7 +29,7 @@ pub struct Connect {
     pub local_addr: [u8; 16],
     /// 0, or a negative errno (`-EINPROGRESS` for a non-blocking connect).
     pub result: i32,
-    /// File descriptor of the socket.
+    /// File descriptor of the socket; of an accept: of the one that listens.
     pub fd: i32,
     /// Peer's port in host order, 0 if the family has none.
     pub remote_port: u16,
@@ -44,5 +44,7 @@ pub struct Connect {
     /// One of [`source`].
     pub source: u8,
     /// Zero.
-    pub reserved: [u8; 5],
+    pub reserved: u8,
+    /// Id of the call in [`CALLS`](crate::call::CALLS).
+    pub call: u32,
 }

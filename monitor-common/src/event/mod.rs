@@ -3,22 +3,32 @@
 //! A record is a fixed `repr(C)` struct, then its *payload*: the bytes of each [`Text`] and [`Path`]
 //! of the struct, in the order of their fields, without padding or terminators.
 
+mod call;
+mod cgroup;
 mod connect;
+mod cred;
 mod exec;
 mod exit;
+mod flow;
 mod fork;
 mod open;
+mod signal;
 
+pub use call::Call;
+pub use cgroup::CgroupMove;
 pub use connect::{Connect, source};
+pub use cred::Cred;
 pub use exec::{Credentials, Exec};
 pub use exit::Exit;
+pub use flow::Flow;
 pub use fork::Fork;
 pub use open::Open;
+pub use signal::Signal;
 
 /// The most bytes of one path or of a command line that a record carries.
 pub const TEXT_MAX: usize = 4095;
 
-/// The most bytes of payload in one record: four texts of [`TEXT_MAX`].
+/// The most bytes of payload in one record: the parts above this are left out, and say so by their lengths.
 pub const PAYLOAD_MAX: usize = 4 * TEXT_MAX;
 
 /// Where and by whom: the start of each record.
@@ -107,4 +117,10 @@ pub mod path_flag {
     pub const UNVERIFIED: u32 = 1 << 5;
     /// The file descriptor was closed, or the text could not be read, before the probe looked.
     pub const UNREADABLE: u32 = 1 << 6;
+    /// The object lies in an overlay's upper layer: it was made or changed since the container started.
+    pub const UPPER_LAYER: u32 = 1 << 7;
+    /// The object lies in a lower layer of an overlay: it is the image's.
+    pub const IMAGE_LAYER: u32 = 1 << 8;
+    /// The object is in memory only (tmpfs, which memfds are in too).
+    pub const TMPFS: u32 = 1 << 9;
 }

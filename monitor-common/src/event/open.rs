@@ -25,6 +25,6 @@ pub struct Open {
     pub links: u32,
     /// User id of the file's owner as the host sees it, `u32::MAX` if there is no object.
     pub owner: u32,
-    /// Number of the system call, of the 32-bit table if the header says COMPAT.
-    pub syscall: u32,
+    /// Id of the call in [`CALLS`](crate::call::CALLS).
+    pub call: u32,
 }

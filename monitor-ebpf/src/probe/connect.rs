@@ -1,14 +1,15 @@
-//! `connect`: a socket was connected, or a connect failed. The peer's address comes from the socket; of a
-//! failed call from the kernel's own copy, taken by the cgroup hook before the attempt.
+//! `connect`, `bind`, `listen`, `accept`: a socket and its addresses. They come from the socket; of a failed
+//! connect from the kernel's own copy, taken by the cgroup hook before the attempt.
 
-use aya_ebpf::macros::cgroup_sock_addr;
-use aya_ebpf::programs::SockAddrContext;
+use aya_ebpf::macros::{btf_tracepoint, cgroup_sock_addr};
+use aya_ebpf::programs::{BtfTracePointContext, SockAddrContext};
 use core::ptr::read_volatile;
 use taffrail_common::event::{Connect, Path, Text, path_flag, source};
-use taffrail_common::kind::CONNECT;
+use taffrail_common::kind::{ACCEPT, BIND, CONNECT};
 
+use super::flow;
 use super::open::file_of;
-use super::syscall::Call;
+use super::syscall::Ended;
 use crate::emit::{Draft, Lane, count_lost};
 use crate::maps::{CONNECTING, Connecting, SCRATCH_SYSCALL};
 use crate::path::{self, kernel_path};
@@ -16,8 +17,8 @@ use crate::read::{kernel, kernel_or, offset, user};
 use crate::{scope, task};
 
 const AF_UNIX: u16 = 1;
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
+pub const AF_INET: u16 = 2;
+pub const AF_INET6: u16 = 10;
 const EINPROGRESS: i32 = 115;
 const S_IFMT: u16 = 0o170000;
 const S_IFSOCK: u16 = 0o140000;
@@ -60,44 +61,34 @@ fn remember(connecting: Connecting) {
     let _ = CONNECTING.insert(&task::thread_key(), &connecting, 0);
 }
 
-/// What the caller asked for.
-#[derive(Clone, Copy)]
-pub struct Request {
-    pub fd: i32,
-    /// In the caller's memory.
-    pub address: u64,
-    pub address_len: u32,
+/// connect, bind, listen or accept ended.
+#[btf_tracepoint(function = "sys_exit")]
+pub fn connect(ctx: BtfTracePointContext) -> i32 {
+    done::<true>(&ctx)
 }
 
-impl Request {
-    /// socketcall(2), the 32-bit door to connect(2): `SYS_CONNECT` with three words in user memory.
-    #[inline(always)]
-    pub fn socketcall(operation: u64, arguments: u64) -> Option<Self> {
-        const SYS_CONNECT: u64 = 3;
-        let mut words = [0u32; 3];
-        if operation != SYS_CONNECT || !user((&raw mut words).cast(), 12, arguments) {
-            return None;
-        }
-        let [fd, address, address_len] = words;
-        Some(Self { fd: fd as i32, address: address as u64, address_len })
-    }
+/// [`connect`] for kernels without `bpf_loop`.
+#[btf_tracepoint(function = "sys_exit")]
+pub fn connect_bounded(ctx: BtfTracePointContext) -> i32 {
+    done::<false>(&ctx)
 }
 
-/// connect(2) ended.
 #[inline(always)]
-pub fn done<const LOOP: bool>(call: Call, request: Request, cgroup_id: u64) {
-    scope::count_offered(CONNECT);
-    if capture::<LOOP>(call, request, cgroup_id).is_none() {
-        count_lost(CONNECT, cgroup_id);
+fn done<const LOOP: bool>(ctx: &BtfTracePointContext) -> i32 {
+    let Some(ended) = Ended::of(ctx) else { return 0 };
+    scope::count_offered(ended.kind);
+    if capture::<LOOP>(&ended).is_none() {
+        count_lost(ended.kind, ended.cgroup_id);
     }
+    0
 }
 
 /// What the record says of the two ends.
-struct Ends {
-    remote_addr: [u32; 4],
-    local_addr: [u32; 4],
-    remote_port: u16,
-    local_port: u16,
+pub struct Ends {
+    pub remote_addr: [u32; 4],
+    pub local_addr: [u32; 4],
+    pub remote_port: u16,
+    pub local_port: u16,
     family: u16,
     source: u8,
     path: Path,
@@ -113,27 +104,47 @@ impl Ends {
         source: source::NONE,
         path: path::EMPTY,
     };
+
+    /// With the address that the caller gave: of a bind the own one, of a connect the peer's.
+    #[inline(always)]
+    fn asked(self, kind: u16, addr: [u32; 4], port: u16) -> Self {
+        if kind == BIND {
+            Self { local_addr: addr, local_port: port, ..self }
+        } else {
+            Self { remote_addr: addr, remote_port: port, ..self }
+        }
+    }
 }
 
 #[inline(always)]
-fn capture<const LOOP: bool>(call: Call, request: Request, cgroup_id: u64) -> Option<()> {
-    let Request { fd, address, address_len } = request;
+fn capture<const LOOP: bool>(ended: &Ended) -> Option<()> {
+    let (kind, task, result) = (ended.kind, ended.task, ended.result as i32);
+    let fd = ended.arg(1) as i32;
     let draft = Draft::<Connect>::begin(SCRATCH_SYSCALL)?;
     let record = draft.record();
     // SAFETY: the record starts with its header.
-    unsafe { task::fill_header(&raw mut (*record).header, CONNECT, call.flags, cgroup_id, call.task) };
+    unsafe { task::fill_header(&raw mut (*record).header, kind, ended.flags, ended.cgroup_id, task) };
 
-    let socket = socket_of(file_of(call.task, fd));
+    // An accept's connection has a socket of its own.
+    let accepted = kind == ACCEPT && result >= 0;
+    let socket = socket_of(file_of(task, if accepted { result } else { fd }));
     let sk: *const u8 = if socket.is_null() { socket } else { kernel(socket, offset!(socket_sk)) };
-    let connected = (call.result == 0 || call.result == -EINPROGRESS) && !sk.is_null();
+    if accepted && !sk.is_null() {
+        flow::remember(sk, ended.cgroup_id, task, flow::ACCEPTED);
+    }
+    let from_sk = match kind {
+        CONNECT => result == 0 || result == -EINPROGRESS,
+        BIND => result == 0,
+        _ => true,
+    };
     let key = task::thread_key();
     // SAFETY: the value is copied at once; only this thread writes it.
-    let remembered = unsafe { CONNECTING.get(&key) }.copied();
+    let remembered = if kind == CONNECT { unsafe { CONNECTING.get(&key) }.copied() } else { None };
     if remembered.is_some() {
         let _ = CONNECTING.remove(&key);
     }
     let ends = match remembered {
-        _ if connected => from_socket::<LOOP>(&draft, call, sk),
+        _ if from_sk && !sk.is_null() => from_socket::<LOOP>(&draft, ended, sk),
         Some(copy) => Ends {
             remote_addr: copy.addr,
             remote_port: u16::from_be(copy.port as u16),
@@ -141,7 +152,8 @@ fn capture<const LOOP: bool>(call: Call, request: Request, cgroup_id: u64) -> Op
             source: source::KERNEL_COPY,
             ..Ends::NONE
         },
-        None => from_caller(&draft, address, address_len),
+        None if kind == CONNECT || kind == BIND => from_caller(&draft, ended),
+        None => Ends::NONE,
     };
     // SAFETY: plain stores to the record.
     #[expect(clippy::multiple_unsafe_ops_per_block, reason = "plain stores to one record")]
@@ -149,7 +161,7 @@ fn capture<const LOOP: bool>(call: Call, request: Request, cgroup_id: u64) -> Op
         (*record).path = ends.path;
         (&raw mut (*record).remote_addr).cast::<[u32; 4]>().write(ends.remote_addr);
         (&raw mut (*record).local_addr).cast::<[u32; 4]>().write(ends.local_addr);
-        (*record).result = call.result;
+        (*record).result = result;
         (*record).fd = fd;
         (*record).remote_port = ends.remote_port;
         (*record).local_port = ends.local_port;
@@ -157,7 +169,8 @@ fn capture<const LOOP: bool>(call: Call, request: Request, cgroup_id: u64) -> Op
         (*record).protocol = if sk.is_null() { 0 } else { kernel(sk, offset!(sock_protocol)) };
         (*record).socket_type = if socket.is_null() { 0 } else { kernel(socket, offset!(socket_type)) };
         (*record).source = ends.source;
-        (*record).reserved = [0; 5];
+        (*record).reserved = 0;
+        (*record).call = ended.call as u32;
     }
     draft.emit(Lane::Bulk);
     Some(())
@@ -174,40 +187,56 @@ fn socket_of(file: *const u8) -> *const u8 {
     }
 }
 
-/// The two ends as the connected socket has them.
+/// The two ends as the socket has them.
 #[inline(always)]
-fn from_socket<const LOOP: bool>(draft: &Draft<Connect>, call: Call, sk: *const u8) -> Ends {
+fn from_socket<const LOOP: bool>(draft: &Draft<Connect>, ended: &Ended, sk: *const u8) -> Ends {
     let family: u16 = kernel(sk, offset!(sock_family));
-    let ends = Ends { family, source: source::SOCKET, ..Ends::NONE };
     match family {
-        AF_INET => Ends {
-            remote_addr: [kernel(sk, offset!(sock_daddr)), 0, 0, 0],
-            local_addr: [kernel(sk, offset!(sock_rcv_saddr)), 0, 0, 0],
-            remote_port: u16::from_be(kernel(sk, offset!(sock_dport))),
-            local_port: kernel(sk, offset!(sock_num)),
-            ..ends
-        },
-        AF_INET6 => Ends {
-            remote_addr: kernel_or(sk, offset!(sock_v6_daddr), [0; 4]),
-            local_addr: kernel_or(sk, offset!(sock_v6_rcv_saddr), [0; 4]),
-            remote_port: u16::from_be(kernel(sk, offset!(sock_dport))),
-            local_port: kernel(sk, offset!(sock_num)),
-            ..ends
-        },
-        AF_UNIX => Ends { path: unix_peer::<LOOP>(draft, call, sk), ..ends },
-        _ => ends,
+        AF_INET | AF_INET6 => addresses(sk, family),
+        AF_UNIX => {
+            // Of a connection the name that it was made to, which is the listening end's.
+            let named = if ended.kind == CONNECT { kernel(sk, offset!(unix_peer)) } else { sk };
+            Ends {
+                family,
+                source: source::SOCKET,
+                path: unix_name::<LOOP>(draft, ended, named),
+                ..Ends::NONE
+            }
+        }
+        _ => Ends { family, source: source::SOCKET, ..Ends::NONE },
     }
 }
 
-/// The name of the socket at the other end, as it was bound.
+/// The two ends of an IPv4 or IPv6 socket.
 #[inline(always)]
-fn unix_peer<const LOOP: bool>(draft: &Draft<Connect>, call: Call, sk: *const u8) -> Path {
-    let peer: *const u8 = kernel(sk, offset!(unix_peer));
-    let bound = kernel_path(peer, offset!(unix_path));
-    if !bound.dentry.is_null() {
-        return path::append::<_, LOOP>(draft, bound, path::root(call.task));
+pub fn addresses(sk: *const u8, family: u16) -> Ends {
+    let (remote_addr, local_addr) = match family {
+        AF_INET => {
+            ([kernel(sk, offset!(sock_daddr)), 0, 0, 0], [kernel(sk, offset!(sock_rcv_saddr)), 0, 0, 0])
+        }
+        _ => {
+            (kernel_or(sk, offset!(sock_v6_daddr), [0; 4]), kernel_or(sk, offset!(sock_v6_rcv_saddr), [0; 4]))
+        }
+    };
+    Ends {
+        remote_addr,
+        local_addr,
+        remote_port: u16::from_be(kernel(sk, offset!(sock_dport))),
+        local_port: kernel(sk, offset!(sock_num)),
+        family,
+        source: source::SOCKET,
+        path: path::EMPTY,
     }
-    let address: *const u8 = kernel(peer, offset!(unix_addr));
+}
+
+/// The name that a Unix socket was bound to.
+#[inline(always)]
+fn unix_name<const LOOP: bool>(draft: &Draft<Connect>, ended: &Ended, sk: *const u8) -> Path {
+    let bound = kernel_path(sk, offset!(unix_path));
+    if !bound.dentry.is_null() {
+        return path::append::<_, LOOP>(draft, bound, path::root(ended.task));
+    }
+    let address: *const u8 = kernel(sk, offset!(unix_addr));
     if address.is_null() {
         return Path { flags: path_flag::UNREADABLE, ..path::EMPTY };
     }
@@ -219,7 +248,8 @@ fn unix_peer<const LOOP: bool>(draft: &Draft<Connect>, call: Call, sk: *const u8
 
 /// The address in the caller's memory: all that is left of some failed calls.
 #[inline(always)]
-fn from_caller(draft: &Draft<Connect>, address: u64, address_len: u32) -> Ends {
+fn from_caller(draft: &Draft<Connect>, ended: &Ended) -> Ends {
+    let (address, address_len) = (ended.arg(2), ended.arg(3) as u32);
     let mut family = 0u16;
     if !user((&raw mut family).cast(), 2, address) {
         return Ends::NONE;
@@ -232,8 +262,8 @@ fn from_caller(draft: &Draft<Connect>, address: u64, address_len: u32) -> Ends {
             if !user((&raw mut head).cast(), 8, address) {
                 return Ends { source: source::NONE, ..ends };
             }
-            let remote_port = u16::from_be((head[0] >> 16) as u16);
-            Ends { remote_addr: [head[1], 0, 0, 0], remote_port, ..ends }
+            let port = u16::from_be((head[0] >> 16) as u16);
+            ends.asked(ended.kind, [head[1], 0, 0, 0], port)
         }
         AF_INET6 => {
             // Family, port, flow, address.
@@ -241,8 +271,8 @@ fn from_caller(draft: &Draft<Connect>, address: u64, address_len: u32) -> Ends {
             if !user((&raw mut head).cast(), 24, address) {
                 return Ends { source: source::NONE, ..ends };
             }
-            let remote_port = u16::from_be((head[0] >> 16) as u16);
-            Ends { remote_addr: [head[2], head[3], head[4], head[5]], remote_port, ..ends }
+            let port = u16::from_be((head[0] >> 16) as u16);
+            ends.asked(ended.kind, [head[2], head[3], head[4], head[5]], port)
         }
         AF_UNIX => {
             /// Bytes of `sockaddr_un.sun_path`.

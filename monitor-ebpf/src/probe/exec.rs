@@ -109,8 +109,9 @@ fn tty(signal: *const u8) -> u32 {
     (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
 }
 
+/// What a task may do, and as whom.
 #[inline(always)]
-fn credentials(cred: *const u8) -> Credentials {
+pub fn credentials(cred: *const u8) -> Credentials {
     // The eight ids of `struct cred` are neighbours: uid, gid, suid, sgid, euid, egid, fsuid, fsgid.
     let [uid, gid, suid, sgid, _, _, fsuid, fsgid]: [u32; 8] = kernel(cred, offset!(cred_uid));
     Credentials {

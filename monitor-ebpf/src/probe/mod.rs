@@ -1,9 +1,14 @@
-//! The probes, one file per hook family.
+//! One file per hook family, named by the event.
 
+mod call;
+mod cgroup;
 mod connect;
+mod cred;
 mod exec;
 mod exit;
+mod flow;
 mod fork;
 mod open;
+mod signal;
 mod strong_trial;
 mod syscall;

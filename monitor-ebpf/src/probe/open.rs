@@ -1,12 +1,13 @@
 //! `open`: a file was opened, or an open failed. Of an opened file everything comes from its
 //! `struct file`; only a failed call leaves nothing but its arguments.
 
-use core::ptr::read_volatile;
-
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
+use taffrail_common::call;
 use taffrail_common::event::{Open, Path, path_flag};
 use taffrail_common::kind::OPEN;
 
-use super::syscall::Call;
+use super::syscall::Ended;
 use crate::emit::{Draft, Lane, count_lost};
 use crate::maps::SCRATCH_SYSCALL;
 use crate::path::{self, KernelPath};
@@ -24,9 +25,31 @@ const O_TRUNC: u32 = 0o1000;
 
 const AT_FDCWD: i32 = -100;
 
+/// A file was opened, or that failed. (About 1 µs for a watched cgroup: the walk of the path is half of it.)
+#[btf_tracepoint(function = "sys_exit")]
+pub fn open(ctx: BtfTracePointContext) -> i32 {
+    done::<true>(&ctx)
+}
+
+/// [`open`] for kernels without `bpf_loop`.
+#[btf_tracepoint(function = "sys_exit")]
+pub fn open_bounded(ctx: BtfTracePointContext) -> i32 {
+    done::<false>(&ctx)
+}
+
+#[inline(always)]
+fn done<const LOOP: bool>(ctx: &BtfTracePointContext) -> i32 {
+    let Some(ended) = Ended::of(ctx) else { return 0 };
+    scope::count_offered(OPEN);
+    if capture::<LOOP>(&ended).is_none() {
+        count_lost(OPEN, ended.cgroup_id);
+    }
+    0
+}
+
 /// What the caller asked for.
 #[derive(Clone, Copy)]
-pub struct Request {
+struct Request {
     dir_fd: i32,
     /// Address of the name in the caller's memory, 0 if the call has none.
     name: u64,
@@ -36,59 +59,42 @@ pub struct Request {
 
 impl Request {
     #[inline(always)]
-    pub fn open(name: u64, flags: u64) -> Self {
-        Self { dir_fd: AT_FDCWD, name, flags: flags as u32 }
-    }
-
-    #[inline(always)]
-    pub fn creat(name: u64) -> Self {
-        Self { dir_fd: AT_FDCWD, name, flags: O_CREAT | O_WRONLY | O_TRUNC }
-    }
-
-    #[inline(always)]
-    pub fn openat(dir_fd: u64, name: u64, flags: u64) -> Self {
-        Self { dir_fd: dir_fd as i32, name, flags: flags as u32 }
-    }
-
-    /// The flags are the first word of `struct open_how`.
-    #[inline(always)]
-    pub fn openat2(dir_fd: u64, name: u64, how: u64) -> Self {
-        let mut flags = 0u64;
-        let read = user((&raw mut flags).cast(), 8, how);
-        Self { dir_fd: dir_fd as i32, name, flags: if read { flags as u32 } else { u32::MAX } }
-    }
-
-    #[inline(always)]
-    pub fn by_handle(flags: u64) -> Self {
-        Self { dir_fd: AT_FDCWD, name: 0, flags: flags as u32 }
-    }
-}
-
-/// An open call ended. (About 1 µs for a watched cgroup: the walk of the path is half of it.)
-#[inline(always)]
-pub fn done<const LOOP: bool>(call: Call, request: Request, cgroup_id: u64) {
-    scope::count_offered(OPEN);
-    if capture::<LOOP>(call, request, cgroup_id).is_none() {
-        count_lost(OPEN, cgroup_id);
+    fn of(ended: &Ended) -> Self {
+        let [a, b, c, ..] = ended.args();
+        let at_cwd = |name: u64, flags: u64| Self { dir_fd: AT_FDCWD, name, flags: flags as u32 };
+        match ended.call {
+            call::OPEN => at_cwd(a, b),
+            call::CREAT => at_cwd(a, (O_CREAT | O_WRONLY | O_TRUNC) as u64),
+            call::OPENAT => Self { dir_fd: a as i32, name: b, flags: c as u32 },
+            call::OPENAT2 => {
+                // The flags are the first word of `struct open_how`.
+                let mut flags = 0u64;
+                let read = user((&raw mut flags).cast(), 8, c);
+                Self { dir_fd: a as i32, name: b, flags: if read { flags as u32 } else { u32::MAX } }
+            }
+            _ => at_cwd(0, c),
+        }
     }
 }
 
 #[inline(always)]
-fn capture<const LOOP: bool>(call: Call, request: Request, cgroup_id: u64) -> Option<()> {
+fn capture<const LOOP: bool>(ended: &Ended) -> Option<()> {
+    let request = Request::of(ended);
+    let (task, result) = (ended.task, ended.result as i32);
     let draft = Draft::<Open>::begin(SCRATCH_SYSCALL)?;
     let record = draft.record();
     // SAFETY: the record starts with its header.
-    unsafe { task::fill_header(&raw mut (*record).header, OPEN, call.flags, cgroup_id, call.task) };
-    let root = path::root(call.task);
-    let file = if call.result >= 0 { file_of(call.task, call.result) } else { core::ptr::null() };
+    unsafe { task::fill_header(&raw mut (*record).header, OPEN, ended.flags, ended.cgroup_id, task) };
+    let root = path::root(task);
+    let file = if result >= 0 { file_of(task, result) } else { core::ptr::null() };
     let opened = !file.is_null();
     // Of an opened file the path of the object; else the name as the caller gave it, and the directory that
     // it is relative to. Either way one walk: the verifier looks at every copy of it.
-    let asked = if opened { path::EMPTY } else { asked_name(&draft, request) };
-    let from = match (opened, asked.flags & RELATIVE) {
+    let (asked, relative) = if opened { (path::EMPTY, false) } else { asked_name(&draft, request.name) };
+    let from = match (opened, relative) {
         (true, _) => path::of_file(file),
-        (false, 0) => path::NONE,
-        (false, _) => base(call.task, request.dir_fd),
+        (false, false) => path::NONE,
+        (false, true) => base(task, request.dir_fd),
     };
     let inode: *const u8 =
         if opened { kernel(file, offset!(file_inode)) } else { kernel(from.dentry, offset!(dentry_inode)) };
@@ -109,40 +115,39 @@ fn capture<const LOOP: bool>(call: Call, request: Request, cgroup_id: u64) -> Op
             (*record).links = kernel(inode, offset!(inode_nlink));
             (*record).owner = kernel(inode, offset!(inode_uid));
         } else {
-            (*record).file = Path { flags: asked.flags & !RELATIVE, ..asked };
+            (*record).file = asked;
             (*record).base = walked;
             (*record).flags = request.flags;
             (*record).mode = 0;
             (*record).links = 0;
             (*record).owner = u32::MAX;
         }
-        (*record).result = call.result;
-        (*record).syscall = call.number;
+        (*record).result = result;
+        (*record).call = ended.call as u32;
+    }
+    if opened {
+        super::call::forget_writes(file, inode);
     }
     draft.emit(Lane::Bulk);
     Some(())
 }
 
-/// Marks, within this file, a name that does not start at the root.
-const RELATIVE: u32 = 1 << 31;
-
-/// The name as the caller gave it.
+/// A name as the caller gave it, and whether it starts at a directory that is not the root. An empty name stands
+/// for the directory itself; one that cannot be read, for nothing.
 #[inline(always)]
-fn asked_name(draft: &Draft<Open>, request: Request) -> Path {
-    let start = draft.payload_end();
-    let name = draft.append_user_str(request.name);
-    let more = if name.len == 0 {
-        path_flag::UNREADABLE
-    } else {
-        // SAFETY: there is room for a text.
-        if unsafe { read_volatile(start) } == b'/' { 0 } else { RELATIVE }
-    };
-    Path { len: name.len, full_len: name.full_len, flags: path_flag::UNVERIFIED | more, ..path::EMPTY }
+pub fn asked_name<R>(draft: &Draft<R>, address: u64) -> (Path, bool) {
+    let mut first = 0u8;
+    if !user(&raw mut first, 1, address) {
+        return (Path { flags: path_flag::UNVERIFIED | path_flag::UNREADABLE, ..path::EMPTY }, false);
+    }
+    let name = draft.append_user_str(address);
+    let flags = path_flag::UNVERIFIED | if name.full_len > name.len { path_flag::INCOMPLETE } else { 0 };
+    (Path { len: name.len, full_len: name.full_len, flags, ..path::EMPTY }, first != b'/')
 }
 
 /// The directory that relative names start at.
 #[inline(always)]
-fn base(task: Task, dir_fd: i32) -> KernelPath {
+pub fn base(task: Task, dir_fd: i32) -> KernelPath {
     if dir_fd == AT_FDCWD {
         return path::cwd(task);
     }

@@ -1,123 +1,175 @@
-//! The end of a system call: tells the few calls that are events from all others, as cheaply as can be,
-//! and hands over to their files. Arguments come from the saved registers, which the caller cannot change.
+//! The end of a system call. [`syscall_exit`] runs at the end of each one of the machine: it tells the few that
+//! are events from all others by a table, and hands over to the program of their kind by a tail call. Arguments
+//! come from the saved registers, which the caller cannot change.
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
+use core::ptr::read_volatile;
+use taffrail_common::call::{CallShape, MMAP, NUMBERS, SOCKETCALL, SOCKETCALLS, SOCKETCALLS_MAX};
 use taffrail_common::event::header_flag;
-use taffrail_common::kind::{CONNECT, OPEN};
 
-use super::{connect, open};
-use crate::read::{diagnose, offset, trusted};
+use crate::emit::count_lost;
+use crate::maps::{CALL_PROGRAMS, CALLS, SCRATCH, SCRATCH_SYSCALL};
+use crate::read::{diagnose, mask, offset, trusted, user};
 use crate::scope;
 use crate::task::Task;
 
-/// A system call that ended.
-#[derive(Clone, Copy)]
-pub struct Call {
-    /// The caller.
-    pub task: Task,
-    /// Number of the call, in the table that `flags` tells.
-    pub number: u32,
-    /// Bits of `header_flag`.
-    pub flags: u16,
-    /// What it returned.
-    pub result: i32,
-}
-
-/// `sys_exit(struct pt_regs *regs, long ret)`. It runs at the end of each system call of the machine:
-/// calls that are no event cost the hook and a few comparisons.
+/// `sys_exit(struct pt_regs *regs, long ret)`. Calls that are no event cost the hook and two look-ups in an array.
 #[btf_tracepoint(function = "sys_exit")]
 pub fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
-    done::<true>(&ctx)
-}
-
-/// [`syscall_exit`] for kernels without `bpf_loop`.
-#[btf_tracepoint(function = "sys_exit")]
-pub fn syscall_exit_bounded(ctx: BtfTracePointContext) -> i32 {
-    done::<false>(&ctx)
-}
-
-#[inline(always)]
-fn done<const LOOP: bool>(ctx: &BtfTracePointContext) -> i32 {
-    let regs: *const u8 = ctx.arg(0);
-    let number = arch::number(regs);
-    if !arch::maybe_event(number) {
-        return 0;
-    }
-    let task = Task::current();
-    let compat = arch::is_compat(task);
-    diagnose!(ctx, "system call {} in cgroup {} returned {}", number, scope::cgroup_id(), ctx.arg::<i64>(1));
-    let flags = if compat { header_flag::COMPAT } else { 0 };
-    let call = Call { task, number, flags, result: ctx.arg::<i64>(1) as i32 };
-    let event = arch::event(number, compat);
-    let kind = match event {
-        Event::None => return 0,
-        Event::Connect | Event::SocketCall => CONNECT,
-        _ => OPEN,
-    };
+    let Some((shape, compat)) = shape(ctx.arg(0)) else { return 0 };
+    // SAFETY: an entry of an array map.
+    let kind = unsafe { read_volatile(&raw const (*shape).kind) };
     let cgroup_id = scope::cgroup_id();
     if !scope::watched(kind, cgroup_id) {
         return 0;
     }
-    let [a, b, c] = arch::arguments(regs, compat);
-    // One place each for the work of a kind: the verifier looks at every copy.
-    let request = match event {
-        Event::Open => open::Request::open(a, b),
-        Event::Creat => open::Request::creat(a),
-        Event::OpenAt => open::Request::openat(a, b, c),
-        Event::OpenAt2 => open::Request::openat2(a, b, c),
-        Event::OpenByHandle => open::Request::by_handle(c),
-        other => {
-            if let Some(request) = connect_request(other, [a, b, c]) {
-                connect::done::<LOOP>(call, request, cgroup_id);
-            }
-            return 0;
-        }
-    };
-    open::done::<LOOP>(call, request, cgroup_id);
+    diagnose!(
+        &ctx,
+        "call of kind {} in cgroup {} returned {}, compat: {}",
+        kind,
+        cgroup_id,
+        ctx.arg::<i64>(1),
+        compat as u8
+    );
+    // SAFETY: all programs of the array are of this type.
+    unsafe { CALL_PROGRAMS.tail_call(&ctx, kind as u32) };
+    // There was no program: the daemon fills in calls only of kinds that have one.
+    scope::count_offered(kind);
+    count_lost(kind, cgroup_id);
     0
 }
 
+/// How to read the call that ended, and whether it came by the 32-bit entry; `None` if it is no event.
 #[inline(always)]
-fn connect_request(event: Event, [a, b, c]: [u64; 3]) -> Option<connect::Request> {
-    match event {
-        Event::Connect => Some(connect::Request { fd: a as i32, address: b, address_len: c as u32 }),
-        Event::SocketCall => connect::Request::socketcall(a, b),
-        _ => None,
+fn shape(regs: *const u8) -> Option<(*const CallShape, bool)> {
+    let number = arch::number(regs);
+    if number >= NUMBERS as u32 {
+        return None;
     }
+    let (native, compat) = (CALLS.get(number)?, CALLS.get(number + NUMBERS as u32)?);
+    if native.kind | compat.kind == 0 {
+        return None;
+    }
+    let is_compat = arch::is_compat(Task::current());
+    let mut shape = if is_compat { compat } else { native };
+    if shape.call == SOCKETCALL {
+        let operation = arch::argument::<0>(regs, is_compat);
+        if operation >= SOCKETCALLS_MAX as u64 {
+            return None;
+        }
+        shape = CALLS.get(SOCKETCALLS as u32 + operation as u32)?;
+    }
+    (shape.kind != 0).then_some((core::ptr::from_ref(shape), is_compat))
 }
 
-/// What a system call is to us.
+/// A system call that ended.
 #[derive(Clone, Copy)]
-enum Event {
-    None,
-    Open,
-    Creat,
-    OpenAt,
-    OpenAt2,
-    OpenByHandle,
-    Connect,
-    SocketCall,
+pub struct Ended {
+    /// The caller.
+    pub task: Task,
+    /// The caller's cgroup.
+    pub cgroup_id: u64,
+    /// What it returned.
+    pub result: i64,
+    /// Bits of `header_flag`.
+    pub flags: u16,
+    /// The event kind.
+    pub kind: u16,
+    /// Id of the call.
+    pub call: u16,
+    /// How to read it.
+    pub shape: CallShape,
+    /// The arguments, in scratch memory: which of them is wanted is known only at run time.
+    args: *const u64,
+}
+
+impl Ended {
+    /// The call that a program was handed.
+    #[inline(always)]
+    pub fn of(ctx: &BtfTracePointContext) -> Option<Self> {
+        let regs: *const u8 = ctx.arg(0);
+        let (shape, is_compat) = shape(regs)?;
+        // SAFETY: an entry of an array map.
+        let shape = unsafe { read_volatile(shape) };
+        let scratch = SCRATCH.get_ptr_mut(SCRATCH_SYSCALL)?;
+        // SAFETY: an address within the entry.
+        let args = unsafe { (&raw mut (*scratch).args).cast::<u64>() };
+        let direct = [
+            arch::argument::<0>(regs, is_compat),
+            arch::argument::<1>(regs, is_compat),
+            arch::argument::<2>(regs, is_compat),
+            arch::argument::<3>(regs, is_compat),
+            arch::argument::<4>(regs, is_compat),
+            arch::argument::<5>(regs, is_compat),
+        ];
+        // SAFETY: eight words of this CPU's own entry.
+        unsafe { args.cast::<[u64; 6]>().write(direct) };
+        // Two old 32-bit calls have their arguments in the caller's memory.
+        let in_memory = match shape.call {
+            _ if !is_compat => 0,
+            MMAP => direct[0],
+            _ if arch::is_socketcall(regs) => direct[1],
+            _ => 0,
+        };
+        if in_memory != 0 {
+            let mut words = [0u32; 6];
+            // The number of words differs by call, and there may be an unmapped page after the last.
+            let _ = user((&raw mut words).cast(), 24, in_memory)
+                || user((&raw mut words).cast(), 12, in_memory)
+                || user((&raw mut words).cast(), 8, in_memory);
+            let [a, b, c, d, e, f] = words;
+            // SAFETY: as above.
+            unsafe {
+                args.cast::<[u64; 6]>().write([a as u64, b as u64, c as u64, d as u64, e as u64, f as u64])
+            };
+        }
+        Some(Self {
+            task: Task::current(),
+            cgroup_id: scope::cgroup_id(),
+            result: ctx.arg(1),
+            flags: if is_compat { header_flag::COMPAT } else { 0 },
+            kind: shape.kind,
+            call: shape.call,
+            shape,
+            args,
+        })
+    }
+
+    /// An argument by its place as [`CallShape`] counts: from 1.
+    #[inline(always)]
+    pub fn arg(&self, place: u8) -> u64 {
+        let index = mask::<7>((place as u64).wrapping_sub(1));
+        // SAFETY: within the eight words.
+        unsafe { read_volatile(self.args.add(index as usize)) }
+    }
+
+    /// All arguments.
+    #[inline(always)]
+    pub fn args(&self) -> [u64; 6] {
+        [self.arg(1), self.arg(2), self.arg(3), self.arg(4), self.arg(5), self.arg(6)]
+    }
 }
 
 #[cfg(bpf_target_arch = "x86_64")]
 mod arch {
-    use super::{Event, Task, offset, trusted};
+    use super::{Task, offset, trusted};
 
-    /// Bit of the x32 calls, which else have the numbers of the 64-bit table.
+    /// Bit of the x32 calls, which else have the numbers of the 64-bit table, and some of their own from 512.
     const X32_BIT: u32 = 0x4000_0000;
     /// `TS_COMPAT` of `thread_info.status`: the call came in by the 32-bit entry.
     const TS_COMPAT: u32 = 2;
+    /// Number of socketcall(2) in the 32-bit table.
+    const SOCKETCALL: u32 = 102;
 
     #[inline(always)]
     pub fn number(regs: *const u8) -> u32 {
         trusted::<u64>(regs, offset!(regs_orig_ax)) as u32 & !X32_BIT
     }
 
-    /// Whether that number is an event in the 64-bit or in the 32-bit table.
     #[inline(always)]
-    pub fn maybe_event(number: u32) -> bool {
-        matches!(number, 2 | 5 | 8 | 42 | 85 | 102 | 257 | 295 | 304 | 342 | 362 | 437)
+    pub fn is_socketcall(regs: *const u8) -> bool {
+        number(regs) == SOCKETCALL
     }
 
     #[inline(always)]
@@ -125,48 +177,34 @@ mod arch {
         task.field::<u32>(offset!(task_status)) & TS_COMPAT != 0
     }
 
+    /// An argument by its place from 0.
     #[inline(always)]
-    pub fn event(number: u32, compat: bool) -> Event {
-        match (number, compat) {
-            (2, false) | (5, true) => Event::Open,
-            (85, false) | (8, true) => Event::Creat,
-            (257, false) | (295, true) => Event::OpenAt,
-            (437, _) => Event::OpenAt2,
-            (304, false) | (342, true) => Event::OpenByHandle,
-            (42, false) | (362, true) => Event::Connect,
-            (102, true) => Event::SocketCall,
-            _ => Event::None,
-        }
-    }
-
-    #[inline(always)]
-    pub fn arguments(regs: *const u8, compat: bool) -> [u64; 3] {
-        let [di, si, dx] = [
-            trusted::<u64>(regs, offset!(regs_di)),
-            trusted(regs, offset!(regs_si)),
-            trusted(regs, offset!(regs_dx)),
-        ];
-        if !compat {
-            return [di, si, dx];
-        }
-        let [bx, cx]: [u64; 2] = [trusted(regs, offset!(regs_bx)), trusted(regs, offset!(regs_cx))];
-        [bx as u32 as u64, cx as u32 as u64, dx as u32 as u64]
+    pub fn argument<const PLACE: u32>(regs: *const u8, compat: bool) -> u64 {
+        let (native, in_32_bit) = match PLACE {
+            0 => (offset!(regs_di), offset!(regs_bx)),
+            1 => (offset!(regs_si), offset!(regs_cx)),
+            2 => (offset!(regs_dx), offset!(regs_dx)),
+            3 => (offset!(regs_r10), offset!(regs_si)),
+            4 => (offset!(regs_r8), offset!(regs_di)),
+            _ => (offset!(regs_r9), offset!(regs_bp)),
+        };
+        if compat { trusted::<u64>(regs, in_32_bit) as u32 as u64 } else { trusted(regs, native) }
     }
 }
 
 #[cfg(bpf_target_arch = "aarch64")]
 mod arch {
-    use super::{Event, Task, offset, trusted};
+    use super::{Task, offset, trusted};
 
     #[inline(always)]
     pub fn number(regs: *const u8) -> u32 {
         trusted(regs, offset!(regs_syscallno))
     }
 
-    /// Whether that number is an event in the 64-bit or in the 32-bit table.
+    /// The 32-bit table has no socketcall(2).
     #[inline(always)]
-    pub fn maybe_event(number: u32) -> bool {
-        matches!(number, 5 | 8 | 56 | 203 | 265 | 283 | 322 | 371 | 437)
+    pub fn is_socketcall(_regs: *const u8) -> bool {
+        false
     }
 
     /// `TIF_32BIT` of `thread_info.flags`, the first word of the task.
@@ -175,23 +213,13 @@ mod arch {
         task.field::<u64>(0) & (1 << 22) != 0
     }
 
+    /// An argument by its place from 0. The result has overwritten the first register; the kernel keeps a copy.
     #[inline(always)]
-    pub fn event(number: u32, compat: bool) -> Event {
-        match (number, compat) {
-            (5, true) => Event::Open,
-            (8, true) => Event::Creat,
-            (56, false) | (322, true) => Event::OpenAt,
-            (437, _) => Event::OpenAt2,
-            (265, false) | (371, true) => Event::OpenByHandle,
-            (203, false) | (283, true) => Event::Connect,
-            _ => Event::None,
-        }
-    }
-
-    #[inline(always)]
-    pub fn arguments(regs: *const u8, _compat: bool) -> [u64; 3] {
-        // The result has overwritten the first register; the kernel keeps a copy.
-        let x = offset!(regs_regs);
-        [trusted(regs, offset!(regs_orig_x0)), trusted(regs, x + 8), trusted(regs, x + 16)]
+    pub fn argument<const PLACE: u32>(regs: *const u8, compat: bool) -> u64 {
+        let argument: u64 = match PLACE {
+            0 => trusted(regs, offset!(regs_orig_x0)),
+            place => trusted(regs, offset!(regs_regs) + place as usize * 8),
+        };
+        if compat { argument as u32 as u64 } else { argument }
     }
 }

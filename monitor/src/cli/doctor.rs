@@ -167,6 +167,7 @@ fn probes() -> Vec<Finding> {
         bulk_bytes: 1 << 16,
         kinds: ALL_KINDS,
         cgroup_root: Layout::detect().root().map(Into::into),
+        calls: Vec::new(),
         debug: false,
     };
     // No cgroup is in scope, so the probes see nothing while they are tried.

@@ -95,6 +95,7 @@ fn watch(
         bulk_bytes: settings.bulk_bytes,
         kinds,
         cgroup_root: layout.root().map(Into::into),
+        calls: Vec::new(),
         debug: args.debug_probes,
     };
     let (probes, rings, losses) = Probes::load(&options).map_err(|error| cannot_load(&error))?;

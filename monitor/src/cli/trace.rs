@@ -119,6 +119,7 @@ fn live(args: &Args, rules: RuleSet, sink: Printer) -> Result<(), ExitCode> {
         bulk_bytes: 4 << 20,
         kinds,
         cgroup_root: layout.root().map(Into::into),
+        calls: Vec::new(),
         debug: args.debug_probes,
     };
     let recording = args.record.as_deref().map(capture::Writer::create).transpose();

@@ -31,6 +31,8 @@ pub struct Subject<'a> {
     pub processes: &'a ProcessTable,
     /// Its container; `None` is the host.
     pub container: Option<&'a Container>,
+    /// The process that it was done to, if there is one and it is known.
+    pub target: Option<&'a Process>,
 }
 
 /// Where the enricher looks for what no event says.
@@ -279,7 +281,15 @@ impl Enricher {
                     return Handled::Duplicate;
                 }
             }
-            Event::Open(_) | Event::Connect(_) => self.place(key, header.cgroup_id),
+            Event::Cred(cred) => {
+                self.place(key, header.cgroup_id);
+                // Credentials are a thread's own; those of the main thread stand for the process.
+                let applies = cred.result >= 0 && header.tid == header.tgid;
+                self.processes.credentials(key, applies.then_some(&cred.new));
+            }
+            // Not of the acting task's doing, or of an earlier moment: the cgroup may be another one by now.
+            Event::Flow(_) => {}
+            _ => self.place(key, header.cgroup_id),
         }
         Handled::Process(key)
     }
@@ -290,6 +300,9 @@ impl Enricher {
             // The name of the main thread is the process's.
             if header.tid == header.tgid {
                 process.comm = header.comm;
+            }
+            if process.pid_ns == 0 {
+                self.processes.pid_ns(key, header.pid_ns);
             }
             return;
         }
@@ -318,7 +331,7 @@ impl Enricher {
         let key = ProcessKey::new(fork.child_tgid, fork.child_start_ns);
         let parent = ProcessKey::new(fork.child_parent_tgid, fork.child_parent_start_ns);
         let Some(process) = self.processes.get(caller) else { return };
-        let child = self.processes.child(key, fork.child_ns_tgid, parent, process);
+        let child = self.processes.child(key, (fork.child_ns_tgid, fork.child_pid_ns), parent, process);
         self.processes.insert(child);
         self.place(key, fork.child_cgroup_id);
     }

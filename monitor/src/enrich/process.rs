@@ -10,6 +10,7 @@ use taffrail_common::event::{Credentials, Header};
 use super::container::Container;
 use super::seed::Seed;
 use crate::event::Exec;
+use crate::event::model::Target;
 
 /// Identifies a process for the life of the machine's boot, also across reuse of its id: the pair that
 /// `/proc/PID/stat` gives too (fields 1 and 22).
@@ -35,6 +36,9 @@ impl std::fmt::Display for ProcessKey {
         write!(out, "{}-{}", self.tgid, self.start_ticks)
     }
 }
+
+/// Inode number of the first pid namespace (`PROC_PID_INIT_INO`).
+const PID_NS_INIT: u32 = 0xEFFF_FFFC;
 
 /// What a process runs: shared by all that forked from one exec.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -111,8 +115,10 @@ pub struct Process {
     pub image: Arc<Image>,
     /// Working directory at exec.
     pub cwd: Arc<[u8]>,
-    /// Identity and rights at exec.
+    /// Identity and rights, as its last exec or change of them left it.
     pub credentials: Credentials,
+    /// What they were before the last change of them; `None` if that was not seen.
+    pub old_credentials: Option<Box<Credentials>>,
     /// Login user id, `u32::MAX` if unset.
     pub login_uid: u32,
     /// Session id in the host's pid namespace.
@@ -130,6 +136,8 @@ pub struct Process {
     pub from_host: bool,
     /// Inode number of its mount namespace when it was last seen, 0 if not known.
     pub mnt_ns: u32,
+    /// Inode number of its pid namespace, 0 if not known.
+    pub pid_ns: u32,
     /// Whether its end was seen.
     pub ended: bool,
     /// How many processes in the table have it as their parent.
@@ -162,6 +170,7 @@ impl Process {
             image: Arc::default(),
             cwd: Arc::default(),
             credentials: Credentials { uid: header.euid, gid: header.egid, ..NO_CREDENTIALS },
+            old_credentials: None,
             login_uid: u32::MAX,
             session: 0,
             process_group: 0,
@@ -170,6 +179,7 @@ impl Process {
             container: None,
             from_host: false,
             mnt_ns: header.mnt_ns,
+            pid_ns: header.pid_ns,
             ended: false,
             children: 0,
         }
@@ -200,6 +210,7 @@ impl Process {
                 cap_bounding: seed.capabilities[3],
                 cap_ambient: seed.capabilities[4],
             },
+            old_credentials: None,
             login_uid: seed.login_uid,
             session: seed.session,
             process_group: seed.process_group,
@@ -208,6 +219,7 @@ impl Process {
             from_host: false,
             container,
             mnt_ns: 0,
+            pid_ns: if seed.ns_tgid == seed.tgid { PID_NS_INIT } else { 0 },
             ended: false,
             children: 0,
         }
@@ -240,6 +252,8 @@ pub struct Stats {
 /// All processes that are alive, and those that ended while somebody still needs their name.
 pub struct ProcessTable {
     processes: HashMap<ProcessKey, Process>,
+    /// Processes by pid namespace and id in it.
+    numbers: HashMap<(u32, u32), ProcessKey>,
     /// Ended processes, oldest first.
     ended: VecDeque<ProcessKey>,
     max: usize,
@@ -258,7 +272,13 @@ impl Default for ProcessTable {
 impl ProcessTable {
     /// A table of at most `max` processes.
     pub fn new(max: usize) -> Self {
-        Self { processes: HashMap::new(), ended: VecDeque::new(), max: max.max(16), stats: Stats::default() }
+        Self {
+            processes: HashMap::new(),
+            numbers: HashMap::new(),
+            ended: VecDeque::new(),
+            max: max.max(16),
+            stats: Stats::default(),
+        }
     }
 
     /// The process with that key.
@@ -305,6 +325,7 @@ impl ProcessTable {
             parent.children += 1;
         }
         let key = process.key;
+        self.numbers.insert((process.pid_ns, process.ns_tgid), key);
         if let Some(old) = self.processes.insert(key, process) {
             if let Some(new) = self.processes.get_mut(&key) {
                 new.children = old.children;
@@ -316,6 +337,10 @@ impl ProcessTable {
     /// Takes a process out.
     fn remove(&mut self, key: ProcessKey) {
         if let Some(process) = self.processes.remove(&key) {
+            let number = (process.pid_ns, process.ns_tgid);
+            if self.numbers.get(&number) == Some(&key) {
+                self.numbers.remove(&number);
+            }
             self.release(process.parent);
         }
     }
@@ -345,11 +370,11 @@ impl ProcessTable {
     pub(super) fn child(
         &self,
         key: ProcessKey,
-        ns_tgid: u32,
+        (ns_tgid, pid_ns): (u32, u32),
         parent: ProcessKey,
         caller: &Process,
     ) -> Process {
-        Process { key, parent, ns_tgid, ended: false, children: 0, ..caller.clone() }
+        Process { key, parent, ns_tgid, pid_ns, ended: false, children: 0, ..caller.clone() }
     }
 
     /// A new image.
@@ -372,6 +397,34 @@ impl ProcessTable {
             if let Some(parent) = self.processes.get_mut(&parent) {
                 parent.children += 1;
             }
+        }
+    }
+
+    /// The process that an event names; a number is one of that pid namespace.
+    pub fn target(&self, target: &Target, pid_ns: u32) -> Option<&Process> {
+        let key = match *target {
+            Target::Known { tgid, start_ns, .. } => ProcessKey::new(tgid, start_ns),
+            Target::Numbered(pid) => *self.numbers.get(&(pid_ns, u32::try_from(pid).ok()?))?,
+        };
+        self.get(key)
+    }
+
+    /// Takes in the pid namespace of a process that was found in `/proc`.
+    pub(super) fn pid_ns(&mut self, key: ProcessKey, pid_ns: u32) {
+        let Some(process) = self.processes.get_mut(&key).filter(|process| process.pid_ns == 0) else {
+            return;
+        };
+        process.pid_ns = pid_ns;
+        self.numbers.insert((pid_ns, process.ns_tgid), key);
+    }
+
+    /// Takes in what a process may do now; `None`: it is as it was, since the change failed or was one thread's.
+    pub(super) fn credentials(&mut self, key: ProcessKey, new: Option<&Credentials>) {
+        let Some(process) = self.processes.get_mut(&key) else { return };
+        let old = process.credentials;
+        process.old_credentials = (old.uid != u32::MAX).then(|| Box::new(old));
+        if let Some(new) = new {
+            process.credentials = *new;
         }
     }
 

@@ -4,7 +4,7 @@
 use taffrail_common::{event as abi, kind};
 use thiserror::Error;
 
-use super::{Connect, Event, Exec, Open};
+use super::{Call, CgroupMove, Connect, Event, Exec, Open};
 
 /// Why bytes are not an event. Each is counted by the receiver, never skipped in silence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -55,14 +55,43 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, Malformed> {
                 record,
             }))
         }
-        kind::CONNECT => {
+        kind::CONNECT | kind::BIND | kind::LISTEN | kind::ACCEPT => {
             let record: abi::Connect = fixed(bytes, kind)?;
             let mut payload = Payload::after::<abi::Connect>(bytes, kind);
             Ok(Event::Connect(Connect { path: payload.take(record.path.len)?, record }))
         }
+        kind::CRED => Ok(Event::Cred(fixed(bytes, kind)?)),
+        kind::SIGNAL => Ok(Event::Signal(fixed(bytes, kind)?)),
+        kind::FLOW => Ok(Event::Flow(fixed(bytes, kind)?)),
+        kind::CGROUP_MOVE => {
+            let record: abi::CgroupMove = fixed(bytes, kind)?;
+            let mut payload = Payload::after::<abi::CgroupMove>(bytes, kind);
+            Ok(Event::CgroupMove(CgroupMove { path: payload.take(record.path.len)?, record }))
+        }
+        kind if CALL_KINDS & 1 << kind.min(63) != 0 => {
+            let record: abi::Call = fixed(bytes, kind)?;
+            let mut payload = Payload::after::<abi::Call>(bytes, kind);
+            Ok(Event::Call(Call {
+                file: payload.take(record.file.len)?,
+                base: payload.take(record.base.len)?,
+                target: payload.take(record.target.len)?,
+                target_base: payload.take(record.target_base.len)?,
+                text: payload.take(record.text.len)?,
+                record,
+            }))
+        }
         unknown => Err(Malformed::UnknownKind(unknown)),
     }
 }
+
+macro_rules! call_kinds {
+    ($( ($id:literal, $name:ident, $record:ident, $lane:ident) )*) => {
+        0 $( | if matches!(stringify!($record).as_bytes(), b"Call") { 1u64 << $id } else { 0 } )*
+    };
+}
+
+/// The kinds whose record is a [`Call`]: bit n is kind n.
+pub const CALL_KINDS: u64 = taffrail_common::for_each_kind!(call_kinds);
 
 /// A record of the ABI: `repr(C)`, integers and arrays of integers only, no implicit padding.
 ///
@@ -82,6 +111,16 @@ unsafe impl Record for abi::Exit {}
 unsafe impl Record for abi::Open {}
 // SAFETY: integers and arrays of integers only.
 unsafe impl Record for abi::Connect {}
+// SAFETY: integers and arrays of integers only.
+unsafe impl Record for abi::Cred {}
+// SAFETY: integers and arrays of integers only.
+unsafe impl Record for abi::Signal {}
+// SAFETY: integers and arrays of integers only.
+unsafe impl Record for abi::CgroupMove {}
+// SAFETY: integers and arrays of integers only.
+unsafe impl Record for abi::Flow {}
+// SAFETY: integers and arrays of integers only.
+unsafe impl Record for abi::Call {}
 
 fn fixed<T: Record>(bytes: &[u8], kind: u16) -> Result<T, Malformed> {
     let need = size_of::<T>();

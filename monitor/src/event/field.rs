@@ -109,12 +109,14 @@ pub enum Get {
     /// Values of each ancestor, the parent being number 1: `proc.aname` is any of them, `proc.aname[2]` the
     /// second.
     Ancestors(for<'a> fn(&'a Process) -> Option<Value<'a>>),
+    /// Values by their number: without one any of them.
+    Indexed(for<'a> fn(&Subject<'a>, u32) -> Option<Value<'a>>),
     /// Several values.
     Many(for<'a> fn(&Subject<'a>, &mut dyn FnMut(Value<'a>) -> bool) -> bool),
 }
 
 /// A set of event kinds: bit n is the kind with id n of `taffrail_common::kind`.
-pub type KindSet = u32;
+pub type KindSet = u64;
 
 /// One field.
 #[derive(Clone, Copy)]
@@ -152,7 +154,8 @@ impl Values for Subject<'_> {
         match (field.get, index) {
             (Get::One(get), _) => get(self),
             (Get::Ancestors(get), Some(index)) => get(ancestor(self, index)?),
-            (Get::Ancestors(_) | Get::Many(_), _) => None,
+            (Get::Indexed(get), Some(index)) => get(self, index),
+            (Get::Ancestors(_) | Get::Many(_) | Get::Indexed(_), _) => None,
         }
     }
 
@@ -165,7 +168,10 @@ impl Values for Subject<'_> {
         match (field.get, index) {
             (Get::Many(get), _) => get(self, test),
             (Get::Ancestors(get), None) => self.processes.ancestors(self.process).filter_map(get).any(test),
-            (Get::One(_) | Get::Ancestors(_), _) => self.one(field, index).is_some_and(test),
+            (Get::Indexed(get), None) => (0..).map_while(|index| get(self, index)).any(test),
+            (Get::One(_) | Get::Ancestors(_) | Get::Indexed(_), _) => {
+                self.one(field, index).is_some_and(test)
+            }
         }
     }
 }

@@ -3,114 +3,40 @@
 
 use std::io::Write as _;
 
-use taffrail_common::event::{Path, path_flag};
+use taffrail_common::event::{Path, header_flag, path_flag};
 
-use super::table::{protocol, source_name, type_name};
+use super::Event;
+use super::model::Target;
 use super::text::json_string;
-use super::{Connect, Event, Exec, Open};
 use crate::enrich::Subject;
 use crate::enrich::container::Container;
-use crate::enrich::process::{Process, trim_nul};
+use crate::enrich::process::{Process, ProcessKey, trim_nul};
 
-/// Appends `"event":{…},"process":{…},"container":{…}`, without outer braces.
+/// Appends `"event":{…},"process":{…},"target":{…},"container":{…}`, without outer braces.
 pub fn write_subject(subject: &Subject<'_>, out: &mut Vec<u8>) {
     let mut members = Members::open(out, "event");
-    write_event(subject.event, &mut members);
+    write_event(subject, &mut members);
     members.close();
     out.push(b',');
     let mut members = Members::open(out, "process");
     write_process(subject, &mut members);
     members.close();
     out.push(b',');
+    if let Some(target) = subject.event.model().target() {
+        write_target(subject, &target, out);
+        out.push(b',');
+    }
     write_container(subject.container, out);
 }
 
-fn write_event(event: &Event<'_>, out: &mut Members<'_>) {
+fn write_event(subject: &Subject<'_>, out: &mut Members<'_>) {
+    let event = subject.event;
     out.text("kind", event.kind().as_bytes());
-    out.text("type", type_name(event).as_bytes());
-    match event {
-        Event::Exec(exec) => write_exec(exec, out),
-        Event::Fork(fork) => {
-            out.number("child_pid", fork.child_tgid.into());
-            out.number("child_vpid", fork.child_ns_tgid.into());
-            let key = crate::enrich::process::ProcessKey::new(fork.child_tgid, fork.child_start_ns);
-            out.raw("child_key", format_args!("\"{key}\""));
-            out.number("clone_flags", fork.clone_flags as i64);
-        }
-        Event::Exit(exit) => {
-            out.number("code", (exit.wait_status >> 8 & 0xff).into());
-            out.number("signal", (exit.wait_status & 0x7f).into());
-            out.bool("core_dumped", exit.wait_status & 0x80 != 0);
-            out.number("duration_ns", exit.header.boot_ns.saturating_sub(exit.header.start_ns) as i64);
-        }
-        Event::Open(open) => write_open(open, out),
-        Event::Connect(connect) => write_connect(connect, out),
+    out.text("type", event.model().type_name().as_bytes());
+    if event.header().flags & header_flag::COMPAT != 0 {
+        out.bool("compat", true);
     }
-}
-
-fn write_exec(exec: &Exec<'_>, out: &mut Members<'_>) {
-    let Exec { record, exe, cwd, filename, args } = exec;
-    out.path("exe", exe, &record.exe);
-    out.text("filename", filename);
-    out.path("cwd", cwd, &record.cwd);
-    out.texts("args", args);
-    out.number("arg_count", record.arg_count.into());
-    if record.args.full_len > record.args.len {
-        out.number("args_full_bytes", record.args.full_len.into());
-    }
-    out.number("env_count", record.env_count.into());
-    let rights = &record.credentials;
-    out.raw("ruid", format_args!("{}", rights.uid));
-    out.raw("rgid", format_args!("{}", rights.gid));
-    out.raw("cap_effective", format_args!("\"{:016x}\"", rights.cap_effective));
-    out.raw("cap_permitted", format_args!("\"{:016x}\"", rights.cap_permitted));
-    out.raw("cap_inheritable", format_args!("\"{:016x}\"", rights.cap_inheritable));
-    out.raw("cap_bounding", format_args!("\"{:016x}\"", rights.cap_bounding));
-    out.raw("cap_ambient", format_args!("\"{:016x}\"", rights.cap_ambient));
-    out.number("session", record.session.into());
-    out.number("tty", record.tty.into());
-    if record.old_tid != record.header.tid {
-        out.number("exec_tid", record.old_tid.into());
-    }
-}
-
-fn write_open(open: &Open<'_>, out: &mut Members<'_>) {
-    let Open { record, file, base } = open;
-    out.number("result", record.result.into());
-    out.path("file", file, &record.file);
-    if record.base.full_len > 0 {
-        out.path("base", base, &record.base);
-    }
-    if record.flags != u32::MAX {
-        out.number("flags", record.flags.into());
-    }
-    if record.result >= 0 && record.mode != 0 {
-        out.raw("mode", format_args!("\"{:o}\"", record.mode));
-        out.number("links", record.links.into());
-        out.number("owner", record.owner.into());
-    }
-}
-
-fn write_connect(connect: &Connect<'_>, out: &mut Members<'_>) {
-    let record = &connect.record;
-    out.number("result", record.result.into());
-    out.number("fd", record.fd.into());
-    out.number("family", record.family.into());
-    if let Some(protocol) = protocol(connect) {
-        out.text("protocol", protocol.as_bytes());
-    }
-    if let Some(remote) = connect.remote() {
-        out.raw("remote_ip", format_args!("\"{}\"", remote.ip()));
-        out.number("remote_port", remote.port().into());
-    }
-    if let Some(local) = connect.local().filter(|local| local.port() != 0) {
-        out.raw("local_ip", format_args!("\"{}\"", local.ip()));
-        out.number("local_port", local.port().into());
-    }
-    if i32::from(record.family) == libc::AF_UNIX {
-        out.path("path", connect.path, &record.path);
-    }
-    out.text("address_source", source_name(connect).as_bytes());
+    event.model().write_json(subject, out);
 }
 
 fn write_process(subject: &Subject<'_>, out: &mut Members<'_>) {
@@ -145,6 +71,37 @@ fn write_process(subject: &Subject<'_>, out: &mut Members<'_>) {
 fn write_parent(parent: &Process, out: &mut Members<'_>) {
     out.text("parent_name", parent.name());
     out.text("parent_exe", &parent.image.exe);
+}
+
+/// Appends `"target":{…}`: to whom it was done. Of one that the table does not know only what the event tells.
+fn write_target(subject: &Subject<'_>, target: &Target, out: &mut Vec<u8>) {
+    let mut members = Members::open(out, "target");
+    match *target {
+        Target::Known { tgid, ns_tgid, start_ns, cgroup_id } => {
+            members.raw("key", format_args!("\"{}\"", ProcessKey::new(tgid, start_ns)));
+            members.number("pid", tgid.into());
+            members.number("vpid", ns_tgid.into());
+            if cgroup_id != 0 {
+                members.number("cgroup_id", cgroup_id as i64);
+            }
+        }
+        Target::Numbered(pid) => {
+            if let Some(process) = subject.target {
+                members.raw("key", format_args!("\"{}\"", process.key));
+                members.number("pid", process.key.tgid.into());
+            }
+            members.number("vpid", pid.into());
+        }
+    }
+    if let Some(process) = subject.target {
+        members.text("name", process.name());
+        members.text("exe", &process.image.exe);
+        match process.container.as_deref() {
+            Some(container) => members.text("container_id", container.id.as_bytes()),
+            None => members.raw("container_id", format_args!("null")),
+        }
+    }
+    members.close();
 }
 
 /// Appends `"container":{…}`, or `"container":null` for the host.
@@ -213,7 +170,7 @@ impl<'a> Members<'a> {
     }
 
     /// Texts that end with NUL, as an array; `name_hex` has all of them if one is not UTF-8.
-    fn texts(&mut self, name: &str, texts: &[u8]) {
+    pub fn texts(&mut self, name: &str, texts: &[u8]) {
         self.name(name);
         self.out.push(b'[');
         let mut damaged = false;
@@ -248,7 +205,20 @@ impl<'a> Members<'a> {
         self.raw(name, format_args!("{value}"));
     }
 
-    fn bool(&mut self, name: &str, value: bool) {
+    /// A set of bits as 16 hexadecimal digits.
+    pub fn hex_number(&mut self, name: &str, value: u64) {
+        self.raw(name, format_args!("\"{value:016x}\""));
+    }
+
+    /// An object as a member.
+    pub fn object(&mut self, name: &str) -> Members<'_> {
+        self.name(name);
+        self.out.push(b'{');
+        Members { out: self.out, first: true }
+    }
+
+    /// Yes or no.
+    pub fn bool(&mut self, name: &str, value: bool) {
         self.raw(name, format_args!("{value}"));
     }
 
@@ -264,7 +234,7 @@ impl<'a> Members<'a> {
     }
 
     /// A path: its text, its object, and whatever is special about it.
-    fn path(&mut self, name: &str, text: &[u8], path: &Path) {
+    pub fn path(&mut self, name: &str, text: &[u8], path: &Path) {
         self.text(name, text);
         if path.ino != 0 {
             self.part(name, "_ino");
@@ -283,6 +253,9 @@ impl<'a> Members<'a> {
             (path_flag::DELETED, "deleted"),
             (path_flag::UNVERIFIED, "unverified"),
             (path_flag::UNREADABLE, "unreadable"),
+            (path_flag::UPPER_LAYER, "upper_layer"),
+            (path_flag::IMAGE_LAYER, "image_layer"),
+            (path_flag::TMPFS, "tmpfs"),
         ];
         if FLAGS.iter().any(|(flag, _)| path.flags & flag != 0) {
             self.part(name, "_flags");
@@ -428,7 +401,17 @@ mod tests {
         let event = &line(set(open, flags, u32::MAX))["event"];
         assert_eq!(
             event["file_flags"],
-            json!(["outside_root", "detached", "incomplete", "deleted", "unverified", "unreadable"])
+            json!([
+                "outside_root",
+                "detached",
+                "incomplete",
+                "deleted",
+                "unverified",
+                "unreadable",
+                "upper_layer",
+                "image_layer",
+                "tmpfs"
+            ])
         );
     }
 

@@ -1,22 +1,24 @@
-//! Typed events: what the probes saw, borrowed from the bytes that they wrote.
-//! [`decode`] makes them; `fields` gives their values the names that rules, formats and docs use.
+//! Typed events: what the probes saw, borrowed from the bytes that they wrote. [`decode`] makes them; `model` has
+//! what each kind tells; `fields` gives their values the names that rules, formats and docs use.
 
 mod capability;
-mod decode;
+pub mod decode;
 pub mod errno;
 pub mod field;
 pub mod human;
 pub mod json;
+pub mod model;
 mod table;
 pub mod text;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use taffrail_common::event as abi;
 
 pub use decode::{Malformed, decode};
+pub use model::{Call, CgroupMove, Connect, Exec, Model, Open};
 
-/// One event, by kind. The text parts borrow from the ring's bytes; all of them were chosen by whoever
+/// One event, by its record. The text parts borrow from the ring's bytes; all of them were chosen by whoever
 /// runs in the container.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
@@ -28,46 +30,37 @@ pub enum Event<'a> {
     Exit(abi::Exit),
     /// A file was opened, or an open failed.
     Open(Open<'a>),
-    /// A socket was connected, or a connect failed.
+    /// A socket was connected, bound, set to listen, or accepted; or that failed.
     Connect(Connect<'a>),
+    /// A task changed its identity or rights.
+    Cred(abi::Cred),
+    /// A signal was sent.
+    Signal(abi::Signal),
+    /// A task was put into another cgroup.
+    CgroupMove(CgroupMove<'a>),
+    /// A TCP connection ended, or was never made.
+    Flow(abi::Flow),
+    /// A system call that is an event by itself.
+    Call(Call<'a>),
 }
 
-/// `exec`, with its texts.
-#[derive(Clone, Copy, Debug)]
-pub struct Exec<'a> {
-    /// The numbers.
-    pub record: abi::Exec,
-    /// Path of the file that runs.
-    pub exe: &'a [u8],
-    /// Working directory.
-    pub cwd: &'a [u8],
-    /// The name that was asked for.
-    pub filename: &'a [u8],
-    /// The arguments, each ended by NUL (the last may be cut).
-    pub args: &'a [u8],
-}
+impl<'a> Event<'a> {
+    /// What all kinds can tell.
+    pub fn model(&self) -> &(dyn Model + 'a) {
+        match self {
+            Event::Exec(exec) => exec,
+            Event::Fork(fork) => fork,
+            Event::Exit(exit) => exit,
+            Event::Open(open) => open,
+            Event::Connect(connect) => connect,
+            Event::Cred(cred) => cred,
+            Event::Signal(signal) => signal,
+            Event::CgroupMove(cgroup_move) => cgroup_move,
+            Event::Flow(flow) => flow,
+            Event::Call(call) => call,
+        }
+    }
 
-/// `open`, with its texts.
-#[derive(Clone, Copy, Debug)]
-pub struct Open<'a> {
-    /// The numbers.
-    pub record: abi::Open,
-    /// Path of the file.
-    pub file: &'a [u8],
-    /// Of a failed call with a relative name: the directory it was relative to.
-    pub base: &'a [u8],
-}
-
-/// `connect`, with its texts.
-#[derive(Clone, Copy, Debug)]
-pub struct Connect<'a> {
-    /// The numbers.
-    pub record: abi::Connect,
-    /// Unix sockets: the peer's name.
-    pub path: &'a [u8],
-}
-
-impl Event<'_> {
     /// The part that all events have.
     pub fn header(&self) -> &abi::Header {
         match self {
@@ -76,6 +69,11 @@ impl Event<'_> {
             Event::Exit(exit) => &exit.header,
             Event::Open(open) => &open.record.header,
             Event::Connect(connect) => &connect.record.header,
+            Event::Cred(cred) => &cred.header,
+            Event::Signal(signal) => &signal.header,
+            Event::CgroupMove(cgroup_move) => &cgroup_move.record.header,
+            Event::Flow(flow) => &flow.header,
+            Event::Call(call) => &call.record.header,
         }
     }
 
@@ -84,12 +82,21 @@ impl Event<'_> {
         kind_name(self.header().kind)
     }
 
-    /// What the call returned, for events that are one call: 0 or more, or a negative errno.
-    pub fn result(&self) -> Option<i32> {
+    /// The peer's address, of events about a connection.
+    pub fn remote(&self) -> Option<SocketAddr> {
         match self {
-            Event::Open(open) => Some(open.record.result),
-            Event::Connect(connect) => Some(connect.record.result),
-            Event::Exec(_) | Event::Fork(_) | Event::Exit(_) => None,
+            Event::Connect(connect) => connect.remote(),
+            Event::Flow(flow) => model::flow::remote(flow),
+            _ => None,
+        }
+    }
+
+    /// The own address, of events about a connection.
+    pub fn local(&self) -> Option<SocketAddr> {
+        match self {
+            Event::Connect(connect) => connect.local(),
+            Event::Flow(flow) => model::flow::local(flow),
+            _ => None,
         }
     }
 }
@@ -106,25 +113,3 @@ macro_rules! kind_names {
     };
 }
 taffrail_common::for_each_kind!(kind_names);
-
-impl Connect<'_> {
-    /// The peer's address; an IPv4 address in IPv6 form is given as what it is.
-    pub fn remote(&self) -> Option<SocketAddr> {
-        self.address(self.record.remote_addr, self.record.remote_port)
-    }
-
-    /// The own address.
-    pub fn local(&self) -> Option<SocketAddr> {
-        self.address(self.record.local_addr, self.record.local_port)
-    }
-
-    fn address(&self, bytes: [u8; 16], port: u16) -> Option<SocketAddr> {
-        let [a, b, c, d, ..] = bytes;
-        let ip = match i32::from(self.record.family) {
-            libc::AF_INET => IpAddr::from([a, b, c, d]),
-            libc::AF_INET6 => IpAddr::from(bytes).to_canonical(),
-            _ => return None,
-        };
-        Some(SocketAddr::new(ip, port))
-    }
-}

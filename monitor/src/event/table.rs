@@ -1,14 +1,18 @@
 //! The table of fields, by topic. One line of table is one field; how to get it stands beside its name, so
 //! that nothing can be named that cannot be had.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use taffrail_common::event::{header_flag, path_flag, source};
+use taffrail_common::event::{Path, header_flag, path_flag};
 use taffrail_common::kind;
 
+use super::decode::CALL_KINDS;
 use super::field::{Field, Get, Inline, KindSet, Type, Value};
-use super::{Connect, Event, Exec, Open, capability, errno};
+use super::model::open::{reads, writes};
+use super::model::{Target, cred, flow};
+use super::{Call, Connect, Event, Open, capability, errno};
 use crate::enrich::Subject;
+use crate::enrich::container::Container;
 use crate::enrich::process::{Image, Process, ProcessKey};
 use crate::probe::hook::{ALL_KINDS, bit};
 
@@ -17,8 +21,18 @@ const EXEC: KindSet = bit(kind::EXEC);
 const FORK: KindSet = bit(kind::FORK);
 const EXIT: KindSet = bit(kind::EXIT);
 const OPEN: KindSet = bit(kind::OPEN);
-const CONNECT: KindSet = bit(kind::CONNECT);
-const FD: KindSet = OPEN | CONNECT;
+const SOCKETS: KindSet = bit(kind::CONNECT) | bit(kind::BIND) | bit(kind::LISTEN) | bit(kind::ACCEPT);
+const FLOW: KindSet = bit(kind::FLOW);
+const CRED: KindSet = bit(kind::CRED);
+const SIGNAL: KindSet = bit(kind::SIGNAL);
+const MOVE: KindSet = bit(kind::CGROUP_MOVE);
+const NET: KindSet = SOCKETS | FLOW;
+/// Kinds that are system calls.
+const CALLS: KindSet = OPEN | SOCKETS | CRED | CALL_KINDS;
+/// Kinds with a path.
+const PATHS: KindSet = OPEN | SOCKETS | CALL_KINDS;
+const FD: KindSet = PATHS | FLOW;
+const TARGETS: KindSet = SIGNAL | MOVE | bit(kind::ACCESS) | bit(kind::KERNEL);
 
 const fn one(
     name: &'static str,
@@ -48,23 +62,34 @@ const fn capabilities(
     Field { name, ty: Type::TextList, kinds: ALL, doc, get: Get::Many(get) }
 }
 
+const fn capabilities_of(
+    kinds: KindSet,
+    name: &'static str,
+    doc: &'static str,
+    get: for<'a> fn(&Subject<'a>, &mut dyn FnMut(Value<'a>) -> bool) -> bool,
+) -> Field {
+    Field { name, ty: Type::TextList, kinds, doc, get: Get::Many(get) }
+}
+
 /// All fields.
 #[rustfmt::skip]
 pub static FIELDS: &[Field] = &[
     // The event.
-    one("evt.type", Type::Text, ALL, "Name of the event as Falco has it: `execve`, `clone`, `procexit`, `open`, `openat`, `openat2`, `creat`, `open_by_handle_at`, `connect`.", |s| Some(Value::Text(type_name(s.event).as_bytes()))),
-    one("evt.kind", Type::Text, ALL, "Kind of event: `exec`, `fork`, `exit`, `open`, `connect`.", |s| Some(Value::Text(s.event.kind().as_bytes()))),
+    one("evt.type", Type::Text, ALL, "Name of the event as Falco has it: `execve`, `clone`, `procexit`, and of system calls their name.", |s| Some(Value::Text(s.event.model().type_name().as_bytes()))),
+    one("evt.kind", Type::Text, ALL, "Kind of event: `exec`, `fork`, `open` … ([all](../events.md)).", |s| Some(Value::Text(s.event.kind().as_bytes()))),
     one("evt.rawtime", Type::Number, ALL, "When, in nanoseconds since 1970 (`CLOCK_REALTIME`).", |s| number(s.time_ns as i64)),
     one("evt.boottime", Type::Number, ALL, "When, in nanoseconds since the machine started (`CLOCK_BOOTTIME`).", |s| number(s.event.header().boot_ns as i64)),
     one("evt.time", Type::Text, ALL, "When, as UTC text (RFC 3339).", |s| Some(Value::Inline(crate::clock::rfc3339(s.time_ns)))),
-    one("evt.rawres", Type::Number, FD, "What the call returned: 0 or more, or a negative error number.", |s| number(s.event.result()?.into())),
-    one("evt.res", Type::Text, FD, "`SUCCESS`, or the error's name such as `ENOENT`.", |s| Some(result_name(s.event.result()?))),
-    one("evt.failed", Type::Bool, FD, "Whether the call failed.", |s| Some(Value::Bool(s.event.result()? < 0))),
-    one("evt.is_compat", Type::Bool, FD, "Whether the call came by the 32-bit entry.", |s| match s.event { Event::Open(_) | Event::Connect(_) => Some(Value::Bool(s.event.header().flags & header_flag::COMPAT != 0)), _ => None }),
+    one("evt.rawres", Type::Number, CALLS, "What the call returned: 0 or more, or a negative error number.", |s| number(s.event.model().result()?)),
+    one("evt.res", Type::Text, CALLS, "`SUCCESS`, or the error's name such as `ENOENT`.", |s| Some(result_name(s.event.model().result()?))),
+    one("evt.failed", Type::Bool, CALLS, "Whether the call failed.", |s| Some(Value::Bool(s.event.model().result()? < 0))),
+    one("evt.is_compat", Type::Bool, CALLS, "Whether the call came by the 32-bit entry.", |s| s.event.model().result().map(|_| Value::Bool(s.event.header().flags & header_flag::COMPAT != 0))),
     one("evt.is_open_read", Type::Bool, OPEN, "Whether the file was opened for reading.", |s| Some(Value::Bool(reads(flags(s)?)))),
     one("evt.is_open_write", Type::Bool, OPEN, "Whether the file was opened for writing.", |s| Some(Value::Bool(writes(flags(s)?)))),
     one("evt.is_open_create", Type::Bool, OPEN, "Whether the call was to create the file if it is not there (`O_CREAT`).", |s| Some(Value::Bool(flags(s)? & libc::O_CREAT as u32 != 0))),
     one("evt.open_flags", Type::Number, OPEN, "Flags of the open call (`O_*`).", |s| number(flags(s)?.into())),
+    one("evt.text", Type::Text, CALL_KINDS, "What the call was given as a text that names no file: type of a file system, name of a module, an extended attribute, a memfd.", |s| call(s).and_then(|call| non_empty(call.text))),
+    Field { name: "evt.rawarg", ty: Type::Number, kinds: CALL_KINDS, doc: "Arguments of the call as numbers: any of them, or with `[n]` the n-th (0 is the first).", get: Get::Indexed(raw_argument) },
     // The process.
     one("proc.name", Type::Text, ALL, "Command name of the process (at most 15 bytes).", |s| Some(Value::Text(s.process.name()))),
     one("proc.exe", Type::Text, ALL, "First argument of the command line.", |s| first_argument(s.process)),
@@ -110,18 +135,20 @@ pub static FIELDS: &[Field] = &[
     one("proc.clone_flags", Type::Number, FORK, "What the new process shares and what it has of its own (`CLONE_*`).", |s| match s.event { Event::Fork(fork) => number(fork.clone_flags as i64), _ => None }),
     one("proc.exec_tid", Type::Number, EXEC, "Thread that called exec, which need not be the main thread.", |s| match s.event { Event::Exec(exec) => number(exec.record.old_tid.into()), _ => None }),
     one("proc.nenv", Type::Number, EXEC, "Number of environment variables.", |s| match s.event { Event::Exec(exec) => number(exec.record.env_count.into()), _ => None }),
-    one("proc.cap_effective", Type::Number, ALL, "Effective capabilities at exec, bit n being capability n.", |s| number(s.process.credentials.cap_effective as i64)),
-    one("proc.cap_permitted", Type::Number, ALL, "Permitted capabilities at exec, bit n being capability n.", |s| number(s.process.credentials.cap_permitted as i64)),
+    one("proc.cap_effective", Type::Number, ALL, "Effective capabilities, bit n being capability n.", |s| number(s.process.credentials.cap_effective as i64)),
+    one("proc.cap_permitted", Type::Number, ALL, "Permitted capabilities, bit n being capability n.", |s| number(s.process.credentials.cap_permitted as i64)),
     one("thread.tid", Type::Number, ALL, "Thread id in the host's pid namespace.", |s| number(s.event.header().tid.into())),
     one("thread.vtid", Type::Number, ALL, "Thread id in its own pid namespace.", |s| number(s.event.header().ns_tid.into())),
     one("thread.name", Type::Text, ALL, "Command name of the thread.", thread_name),
-    capabilities("thread.cap_effective", "Effective capabilities of the process at exec, by name (`CAP_SYS_ADMIN`).", |s, test| named(s.process.credentials.cap_effective, test)),
-    capabilities("thread.cap_permitted", "Permitted capabilities of the process at exec, by name.", |s, test| named(s.process.credentials.cap_permitted, test)),
-    capabilities("thread.cap_inheritable", "Inheritable capabilities of the process at exec, by name.", |s, test| named(s.process.credentials.cap_inheritable, test)),
+    capabilities("thread.cap_effective", "Effective capabilities of the process, by name (`CAP_SYS_ADMIN`).", |s, test| named(s.process.credentials.cap_effective, test)),
+    capabilities("thread.cap_permitted", "Permitted capabilities of the process, by name.", |s, test| named(s.process.credentials.cap_permitted, test)),
+    capabilities("thread.cap_inheritable", "Inheritable capabilities of the process, by name.", |s, test| named(s.process.credentials.cap_inheritable, test)),
     // Who.
     one("user.uid", Type::Number, ALL, "Effective user id as the host sees it.", |s| number(s.event.header().euid.into())),
-    one("user.ruid", Type::Number, ALL, "Real user id at exec.", |s| number(s.process.credentials.uid.into())),
+    one("user.ruid", Type::Number, ALL, "Real user id.", |s| number(s.process.credentials.uid.into())),
     one("user.loginuid", Type::Number, ALL, "Login user id, -1 if unset.", |s| number((s.process.login_uid as i32).into())),
+    capabilities_of(CRED, "user.gained_caps", "Permitted capabilities that the process did not have before, by name.", |s, test| match s.event { Event::Cred(cred) => named(cred.new.cap_permitted & !cred::old(cred, s).map_or(u64::MAX, |old| old.cap_permitted), test), _ => false }),
+    one("user.old_ruid", Type::Number, CRED, "Real user id before the change, if known.", |s| match s.event { Event::Cred(cred) => number(cred::old(cred, s)?.uid.into()), _ => None }),
     one("group.gid", Type::Number, ALL, "Effective group id as the host sees it.", |s| number(s.event.header().egid.into())),
     // Where.
     one("container.id", Type::Text, ALL, "First 12 characters of the container's id; `host` for processes of the host.", |s| Some(Value::Text(container_id(s)))),
@@ -132,34 +159,55 @@ pub static FIELDS: &[Field] = &[
     one("cgroup.id", Type::Number, ALL, "v2 cgroup id of the thread at the event.", |s| number(s.event.header().cgroup_id as i64)),
     one("ns.mnt", Type::Number, ALL, "Inode number of the mount namespace.", |s| number(s.event.header().mnt_ns.into())),
     one("ns.pid", Type::Number, ALL, "Inode number of the pid namespace.", |s| number(s.event.header().pid_ns.into())),
+    // To whom it was done.
+    one("target.pid", Type::Number, TARGETS, "Process id of the other process in the host's pid namespace, if known.", |s| number(s.target?.key.tgid.into())),
+    one("target.vpid", Type::Number, TARGETS, "Process id of the other process: in its own pid namespace, or as the caller named it.", |s| match s.event.model().target()? { Target::Known { ns_tgid, .. } => number(ns_tgid.into()), Target::Numbered(pid) => number(pid.into()) }),
+    one("target.key", Type::Text, TARGETS, "Identity of the other process.", |s| Some(Value::Inline(Inline::format(format_args!("{}", s.target?.key))))),
+    one("target.name", Type::Text, TARGETS, "Command name of the other process.", |s| Some(Value::Text(s.target?.name()))),
+    one("target.exepath", Type::Path, TARGETS, "Executable of the other process.", |s| exe_path(s.target?)),
+    one("target.container.id", Type::Text, TARGETS, "Container of the other process, as `container.id`.", |s| Some(Value::Text(short_id(s.target?.container.as_deref())))),
+    one("target.is_other_container", Type::Bool, TARGETS, "Whether the other process is of another container, or of the host.", |s| Some(Value::Bool(s.target?.container.as_deref() != s.container))),
+    one("signal.number", Type::Number, SIGNAL, "Number of the signal.", |s| match s.event { Event::Signal(signal) => number(signal.signal.into()), _ => None }),
     // The file or the connection.
     one("fd.name", Type::Path, FD, "The file's path, the Unix socket's path, or the connection as `ip:port->ip:port`.", fd_name),
-    one("fd.directory", Type::Path, FD, "Directory part of the path.", |s| Some(Value::Text(split(fd_path(s)?).0))),
-    one("fd.filename", Type::Text, FD, "Last part of the path.", |s| Some(Value::Text(split(fd_path(s)?).1))),
-    one("fd.num", Type::Number, FD, "Number of the file descriptor.", |s| match s.event { Event::Open(open) if open.record.result >= 0 => number(open.record.result.into()), Event::Connect(connect) => number(connect.record.fd.into()), _ => None }),
+    one("fd.directory", Type::Path, PATHS, "Directory part of the path.", |s| Some(Value::Text(split(fd_path(s)?).0))),
+    one("fd.filename", Type::Text, PATHS, "Last part of the path.", |s| Some(Value::Text(split(fd_path(s)?).1))),
+    one("fd.num", Type::Number, OPEN | SOCKETS, "Number of the file descriptor.", |s| match s.event { Event::Open(open) if open.record.result >= 0 => number(open.record.result.into()), Event::Connect(connect) => number(connect.record.fd.into()), _ => None }),
     one("fd.type", Type::Text, FD, "`file`, `directory`, `device`, `pipe`, `ipv4`, `ipv6`, `unix`, `other`.", |s| Some(Value::Text(fd_type(s)?.as_bytes()))),
     one("fd.typechar", Type::Text, FD, "`fd.type` as Falco's one character: `f` file or device, `d` directory, `p` pipe, `4`, `6`, `u` Unix socket, `o` other.", |s| Some(Value::Text(fd_type_char(fd_type(s)?)))),
-    one("fd.ino", Type::Number, FD, "Inode number of the file or of the Unix socket's file.", |s| object(s).map(|path| Value::Number(path.ino as i64))),
-    one("fd.dev", Type::Number, FD, "Device of the file system (major << 20, minor).", |s| object(s).map(|path| Value::Number(path.dev.into()))),
-    one("fd.dev.major", Type::Number, FD, "Major number of the file system's device.", |s| object(s).map(|path| Value::Number((path.dev >> 20).into()))),
-    one("fd.dev.minor", Type::Number, FD, "Minor number of the file system's device.", |s| object(s).map(|path| Value::Number((path.dev & 0xf_ffff).into()))),
-    one("fd.mode", Type::Number, OPEN, "Type and permissions of the file (`st_mode`).", |s| number(opened(s)?.record.mode.into())),
+    one("fd.ino", Type::Number, PATHS, "Inode number of the file or of the Unix socket's file.", |s| object(s).map(|path| Value::Number(path.ino as i64))),
+    one("fd.dev", Type::Number, PATHS, "Device of the file system (major << 20, minor).", |s| object(s).map(|path| Value::Number(path.dev.into()))),
+    one("fd.dev.major", Type::Number, PATHS, "Major number of the file system's device.", |s| object(s).map(|path| Value::Number((path.dev >> 20).into()))),
+    one("fd.dev.minor", Type::Number, PATHS, "Minor number of the file system's device.", |s| object(s).map(|path| Value::Number((path.dev & 0xf_ffff).into()))),
+    one("fd.mode", Type::Number, OPEN | CALL_KINDS, "Type and permissions of the file (`st_mode`).", |s| mode(s).map(|mode| Value::Number(mode.into()))),
     one("fd.links", Type::Number, OPEN, "Number of hard links of the file.", |s| number(opened(s)?.record.links.into())),
     one("fd.owner", Type::Number, OPEN, "User id of the file's owner as the host sees it.", |s| number(opened(s)?.record.owner.into())),
-    one("fd.is_unverified", Type::Bool, FD, "Whether the path is only what the caller passed, since no object is left to ask.", |s| path_is(s, path_flag::UNVERIFIED)),
-    one("fd.is_outside_root", Type::Bool, FD, "Whether the object lies outside the process's root directory.", |s| path_is(s, path_flag::OUTSIDE_ROOT)),
-    one("fd.is_deleted", Type::Bool, FD, "Whether the name was unlinked already.", |s| path_is(s, path_flag::DELETED)),
-    one("fd.is_cut", Type::Bool, FD, "Whether the start of the path is missing.", |s| path_is(s, path_flag::INCOMPLETE)),
-    one("fd.l4proto", Type::Text, CONNECT, "`tcp`, `udp`, `icmp`, `raw` or `other`.", |s| Some(Value::Text(protocol(connect(s)?)?.as_bytes()))),
-    one("fd.rip", Type::Address, CONNECT, "Peer's address.", |s| address(connect(s)?.remote())),
-    one("fd.rport", Type::Number, CONNECT, "Peer's port.", |s| port(connect(s)?.remote())),
-    one("fd.lip", Type::Address, CONNECT, "Own address.", |s| address(connect(s)?.local())),
-    one("fd.lport", Type::Number, CONNECT, "Own port.", |s| port(connect(s)?.local())),
-    one("fd.sip", Type::Address, CONNECT, "Server's address: for a connect the peer's.", |s| address(connect(s)?.remote())),
-    one("fd.sport", Type::Number, CONNECT, "Server's port: for a connect the peer's.", |s| port(connect(s)?.remote())),
-    one("fd.cip", Type::Address, CONNECT, "Client's address: for a connect the own.", |s| address(connect(s)?.local())),
-    one("fd.cport", Type::Number, CONNECT, "Client's port: for a connect the own.", |s| port(connect(s)?.local())),
-    one("fd.source", Type::Text, CONNECT, "Where the peer's address was read: `socket`, `kernel_copy`, `caller` (another thread can have changed it), `none`.", |s| Some(Value::Text(source_name(connect(s)?).as_bytes()))),
+    one("fd.is_unverified", Type::Bool, PATHS, "Whether the path is only what the caller passed, since no object is left to ask.", |s| path_is(s, path_flag::UNVERIFIED)),
+    one("fd.is_outside_root", Type::Bool, PATHS, "Whether the object lies outside the process's root directory.", |s| path_is(s, path_flag::OUTSIDE_ROOT)),
+    one("fd.is_deleted", Type::Bool, PATHS, "Whether the name was unlinked already.", |s| path_is(s, path_flag::DELETED)),
+    one("fd.is_cut", Type::Bool, PATHS, "Whether the start of the path is missing.", |s| path_is(s, path_flag::INCOMPLETE)),
+    one("fd.is_upper_layer", Type::Bool, PATHS, "Whether the file lies in the container's own writable layer: it was made or changed since the container started.", |s| path_is(s, path_flag::UPPER_LAYER)),
+    one("fd.is_image_layer", Type::Bool, PATHS, "Whether the file is the image's, unchanged.", |s| path_is(s, path_flag::IMAGE_LAYER)),
+    one("fd.is_tmpfs", Type::Bool, PATHS, "Whether the file is in memory only.", |s| path_is(s, path_flag::TMPFS)),
+    one("fd.l4proto", Type::Text, NET, "`tcp`, `udp`, `mptcp`, `icmp`, `raw` or `other`.", |s| match s.event { Event::Flow(_) => Some(Value::Text(b"tcp")), _ => Some(Value::Text(connect(s)?.protocol()?.as_bytes())) }),
+    one("fd.rip", Type::Address, NET, "Peer's address.", |s| address(s.event.remote())),
+    one("fd.rport", Type::Number, NET, "Peer's port.", |s| port(s.event.remote())),
+    one("fd.lip", Type::Address, NET, "Own address.", |s| address(s.event.local())),
+    one("fd.lport", Type::Number, NET, "Own port.", |s| port(s.event.local())),
+    one("fd.sip", Type::Address, NET, "Server's address: of what was accepted or waits the own, else the peer's.", |s| address(ends(s).0)),
+    one("fd.sport", Type::Number, NET, "Server's port.", |s| port(ends(s).0)),
+    one("fd.cip", Type::Address, NET, "Client's address.", |s| address(ends(s).1)),
+    one("fd.cport", Type::Number, NET, "Client's port.", |s| port(ends(s).1)),
+    one("fd.source", Type::Text, SOCKETS, "Where the peer's address was read: `socket`, `kernel_copy`, `caller` (another thread can have changed it), `none`.", |s| Some(Value::Text(connect(s)?.source_name().as_bytes()))),
+    one("flow.direction", Type::Text, FLOW, "`out` if the process connected, `in` if it accepted.", |s| Some(Value::Text(flow::direction(flow_of(s)?).as_bytes()))),
+    one("flow.sent", Type::Number, FLOW, "Bytes that the peer has acknowledged.", |s| number(flow_of(s)?.bytes_sent as i64)),
+    one("flow.received", Type::Number, FLOW, "Bytes that came from the peer.", |s| number(flow_of(s)?.bytes_received as i64)),
+    one("flow.duration", Type::Number, FLOW, "How long the connection stood, in nanoseconds.", |s| match flow_of(s)?.established_ns { 0 => None, begin => number(s.event.header().boot_ns.saturating_sub(begin) as i64) }),
+    one("flow.error", Type::Text, FLOW, "Why it failed or broke: `ECONNREFUSED`, `ETIMEDOUT`, `ECONNRESET` …", |s| Some(Value::Text(errno::name(flow_of(s)?.error)?.as_bytes()))),
+    one("flow.is_established", Type::Bool, FLOW, "Whether it was ever made.", |s| Some(Value::Bool(flow_of(s)?.established_ns != 0))),
+    one("fs.path.name", Type::Path, CALL_KINDS, "The path that a call is about; of two the first.", |s| call(s).and_then(|call| non_empty(call.file))),
+    one("fs.path.source", Type::Path, CALL_KINDS, "Of a call with two paths (rename, link, mount …) the first.", |s| call(s).filter(|call| call.target_path().is_some()).and_then(|call| non_empty(call.file))),
+    one("fs.path.target", Type::Path, CALL_KINDS, "Of a call with two paths the second.", |s| call(s).and_then(|call| non_empty(call.target))),
 ];
 
 fn number<'a>(value: i64) -> Option<Value<'a>> {
@@ -170,67 +218,20 @@ fn non_empty(text: &[u8]) -> Option<Value<'_>> {
     (!text.is_empty()).then_some(Value::Text(text))
 }
 
-/// The event's name as Falco has it.
-pub fn type_name(event: &Event<'_>) -> &'static str {
-    match event {
-        Event::Exec(Exec { filename, .. }) if filename.starts_with(b"/dev/fd/") => "execveat",
-        Event::Exec(_) => "execve",
-        Event::Fork(_) => "clone",
-        Event::Exit(_) => "procexit",
-        Event::Open(open) => open_name(open),
-        Event::Connect(_) => "connect",
-    }
-}
-
-fn open_name(open: &Open<'_>) -> &'static str {
-    let number = open.record.syscall;
-    if open.record.header.flags & header_flag::COMPAT != 0 {
-        return match (number, cfg!(target_arch = "aarch64")) {
-            (5, _) => "open",
-            (8, _) => "creat",
-            (295, false) | (322, true) => "openat",
-            (437, _) => "openat2",
-            _ => "open_by_handle_at",
-        };
-    }
-    #[cfg(target_arch = "x86_64")]
-    match i64::from(number) {
-        libc::SYS_open => return "open",
-        libc::SYS_creat => return "creat",
-        _ => {}
-    }
-    match i64::from(number) {
-        libc::SYS_openat => "openat",
-        libc::SYS_openat2 => "openat2",
-        _ => "open_by_handle_at",
-    }
-}
-
-fn result_name<'a>(result: i32) -> Value<'a> {
-    match (result, errno::name(result.unsigned_abs())) {
+fn result_name<'a>(result: i64) -> Value<'a> {
+    match (result, u32::try_from(result.unsigned_abs()).ok().and_then(errno::name)) {
         (0.., _) => Value::Text(b"SUCCESS"),
         (_, Some(name)) => Value::Text(name.as_bytes()),
-        (_, None) => Value::Inline(Inline::format(format_args!("E{}", -i64::from(result)))),
+        (_, None) => Value::Inline(Inline::format(format_args!("E{}", result.unsigned_abs()))),
     }
 }
 
 /// The open call's flags, if they could be read.
 fn flags(subject: &Subject<'_>) -> Option<u32> {
     match subject.event {
-        Event::Open(open) if open.record.flags != u32::MAX => Some(open.record.flags),
+        Event::Open(open) => open.flags(),
         _ => None,
     }
-}
-
-fn reads(flags: u32) -> bool {
-    flags & libc::O_PATH as u32 == 0
-        && matches!((flags as i32) & libc::O_ACCMODE, libc::O_RDONLY | libc::O_RDWR)
-}
-
-/// Whether those flags open for writing.
-pub fn writes(flags: u32) -> bool {
-    flags & libc::O_PATH as u32 == 0
-        && matches!((flags as i32) & libc::O_ACCMODE, libc::O_WRONLY | libc::O_RDWR)
 }
 
 fn first_argument(process: &Process) -> Option<Value<'_>> {
@@ -292,8 +293,12 @@ fn thread_name<'a>(subject: &Subject<'a>) -> Option<Value<'a>> {
 
 /// Falco's short id.
 pub fn container_id<'a>(subject: &Subject<'a>) -> &'a [u8] {
+    short_id(subject.container)
+}
+
+fn short_id(container: Option<&Container>) -> &[u8] {
     const SHORT: usize = 12;
-    match subject.container {
+    match container {
         Some(container) if container.id.len() == 64 => &container.id.as_bytes()[..SHORT],
         Some(container) => container.id.as_bytes(),
         None => b"host",
@@ -314,30 +319,59 @@ fn connect<'a>(subject: &Subject<'a>) -> Option<&'a Connect<'a>> {
     }
 }
 
-/// The path that an event has, if any.
-fn path_of(subject: &Subject<'_>) -> Option<taffrail_common::event::Path> {
+fn call<'a>(subject: &Subject<'a>) -> Option<&'a Call<'a>> {
     match subject.event {
-        Event::Open(open) => Some(open.record.file),
-        Event::Connect(connect) if i32::from(connect.record.family) == libc::AF_UNIX => {
-            Some(connect.record.path)
-        }
+        Event::Call(call) => Some(call),
         _ => None,
     }
 }
 
+fn flow_of<'a>(subject: &Subject<'a>) -> Option<&'a taffrail_common::event::Flow> {
+    match subject.event {
+        Event::Flow(flow) => Some(flow),
+        _ => None,
+    }
+}
+
+fn raw_argument<'a>(subject: &Subject<'a>, index: u32) -> Option<Value<'a>> {
+    let value = call(subject)?.record.args.get(index as usize)?;
+    Some(Value::Number(*value as i64))
+}
+
+/// Server and client.
+fn ends(subject: &Subject<'_>) -> (Option<SocketAddr>, Option<SocketAddr>) {
+    let (remote, local) = (subject.event.remote(), subject.event.local());
+    let serves = match subject.event {
+        Event::Flow(flow) => flow::direction(flow) == "in",
+        event => event.header().kind != kind::CONNECT,
+    };
+    if serves { (local, remote) } else { (remote, local) }
+}
+
+fn mode(subject: &Subject<'_>) -> Option<u32> {
+    let mode = match subject.event {
+        Event::Open(open) => open.record.mode,
+        Event::Call(call) => call.record.mode,
+        _ => 0,
+    };
+    (mode != 0).then_some(mode)
+}
+
 /// The object behind the path, if there is one.
-fn object(subject: &Subject<'_>) -> Option<taffrail_common::event::Path> {
-    path_of(subject).filter(|path| path.ino != 0)
+fn object(subject: &Subject<'_>) -> Option<Path> {
+    let (_, path) = subject.event.model().path()?;
+    (path.ino != 0).then_some(path)
 }
 
 fn path_is<'a>(subject: &Subject<'a>, flag: u32) -> Option<Value<'a>> {
-    Some(Value::Bool(path_of(subject)?.flags & flag != 0))
+    Some(Value::Bool(subject.event.model().path()?.1.flags & flag != 0))
 }
 
 fn fd_path<'a>(subject: &Subject<'a>) -> Option<&'a [u8]> {
     let path = match subject.event {
         Event::Open(open) => open.file,
         Event::Connect(connect) => connect.path,
+        Event::Call(call) => call.file,
         _ => return None,
     };
     (!path.is_empty()).then_some(path)
@@ -347,8 +381,7 @@ fn fd_name<'a>(subject: &Subject<'a>) -> Option<Value<'a>> {
     if let Some(path) = fd_path(subject) {
         return Some(Value::Text(path));
     }
-    let connect = connect(subject)?;
-    let (remote, local) = (connect.remote()?, connect.local()?);
+    let (remote, local) = (subject.event.remote()?, subject.event.local()?);
     Some(Value::Inline(Inline::format(format_args!("{local}->{remote}"))))
 }
 
@@ -362,23 +395,19 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
 }
 
 fn fd_type(subject: &Subject<'_>) -> Option<&'static str> {
-    match subject.event {
-        Event::Open(open) => Some(match open.record.mode & libc::S_IFMT {
+    if let Some(mode) = mode(subject) {
+        return Some(match mode & libc::S_IFMT {
             libc::S_IFREG => "file",
             libc::S_IFDIR => "directory",
             libc::S_IFCHR | libc::S_IFBLK => "device",
             libc::S_IFIFO => "pipe",
-            0 => return None,
             _ => "other",
-        }),
-        Event::Connect(connect) => Some(match i32::from(connect.record.family) {
-            libc::AF_UNIX => "unix",
-            _ => match connect.remote().map(|remote| remote.ip()) {
-                Some(IpAddr::V4(_)) => "ipv4",
-                Some(IpAddr::V6(_)) => "ipv6",
-                None => "other",
-            },
-        }),
+        });
+    }
+    match (subject.event, subject.event.remote().or(subject.event.local())) {
+        (Event::Connect(connect), _) if i32::from(connect.record.family) == libc::AF_UNIX => Some("unix"),
+        (_, Some(address)) => Some(if address.is_ipv4() { "ipv4" } else { "ipv6" }),
+        (Event::Connect(_), None) => Some("other"),
         _ => None,
     }
 }
@@ -397,36 +426,12 @@ fn fd_type_char(name: &str) -> &'static [u8] {
     }
 }
 
-/// The transport protocol's name.
-pub fn protocol(connect: &Connect<'_>) -> Option<&'static str> {
-    if i32::from(connect.record.family) == libc::AF_UNIX {
-        return None;
-    }
-    Some(match (i32::from(connect.record.protocol), i32::from(connect.record.socket_type)) {
-        (libc::IPPROTO_TCP, _) => "tcp",
-        (libc::IPPROTO_UDP, _) => "udp",
-        (libc::IPPROTO_ICMP | libc::IPPROTO_ICMPV6, _) => "icmp",
-        (_, libc::SOCK_RAW) => "raw",
-        _ => "other",
-    })
-}
-
 fn address<'a>(address: Option<SocketAddr>) -> Option<Value<'a>> {
     Some(Value::Address(address?.ip()))
 }
 
 fn port<'a>(address: Option<SocketAddr>) -> Option<Value<'a>> {
     number(address?.port().into())
-}
-
-/// Where the peer's address was read.
-pub fn source_name(connect: &Connect<'_>) -> &'static str {
-    match connect.record.source {
-        source::SOCKET => "socket",
-        source::KERNEL_COPY => "kernel_copy",
-        source::CALLER => "caller",
-        _ => "none",
-    }
 }
 
 #[cfg(test)]

@@ -59,8 +59,13 @@ impl<'a> Btf<'a> {
         Some(btf)
     }
 
-    /// The byte offset that a path names, by the first of its spellings that the kernel has.
+    /// The byte offset that a path names, by the first of its spellings that the kernel has. `sizeof struct` is the
+    /// struct's size.
     pub fn offset(&self, path: &str) -> Option<u32> {
+        if let Some(name) = path.strip_prefix("sizeof ") {
+            let (_, _, at) = self.head(*self.named.get(name.as_bytes())?)?;
+            return word(self.data, at + 8);
+        }
         path.split('|').find_map(|spelling| {
             let mut names = spelling.split('.');
             let mut id = *self.named.get(names.next()?.as_bytes())?;
@@ -180,12 +185,15 @@ impl KernelFacts {
             ["pt_regs.orig_x0", "pt_regs.regs", "pt_regs.syscallno"].as_slice()
         } else {
             &[
+                "pt_regs.bp",
                 "pt_regs.bx",
                 "pt_regs.cx",
                 "pt_regs.di",
                 "pt_regs.dx",
                 "pt_regs.orig_ax",
                 "pt_regs.r10",
+                "pt_regs.r8",
+                "pt_regs.r9",
                 "pt_regs.si",
                 "task_struct.thread_info.status",
             ]
@@ -213,6 +221,7 @@ mod tests {
         assert_eq!(facts.missing, Vec::<&str>::new());
         assert_eq!(btf.offset("list_head.prev"), Some(8));
         assert_eq!(btf.offset("list_head.nonsense"), None);
+        assert_eq!(btf.offset("sizeof list_head"), Some(16));
         assert!(btf.has_enumerator("bpf_map_type", "BPF_MAP_TYPE_RINGBUF"));
         assert!(!btf.has_enumerator("bpf_map_type", "BPF_MAP_TYPE_NONSENSE"));
     }

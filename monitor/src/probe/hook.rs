@@ -2,6 +2,8 @@
 
 use taffrail_common::kind;
 
+use super::call::CALL_TABLE_KINDS;
+use crate::event::decode::CALL_KINDS;
 use crate::event::field::KindSet;
 
 /// How a program gets to its hook.
@@ -11,6 +13,8 @@ pub enum Attach {
     BtfTracepoint(&'static str),
     /// `connect4`, `connect6` of the root cgroup.
     CgroupConnect,
+    /// The program that the probe `syscall_exit` hands the calls of its kinds to (a tail call).
+    Calls,
 }
 
 /// One probe.
@@ -28,6 +32,8 @@ pub struct Hook {
     pub since: &'static str,
     /// The kinds of event that need it.
     pub kinds: KindSet,
+    /// Whether these kinds are blind without it; else it only adds to them.
+    pub vital: bool,
     /// What is not seen without it.
     pub blinds: &'static str,
 }
@@ -38,6 +44,7 @@ impl Hook {
         match self.attach {
             Attach::BtfTracepoint(name) => name,
             Attach::CgroupConnect => self.program,
+            Attach::Calls => "sys_exit",
         }
     }
 }
@@ -50,10 +57,14 @@ pub const fn bit(kind: u16) -> KindSet {
 /// Kinds that the process table lives on: always on, for every cgroup.
 pub const PROCESS_KINDS: KindSet = bit(kind::EXEC) | bit(kind::FORK) | bit(kind::EXIT);
 
-/// All kinds.
-pub const ALL_KINDS: KindSet = PROCESS_KINDS | bit(kind::OPEN) | bit(kind::CONNECT);
+macro_rules! all_kinds {
+    ($( ($id:literal, $name:ident, $record:ident, $lane:ident) )*) => { 0 $( | bit($id) )* };
+}
 
-/// All probes, in the order in which they attach.
+/// All kinds.
+pub const ALL_KINDS: KindSet = taffrail_common::for_each_kind!(all_kinds);
+
+/// All probes, in the order in which they attach: what a probe hands over to comes before it.
 pub const HOOKS: &[Hook] = &[
     Hook {
         program: "fork",
@@ -62,6 +73,7 @@ pub const HOOKS: &[Hook] = &[
         tier: "portable",
         since: "5.5",
         kinds: bit(kind::FORK),
+        vital: true,
         blinds: "new processes before their first exec; lineage has gaps",
     },
     Hook {
@@ -71,6 +83,7 @@ pub const HOOKS: &[Hook] = &[
         tier: "portable",
         since: "5.5",
         kinds: bit(kind::EXEC),
+        vital: true,
         blinds: "programs that are started, and all rules on them",
     },
     Hook {
@@ -80,7 +93,38 @@ pub const HOOKS: &[Hook] = &[
         tier: "portable",
         since: "5.5",
         kinds: bit(kind::EXIT),
+        vital: true,
         blinds: "ends of processes and how they ended",
+    },
+    Hook {
+        program: "signal",
+        fallback: None,
+        attach: Attach::BtfTracepoint("signal_generate"),
+        tier: "portable",
+        since: "5.5",
+        kinds: bit(kind::SIGNAL),
+        vital: true,
+        blinds: "signals that end processes or go to other containers",
+    },
+    Hook {
+        program: "cgroup_move",
+        fallback: None,
+        attach: Attach::BtfTracepoint("cgroup_attach_task"),
+        tier: "portable",
+        since: "5.5",
+        kinds: bit(kind::CGROUP_MOVE),
+        vital: true,
+        blinds: "processes that are moved to another cgroup",
+    },
+    Hook {
+        program: "flow",
+        fallback: None,
+        attach: Attach::BtfTracepoint("inet_sock_set_state"),
+        tier: "portable",
+        since: "5.5",
+        kinds: bit(kind::FLOW),
+        vital: true,
+        blinds: "how TCP connections ended, and what went over them",
     },
     Hook {
         program: "connect4",
@@ -89,6 +133,7 @@ pub const HOOKS: &[Hook] = &[
         tier: "portable",
         since: "5.7",
         kinds: bit(kind::CONNECT),
+        vital: false,
         blinds: "the kernel's copy of an IPv4 address when a connect fails; the caller's copy is taken and marked",
     },
     Hook {
@@ -98,16 +143,58 @@ pub const HOOKS: &[Hook] = &[
         tier: "portable",
         since: "5.7",
         kinds: bit(kind::CONNECT),
+        vital: false,
         blinds: "the kernel's copy of an IPv6 address when a connect fails; the caller's copy is taken and marked",
     },
     Hook {
         program: "syscall_exit",
-        fallback: Some("syscall_exit_bounded"),
+        fallback: None,
         attach: Attach::BtfTracepoint("sys_exit"),
         tier: "portable",
         since: "5.5",
-        kinds: bit(kind::OPEN) | bit(kind::CONNECT),
-        blinds: "opened files and connects",
+        kinds: CALL_TABLE_KINDS,
+        vital: true,
+        blinds: "all that is a system call: files, connections, credentials, mounts …",
+    },
+    Hook {
+        program: "open",
+        fallback: Some("open_bounded"),
+        attach: Attach::Calls,
+        tier: "portable",
+        since: "5.5",
+        kinds: bit(kind::OPEN),
+        vital: true,
+        blinds: "opened files",
+    },
+    Hook {
+        program: "connect",
+        fallback: Some("connect_bounded"),
+        attach: Attach::Calls,
+        tier: "portable",
+        since: "5.5",
+        kinds: bit(kind::CONNECT) | bit(kind::BIND) | bit(kind::LISTEN) | bit(kind::ACCEPT),
+        vital: true,
+        blinds: "connects, and sockets that wait for them",
+    },
+    Hook {
+        program: "cred",
+        fallback: None,
+        attach: Attach::Calls,
+        tier: "portable",
+        since: "5.5",
+        kinds: bit(kind::CRED),
+        vital: true,
+        blinds: "changes of identity and capabilities",
+    },
+    Hook {
+        program: "call",
+        fallback: Some("call_bounded"),
+        attach: Attach::Calls,
+        tier: "portable",
+        since: "5.5",
+        kinds: CALL_KINDS,
+        vital: true,
+        blinds: "changed files, mounts, namespaces, access to other processes, kernel interfaces",
     },
 ];
 

@@ -5,19 +5,22 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya::Pod;
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf};
 use aya::programs::{
     BtfTracePoint, CgroupAttachMode, CgroupSockAddr, FEntry, Program, ProgramError, ProgramFd,
 };
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
 use aya_log::EbpfLogger;
-use taffrail_common::kind;
+use taffrail_common::call::CallShape;
+use taffrail_common::kind::{self, KINDS};
 use taffrail_common::map::{Scope, feature};
 use thiserror::Error;
 
 use super::btf::{self, KernelFacts};
+use super::call;
 use super::hook::{ALL_KINDS, Attach, HOOKS, Hook, PROCESS_KINDS, ProbeState, Status, bit};
-use super::loss::{FlowPod, LossKeyPod, LossReader};
+use super::loss::{LossKeyPod, LossReader, TallyPod};
 use super::receive::Receiver;
 use crate::event::field::KindSet;
 use crate::event::text::escaped;
@@ -36,6 +39,8 @@ pub struct Options {
     pub kinds: KindSet,
     /// The root folder of the v2 cgroup tree, if there is one.
     pub cgroup_root: Option<PathBuf>,
+    /// Names of system calls that are to be events of the kind `syscall`.
+    pub calls: Vec<String>,
     /// Kernel-side diagnosis.
     pub debug: bool,
 }
@@ -89,6 +94,8 @@ impl LoadError {
 /// Probes that are attached. They detach when this is dropped.
 pub struct Probes {
     ebpf: Ebpf,
+    /// The kernel empties the array of programs when nobody holds it.
+    _programs: ProgramArray<MapData>,
     /// What became of each probe.
     pub states: Vec<ProbeState>,
     /// Kernel fields that the probes want and the kernel does not have.
@@ -125,6 +132,7 @@ impl Probes {
             .override_global("OFFSETS", facts.offsets.as_slice(), true)
             .override_global("FEATURES", &features, true)
             .override_global("WAKE_BYTES", wake_bytes.as_slice(), true)
+            .override_global("SELF", own_process().as_slice(), true)
             .map_max_entries("URGENT", options.urgent_bytes)
             .map_max_entries("BULK", options.bulk_bytes)
             .load(OBJECT)
@@ -132,8 +140,17 @@ impl Probes {
 
         let root = options.cgroup_root.as_deref();
         let wanted = options.kinds | PROCESS_KINDS;
+        let mut programs = ProgramArray::try_from(take(&mut ebpf, "CALL_PROGRAMS")?)
+            .map_err(|_| LoadError::Map("CALL_PROGRAMS"))?;
         let states: Vec<ProbeState> =
-            HOOKS.iter().map(|hook| attach(&mut ebpf, hook, wanted, &btf, root)).collect();
+            HOOKS.iter().map(|hook| attach(&mut ebpf, hook, wanted, &btf, root, &mut programs)).collect();
+        let mut calls = Array::<_, CallShapePod>::try_from(take(&mut ebpf, "CALLS")?)
+            .map_err(|_| LoadError::Map("CALLS"))?;
+        // Only calls that have a program: one that the kernel refused makes its kinds blind, which its state tells.
+        let handed_over = delivered(&states, |hook| hook.attach == Attach::Calls);
+        for (place, shape) in call::entries(wanted & handed_over, &options.calls) {
+            calls.set(place, &CallShapePod(shape), 0).map_err(|_| LoadError::Map("CALLS"))?;
+        }
         if !states.iter().any(|state| state.status == Status::Attached) {
             return Err(LoadError::NothingAttached(first_failure(&states)));
         }
@@ -141,8 +158,8 @@ impl Probes {
         let receiver = Receiver::new(ring(&mut ebpf, "URGENT")?, ring(&mut ebpf, "BULK")?)
             .map_err(|_| LoadError::Map("URGENT"))?;
         let losses = LossReader::new(
-            PerCpuArray::<_, FlowPod>::try_from(take(&mut ebpf, "FLOW")?)
-                .map_err(|_| LoadError::Map("FLOW"))?,
+            PerCpuArray::<_, TallyPod>::try_from(take(&mut ebpf, "TALLY")?)
+                .map_err(|_| LoadError::Map("TALLY"))?,
             PerCpuHashMap::<_, LossKeyPod, u64>::try_from(take(&mut ebpf, "LOST")?)
                 .map_err(|_| LoadError::Map("LOST"))?,
         );
@@ -153,7 +170,15 @@ impl Probes {
             true => EbpfLogger::init_with_logger(&mut ebpf, Stderr).ok(),
             false => None,
         };
-        let probes = Self { ebpf, states, missing_fields: facts.missing, scope, scope_default, debug_log };
+        let probes = Self {
+            ebpf,
+            _programs: programs,
+            states,
+            missing_fields: facts.missing,
+            scope,
+            scope_default,
+            debug_log,
+        };
         Ok((probes, receiver, losses))
     }
 
@@ -194,11 +219,16 @@ impl Probes {
 
     /// Kinds of event that no attached probe delivers.
     pub fn blind_kinds(&self) -> KindSet {
-        let blind = |state: &&ProbeState| {
-            !matches!(state.status, Status::Attached) && state.hook.attach != Attach::CgroupConnect
-        };
+        let blind = |state: &&ProbeState| state.status != Status::Attached && state.hook.vital;
         self.states.iter().filter(blind).fold(0, |kinds, state| kinds | state.hook.kinds)
     }
+}
+
+/// This process as the probes see it: its id in its own pid namespace, and that namespace.
+fn own_process() -> [u32; 2] {
+    use std::os::unix::fs::MetadataExt as _;
+    let namespace = std::fs::metadata("/proc/self/ns/pid").map_or(0, |namespace| namespace.ino() as u32);
+    [std::process::id(), namespace]
 }
 
 /// What the probes need to know of the running kernel.
@@ -232,6 +262,7 @@ fn attach(
     wanted: KindSet,
     btf: &Btf,
     root: Option<&Path>,
+    programs: &mut ProgramArray<MapData>,
 ) -> ProbeState {
     let mut state =
         ProbeState { hook, program: hook.program, status: Status::NotNeeded, verified_instructions: None };
@@ -243,7 +274,7 @@ fn attach(
             state.status = Status::Failed(format!("`{name}` is not in the kernel object"));
             continue;
         };
-        match try_attach(program, hook, btf, root) {
+        match try_attach(program, hook, btf, root, programs) {
             Ok(()) => {
                 state.program = name;
                 state.status = Status::Attached;
@@ -257,12 +288,26 @@ fn attach(
     state
 }
 
-fn try_attach(program: &mut Program, hook: &Hook, btf: &Btf, root: Option<&Path>) -> Result<(), String> {
+fn try_attach(
+    program: &mut Program,
+    hook: &Hook,
+    btf: &Btf,
+    root: Option<&Path>,
+    programs: &mut ProgramArray<MapData>,
+) -> Result<(), String> {
     match hook.attach {
         Attach::BtfTracepoint(name) => {
             let program = <&mut BtfTracePoint>::try_from(program).map_err(one_line)?;
             program.load(name, btf).map_err(one_line)?;
             program.attach().map_err(one_line)?;
+        }
+        Attach::Calls => {
+            let program = <&mut BtfTracePoint>::try_from(program).map_err(one_line)?;
+            program.load("sys_exit", btf).map_err(one_line)?;
+            let fd = program.fd().map_err(one_line)?;
+            for kind in (1..KINDS as u16).filter(|kind| hook.kinds & bit(*kind) != 0) {
+                programs.set(kind.into(), fd, 0).map_err(|error| error.to_string())?;
+            }
         }
         Attach::CgroupConnect => {
             let root = root.ok_or("there is no v2 cgroup tree")?;
@@ -274,6 +319,20 @@ fn try_attach(program: &mut Program, hook: &Hook, btf: &Btf, root: Option<&Path>
     }
     Ok(())
 }
+
+/// The kinds that attached probes deliver, of those that `which` picks.
+fn delivered(states: &[ProbeState], which: impl Fn(&Hook) -> bool) -> KindSet {
+    let picked = states.iter().filter(|state| state.status == Status::Attached && which(state.hook));
+    picked.fold(0, |kinds, state| kinds | state.hook.kinds)
+}
+
+/// [`CallShape`] as a map value.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct CallShapePod(CallShape);
+
+// SAFETY: integers only; its padding at the end is never read.
+unsafe impl Pod for CallShapePod {}
 
 /// Why a probe was refused, in a line: of the verifier's log only its end.
 fn one_line(error: ProgramError) -> String {

@@ -4,15 +4,15 @@ use aya::Pod;
 use aya::maps::{MapData, PerCpuArray, PerCpuHashMap};
 use hashbrown::HashMap;
 use taffrail_common::kind::KINDS;
-use taffrail_common::map::{Flow, LossKey};
+use taffrail_common::map::{LossKey, Tally};
 
-/// [`Flow`] as a map value.
+/// [`Tally`] as a map value.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
-pub struct FlowPod(pub Flow);
+pub struct TallyPod(pub Tally);
 
 // SAFETY: integers only, without padding.
-unsafe impl Pod for FlowPod {}
+unsafe impl Pod for TallyPod {}
 
 /// [`LossKey`] as a map key.
 #[repr(transparent)]
@@ -36,7 +36,7 @@ pub struct Loss {
 /// Reads the kernel's counters and tells what is new. Entries stay in the kernel's table, since removing
 /// one could lose a count that a CPU is just making.
 pub struct LossReader {
-    flow: PerCpuArray<MapData, FlowPod>,
+    tally: PerCpuArray<MapData, TallyPod>,
     lost: PerCpuHashMap<MapData, LossKeyPod, u64>,
     reported: HashMap<LossKey, u64>,
     unattributed: [u64; KINDS],
@@ -44,18 +44,18 @@ pub struct LossReader {
 
 impl LossReader {
     pub(super) fn new(
-        flow: PerCpuArray<MapData, FlowPod>,
+        tally: PerCpuArray<MapData, TallyPod>,
         lost: PerCpuHashMap<MapData, LossKeyPod, u64>,
     ) -> Self {
-        Self { flow, lost, reported: HashMap::new(), unattributed: [0; KINDS] }
+        Self { tally, lost, reported: HashMap::new(), unattributed: [0; KINDS] }
     }
 
     /// The counters by kind, over all CPUs, since the probes were attached.
-    pub fn flow(&self) -> [Flow; KINDS] {
+    pub fn tallies(&self) -> [Tally; KINDS] {
         std::array::from_fn(|kind| {
-            let mut total = Flow::default();
-            if let Ok(cpus) = self.flow.get(&(kind as u32), 0) {
-                for FlowPod(Flow { offered, lost, lost_unattributed }) in cpus.iter() {
+            let mut total = Tally::default();
+            if let Ok(cpus) = self.tally.get(&(kind as u32), 0) {
+                for TallyPod(Tally { offered, lost, lost_unattributed }) in cpus.iter() {
                     total.offered += offered;
                     total.lost += lost;
                     total.lost_unattributed += lost_unattributed;
@@ -67,8 +67,8 @@ impl LossReader {
 
     /// What was lost since the last call.
     pub fn new_losses(&mut self) -> Vec<Loss> {
-        let flow = self.flow();
-        if flow.iter().all(|flow| flow.lost == 0) {
+        let tallies = self.tallies();
+        if tallies.iter().all(|tally| tally.lost == 0) {
             return Vec::new();
         }
         let mut losses = Vec::new();
@@ -81,11 +81,11 @@ impl LossReader {
                 *reported = total;
             }
         }
-        for (kind, (flow, reported)) in flow.iter().zip(&mut self.unattributed).enumerate() {
-            if flow.lost_unattributed > *reported {
-                let count = flow.lost_unattributed - *reported;
+        for (kind, (tally, reported)) in tallies.iter().zip(&mut self.unattributed).enumerate() {
+            if tally.lost_unattributed > *reported {
+                let count = tally.lost_unattributed - *reported;
                 losses.push(Loss { kind: kind as u16, cgroup_id: None, count });
-                *reported = flow.lost_unattributed;
+                *reported = tally.lost_unattributed;
             }
         }
         losses

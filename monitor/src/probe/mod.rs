@@ -2,6 +2,7 @@
 //! ([`btf`]), load and attach, each probe on its own ([`load`]), and the rings ([`receive`]).
 
 pub mod btf;
+pub mod call;
 pub mod hook;
 pub mod load;
 pub mod loss;

@@ -10,9 +10,12 @@ use super::matcher::{Matcher, Network, Node, Test};
 use super::parser::{self, SyntaxError};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::event::field::{self, FIELDS, Field, Get, KindSet, Type};
+use crate::event::kind_name;
+use crate::probe::call;
 use crate::probe::hook::{ALL_KINDS, bit};
 use crate::yaml;
-use taffrail_common::kind;
+use taffrail_common::call::CALLS;
+use taffrail_common::kind::{self, KINDS};
 
 /// A condition as written, parsed, with the node that it stands in.
 #[derive(Clone, Debug)]
@@ -155,7 +158,7 @@ impl Compiler<'_> {
             let diagnostic = unknown_field(&name.text, place);
             return self.fail(diagnostic);
         };
-        if index.is_some() && !matches!(field.get, Get::Ancestors(_)) {
+        if index.is_some() && !matches!(field.get, Get::Ancestors(_) | Get::Indexed(_)) {
             let diagnostic =
                 Diagnostic::error("R206", format!("`{}` takes no number in brackets", field.name));
             return self.fail(diagnostic.label(place, "one value"));
@@ -232,15 +235,24 @@ fn kinds_by_name(field: &Field, op: Op, values: &[Word]) -> Option<KindSet> {
     if !matches!(op, Op::Eq | Op::In) || !matches!(field.name, "evt.type" | "evt.kind") {
         return None;
     }
-    let kind_of = |value: &Word| match value.text.as_str() {
-        "execve" | "execveat" | "exec" => bit(kind::EXEC),
-        "clone" | "fork" => bit(kind::FORK),
-        "procexit" | "exit" => bit(kind::EXIT),
-        "open" | "openat" | "openat2" | "creat" | "open_by_handle_at" => bit(kind::OPEN),
-        "connect" => bit(kind::CONNECT),
-        _ => 0,
+    let of_kind = field.name == "evt.kind";
+    let kinds_of = |value: &Word| match value.text.as_str() {
+        name if of_kind => {
+            (1..KINDS as u16).filter(|kind| kind_name(*kind) == name).fold(0, |set, kind| set | bit(kind))
+        }
+        "execve" | "execveat" => bit(kind::EXEC),
+        "clone" => bit(kind::FORK),
+        "procexit" => bit(kind::EXIT),
+        "signal" => bit(kind::SIGNAL),
+        "cgroup_attach_task" => bit(kind::CGROUP_MOVE),
+        "flow" => bit(kind::FLOW),
+        name => {
+            let rows = CALLS.iter().filter(|row| row.name == name);
+            let exists = call::native_number(name).or(call::compat_number(name)).is_some();
+            rows.fold(if exists { bit(kind::SYSCALL) } else { 0 }, |set, row| set | bit(row.kind))
+        }
     };
-    Some(values.iter().map(kind_of).fold(0, |kinds, kind| kinds | kind))
+    Some(values.iter().map(kinds_of).fold(0, |kinds, kind| kinds | kind))
 }
 
 /// A test whose field is known, for checking its values.

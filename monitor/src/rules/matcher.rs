@@ -42,7 +42,7 @@ impl Node {
                 let Test { field, matcher, .. } = &**test;
                 let get = match field.get {
                     Get::One(_) => 1,
-                    Get::Ancestors(_) | Get::Many(_) => 20,
+                    Get::Ancestors(_) | Get::Many(_) | Get::Indexed(_) => 20,
                 };
                 get + match matcher {
                     Matcher::Exists | Matcher::Bool(_) | Matcher::Number(..) => 0,

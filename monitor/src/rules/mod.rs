@@ -269,7 +269,7 @@ mod tests {
             (r("proc.name = x").replace("WARNING", "BAD"), "R306", r("proc.name = x")),
             (format!("{}{}", r("proc.name = x"), r("proc.name = y")), "R307", r("proc.name = x")),
             (r("evt.kind = exec and evt.kind = open"), "R308", r("evt.kind = exec and proc.name = x")),
-            (r("evt.type = ptrace"), "R308", r("evt.type = openat")),
+            (r("evt.type = ptraze"), "R308", r("evt.type = openat")),
             (
                 format!("{}  tests: [{{event: {{proc.nam: x}}, match: true}}]\n", r("proc.name = x")),
                 "R201",
@@ -336,11 +336,13 @@ mod tests {
     #[test]
     fn kinds_of_a_rule_follow_from_its_fields_and_the_event_names() {
         use crate::probe::hook::{ALL_KINDS, bit};
-        use taffrail_common::kind::{CONNECT, EXEC, OPEN};
+        use taffrail_common::kind::{EXEC, MOUNT, OPEN, SYSCALL};
         for (condition, kinds) in [
             ("evt.type in (execve, execveat) and proc.name = x", bit(EXEC)),
-            ("fd.name startswith /etc", bit(OPEN) | bit(CONNECT)),
-            ("evt.kind = exec or fd.rport = 1", bit(EXEC) | bit(CONNECT)),
+            ("fd.links = 1", bit(OPEN)),
+            ("evt.type in (mount, umount2)", bit(MOUNT) | bit(SYSCALL)),
+            ("evt.kind = mount", bit(MOUNT)),
+            ("evt.kind = exec or fd.links = 1", bit(EXEC) | bit(OPEN)),
             ("not evt.kind = exec", ALL_KINDS & !bit(EXEC)),
             ("not evt.type = openat", ALL_KINDS),
             ("proc.name = x", ALL_KINDS),

@@ -44,7 +44,9 @@ impl Template {
             }
             let index = index(&mut rest);
             match field::find(name) {
-                Some(field) if index.is_some() && !matches!(field.get, Get::Ancestors(_)) => {
+                Some(field)
+                    if index.is_some() && !matches!(field.get, Get::Ancestors(_) | Get::Indexed(_)) =>
+                {
                     let message = format!("`{name}` takes no number in brackets");
                     diagnostics
                         .push(Diagnostic::error("R206", message).label(node.part(at..at + name.len()), ""));

@@ -1,0 +1,205 @@
+//! System calls that are events by themselves: their arguments, and the objects behind those. One program for
+//! all kinds that `monitor-common/src/call.rs` lists with this record.
+
+use aya_ebpf::macros::btf_tracepoint;
+use aya_ebpf::programs::BtfTracePointContext;
+use taffrail_common::call::{CallShape, filter};
+use taffrail_common::event::{Call, Path, Text, header_flag};
+use taffrail_common::kind::{BPF, WRITE};
+use taffrail_common::map::OpenFile;
+
+use super::open::{asked_name, base, file_of};
+use super::syscall::Ended;
+use crate::emit::{Draft, count_lost, lane};
+use crate::maps::{SCRATCH_SYSCALL, SELF, WRITTEN};
+use crate::path;
+use crate::read::{constant, kernel, offset, user};
+use crate::{scope, task};
+
+/// A call with the record [`Call`] ended.
+#[btf_tracepoint(function = "sys_exit")]
+pub fn call(ctx: BtfTracePointContext) -> i32 {
+    done::<true>(&ctx)
+}
+
+/// [`call`] for kernels without `bpf_loop`.
+#[btf_tracepoint(function = "sys_exit")]
+pub fn call_bounded(ctx: BtfTracePointContext) -> i32 {
+    done::<false>(&ctx)
+}
+
+#[inline(always)]
+fn done<const LOOP: bool>(ctx: &BtfTracePointContext) -> i32 {
+    let Some(ended) = Ended::of(ctx) else { return 0 };
+    let file = match (ended.shape.filter, ended.shape.fd) {
+        (filter::PASSED_FILE, _) => file_of(ended.task, passed(&ended)),
+        (filter::TAKEN_FILE, _) => file_of(ended.task, ended.result as i32),
+        (_, 0) => core::ptr::null(),
+        (_, place) => file_of(ended.task, ended.arg(place) as i32),
+    };
+    if !is_event(&ended, file) || is_own(&ended) {
+        return 0;
+    }
+    scope::count_offered(ended.kind);
+    if capture::<LOOP>(&ended, file).is_none() {
+        count_lost(ended.kind, ended.cgroup_id);
+    }
+    0
+}
+
+const PROT_WRITE: u64 = 2;
+const PROT_EXEC: u64 = 4;
+const MAP_SHARED: u64 = 1;
+const MAP_ANONYMOUS: u64 = 0x20;
+const S_IFMT: u16 = 0o170000;
+const S_IFREG: u16 = 0o100000;
+
+/// Whether it is the daemon's own BPF call or write.
+#[inline(always)]
+fn is_own(ended: &Ended) -> bool {
+    if !matches!(ended.kind, BPF | WRITE) {
+        return false;
+    }
+    let (pid, pid_ns) = ended.task.leader().ns_pid((task::thread_key() >> 32) as u32);
+    pid == constant(&raw const SELF[0]) && pid_ns == constant(&raw const SELF[1])
+}
+
+/// Whether the call passes its filter.
+#[inline(always)]
+fn is_event(ended: &Ended, file: *const u8) -> bool {
+    let CallShape { filter, filtered, mask, .. } = ended.shape;
+    if filter == filter::NONE {
+        return true;
+    }
+    let filtered = ended.arg(filtered);
+    match filter {
+        filter::ANY_BIT => filtered & mask != 0,
+        filter::IN_SET => mask >> (if filtered > 63 { 63 } else { filtered }) & 1 != 0,
+        filter::PASSED_FILE => !file.is_null(),
+        filter::TAKEN_FILE => true,
+        filter::FIRST_WRITE => ended.result > 0 && is_first_write(file),
+        filter::MAPPING => {
+            let (protection, flags) = (ended.arg(3), ended.arg(4));
+            let anonymous = flags & MAP_ANONYMOUS != 0;
+            protection & PROT_EXEC != 0 && (anonymous || protection & PROT_WRITE != 0)
+                || protection & PROT_WRITE != 0 && flags & MAP_SHARED != 0 && !anonymous
+        }
+        filter::UNUSUAL_SOCKET => {
+            // AF_UNIX, AF_INET, AF_INET6, AF_NETLINK.
+            const USUAL: u64 = 1 << 1 | 1 << 2 | 1 << 10 | 1 << 16;
+            const SOCK_RAW: u64 = 3;
+            const SOCK_PACKET: u64 = 10;
+            const IPPROTO_MPTCP: u64 = 262;
+            const AF_NETLINK: u64 = 16;
+            let (family, ty, protocol) = (ended.arg(1), ended.arg(2) & 0xf, ended.arg(3));
+            family > 63
+                || 1u64 << (family & 63) & USUAL == 0
+                || (ty == SOCK_RAW || ty == SOCK_PACKET) && family != AF_NETLINK
+                || protocol == IPPROTO_MPTCP
+        }
+        _ => false,
+    }
+}
+
+/// The first descriptor that came with a message, -1 if none did.
+#[inline(always)]
+fn passed(ended: &Ended) -> i32 {
+    const SOL_SOCKET_SCM_RIGHTS: [u32; 2] = [1, 1];
+    const NONE: i32 = -1;
+    if ended.result < 0 {
+        return NONE;
+    }
+    let message = ended.arg(2);
+    // `msg_control`, `msg_controllen` of `struct msghdr`; level, type and data of `struct cmsghdr`.
+    let (control, head) = if ended.flags & header_flag::COMPAT != 0 {
+        let mut words = [0u32; 2];
+        if !user((&raw mut words).cast(), 8, message + 16) || words[1] < 16 {
+            return NONE;
+        }
+        (words[0] as u64, 4)
+    } else {
+        let mut words = [0u64; 2];
+        if !user((&raw mut words).cast(), 16, message + 32) || words[1] < 20 {
+            return NONE;
+        }
+        (words[0], 8)
+    };
+    let mut words = [0u32; 3];
+    if !user((&raw mut words).cast(), 12, control + head) || [words[0], words[1]] != SOL_SOCKET_SCM_RIGHTS {
+        return NONE;
+    }
+    words[2] as i32
+}
+
+/// Whether nothing was written to that open regular file before.
+#[inline(always)]
+fn is_first_write(file: *const u8) -> bool {
+    let inode: *const u8 = kernel(file, offset!(file_inode));
+    if kernel::<u16>(inode, offset!(inode_mode)) & S_IFMT != S_IFREG {
+        return false;
+    }
+    let key = OpenFile { file: file as u64, inode: inode as u64 };
+    // SAFETY: the value is not looked at.
+    if unsafe { WRITTEN.get(&key) }.is_some() {
+        return false;
+    }
+    let _ = WRITTEN.insert(&key, &1, 0);
+    true
+}
+
+/// Forgets that an open file was written: another file has its place now.
+#[inline(always)]
+pub fn forget_writes(file: *const u8, inode: *const u8) {
+    let _ = WRITTEN.remove(&OpenFile { file: file as u64, inode: inode as u64 });
+}
+
+#[inline(always)]
+fn capture<const LOOP: bool>(ended: &Ended, opened: *const u8) -> Option<()> {
+    let draft = Draft::<Call>::begin(SCRATCH_SYSCALL)?;
+    let record = draft.record();
+    // SAFETY: the record starts with its header.
+    unsafe {
+        task::fill_header(&raw mut (*record).header, ended.kind, ended.flags, ended.cgroup_id, ended.task)
+    };
+    let CallShape { dir, file, target_dir, target, text, .. } = ended.shape;
+    let (file, walked_base, mode) = if opened.is_null() {
+        let (file, base) = name::<LOOP>(&draft, ended, dir, file);
+        (file, base, 0)
+    } else {
+        let inode: *const u8 = kernel(opened, offset!(file_inode));
+        let path =
+            path::append_inode::<_, LOOP>(&draft, path::of_file(opened), path::root(ended.task), inode);
+        (path, path::EMPTY, kernel::<u16>(inode, offset!(inode_mode)) as u32)
+    };
+    let (target, target_base) = name::<LOOP>(&draft, ended, target_dir, target);
+    let text = if text == 0 { Text { len: 0, full_len: 0 } } else { draft.append_user_str(ended.arg(text)) };
+    // SAFETY: plain stores to the record.
+    #[expect(clippy::multiple_unsafe_ops_per_block, reason = "plain stores to one record")]
+    unsafe {
+        (*record).file = file;
+        (*record).base = walked_base;
+        (*record).target = target;
+        (*record).target_base = target_base;
+        (*record).text = text;
+        (*record).args = ended.args();
+        (*record).result = ended.result;
+        (*record).mode = mode;
+        (*record).call = ended.call as u32;
+    }
+    draft.emit(lane(ended.kind));
+    Some(())
+}
+
+/// The name at a place of the arguments as the caller gave it, and the directory that it is relative to.
+#[inline(always)]
+fn name<const LOOP: bool>(draft: &Draft<Call>, ended: &Ended, dir: u8, name: u8) -> (Path, Path) {
+    if name == 0 {
+        return (path::EMPTY, path::EMPTY);
+    }
+    let (name, relative) = asked_name(draft, ended.arg(name));
+    if !relative {
+        return (name, path::EMPTY);
+    }
+    let dir = if dir == 0 { path::cwd(ended.task) } else { base(ended.task, ended.arg(dir) as i32) };
+    (name, path::append::<_, LOOP>(draft, dir, path::root(ended.task)))
+}

@@ -1,0 +1,189 @@
+//! System calls that are events by themselves: their arguments, and the objects behind those.
+
+use std::fmt::Write as _;
+use std::sync::LazyLock;
+
+use taffrail_common::call::CALLS;
+use taffrail_common::event::{self as abi, Path};
+
+use super::{Model, Target, call_name, write_failure};
+use crate::enrich::Subject;
+use crate::event::json::Members;
+use crate::event::text::escape;
+
+/// A system call, with its texts.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// The numbers.
+    pub record: abi::Call,
+    /// Path of the open file that was passed, or the first name as it was given.
+    pub file: &'a [u8],
+    /// Of a relative name: the directory that it starts at.
+    pub base: &'a [u8],
+    /// The second name.
+    pub target: &'a [u8],
+    /// Of a relative second name: the directory that it starts at.
+    pub target_base: &'a [u8],
+    /// A text that names no file.
+    pub text: &'a [u8],
+}
+
+/// What an argument is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A number.
+    Number,
+    /// A descriptor.
+    Descriptor,
+    /// The descriptor whose open file is the event's file.
+    File,
+    /// The descriptor of the folder that the name starts at.
+    Dir,
+    /// The name.
+    Name,
+    /// The descriptor of the folder that the second name starts at.
+    TargetDir,
+    /// The second name.
+    Target,
+    /// A text that names no file.
+    Text,
+    /// A process id in the caller's pid namespace.
+    Process,
+    /// An address.
+    Pointer,
+}
+
+/// One argument of a call.
+#[derive(Clone, Copy, Debug)]
+pub struct Argument {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is.
+    pub role: Role,
+    /// `any=N` or `in=N`: which calls are events; and `N`.
+    pub filter: Option<(&'static str, u64)>,
+}
+
+static ARGUMENTS: LazyLock<Vec<Vec<Argument>>> = LazyLock::new(|| {
+    CALLS.iter().map(|row| row.arguments.split_whitespace().map(argument).collect()).collect()
+});
+
+fn argument(text: &'static str) -> Argument {
+    let (name, role) = text.split_once(':').unwrap_or((text, ""));
+    let (role, filter) = match role.split_once('=') {
+        Some((filter, mask)) => {
+            let mask =
+                mask.strip_prefix("0x").map_or_else(|| mask.parse(), |hex| u64::from_str_radix(hex, 16));
+            ("", mask.ok().map(|mask| (filter, mask)))
+        }
+        None => (role, None),
+    };
+    let role = match role {
+        "fd" => Role::File,
+        "dir" => Role::Dir,
+        "file" => Role::Name,
+        "target_dir" => Role::TargetDir,
+        "target" => Role::Target,
+        "text" => Role::Text,
+        "process" => Role::Process,
+        "pointer" => Role::Pointer,
+        _ if name.ends_with("fd") => Role::Descriptor,
+        _ => Role::Number,
+    };
+    Argument { name, role, filter }
+}
+
+/// The arguments of a call by its id; none for one that is not in the table.
+pub fn arguments(call: u32) -> &'static [Argument] {
+    ARGUMENTS.get(call as usize).map_or(&[], Vec::as_slice)
+}
+
+impl<'a> Call<'a> {
+    /// The second path, if the call has one.
+    pub fn target_path(&self) -> Option<(&'a [u8], Path)> {
+        (self.record.target.flags != 0).then_some((self.target, self.record.target))
+    }
+
+    /// The arguments that say something by themselves, with their values.
+    fn numbers(&self) -> impl Iterator<Item = (&'static str, i64)> {
+        arguments(self.record.call).iter().zip(self.record.args).filter_map(
+            |(argument, value)| match argument.role {
+                Role::Number => Some((argument.name, value as i64)),
+                Role::Descriptor | Role::File | Role::Dir | Role::TargetDir | Role::Process => {
+                    Some((argument.name, i64::from(value as i32)))
+                }
+                Role::Name | Role::Target | Role::Text | Role::Pointer => None,
+            },
+        )
+    }
+}
+
+impl Model for Call<'_> {
+    fn type_name(&self) -> &'static str {
+        call_name(self.record.call, self.record.header.flags)
+    }
+
+    fn result(&self) -> Option<i64> {
+        Some(self.record.result)
+    }
+
+    fn path(&self) -> Option<(&[u8], Path)> {
+        let has_one = self.record.file.flags != 0 || !self.file.is_empty();
+        has_one.then_some((self.file, self.record.file))
+    }
+
+    fn target(&self) -> Option<Target> {
+        let mut arguments = arguments(self.record.call).iter().zip(self.record.args);
+        let (_, pid) = arguments.find(|(argument, _)| argument.role == Role::Process)?;
+        Some(Target::Numbered(pid as i32))
+    }
+
+    fn write_json(&self, _subject: &Subject<'_>, out: &mut Members<'_>) {
+        let Call { record, file, base, target, target_base, text } = self;
+        out.number("result", record.result);
+        if self.path().is_some() {
+            out.path("file", file, &record.file);
+        }
+        if record.base.full_len > 0 {
+            out.path("base", base, &record.base);
+        }
+        if record.mode != 0 {
+            out.raw("mode", format_args!("\"{:o}\"", record.mode));
+        }
+        if self.target_path().is_some() {
+            out.path("target", target, &record.target);
+        }
+        if record.target_base.full_len > 0 {
+            out.path("target_base", target_base, &record.target_base);
+        }
+        if record.text.full_len > 0 {
+            out.text("text", text);
+        }
+        let mut args = out.object("args");
+        if arguments(record.call).is_empty() {
+            for (name, value) in ["0", "1", "2", "3", "4", "5"].into_iter().zip(record.args) {
+                args.raw(name, format_args!("\"{value:x}\""));
+            }
+        }
+        self.numbers().for_each(|(name, value)| args.number(name, value));
+        args.close();
+    }
+
+    fn write_line(&self, _subject: &Subject<'_>, out: &mut String) {
+        out.push_str(self.type_name());
+        for (base, name) in [(self.base, self.file), (self.target_base, self.target), (&[][..], self.text)] {
+            if !name.is_empty() {
+                out.push(' ');
+                if !base.is_empty() {
+                    escape(base, out);
+                    out.push_str(" + ");
+                }
+                escape(name, out);
+            }
+        }
+        self.numbers().for_each(|(name, value)| {
+            let _ = write!(out, " {name}={value}");
+        });
+        write_failure(self.record.result, out);
+    }
+}

@@ -1,0 +1,46 @@
+//! `cgroup_move`: a task was put into another cgroup.
+
+use std::fmt::Write as _;
+
+use taffrail_common::event as abi;
+
+use super::{Model, Target};
+use crate::enrich::Subject;
+use crate::event::json::Members;
+use crate::event::text::escape;
+
+/// `cgroup_move`, with its text.
+#[derive(Clone, Copy, Debug)]
+pub struct CgroupMove<'a> {
+    /// The numbers.
+    pub record: abi::CgroupMove,
+    /// Path of the new cgroup below the v2 root.
+    pub path: &'a [u8],
+}
+
+impl Model for CgroupMove<'_> {
+    fn type_name(&self) -> &'static str {
+        "cgroup_attach_task"
+    }
+
+    fn target(&self) -> Option<Target> {
+        let abi::CgroupMove { target_tgid, target_ns_tgid, target_start_ns, .. } = self.record;
+        Some(Target::Known {
+            tgid: target_tgid,
+            ns_tgid: target_ns_tgid,
+            start_ns: target_start_ns,
+            cgroup_id: 0,
+        })
+    }
+
+    fn write_json(&self, _subject: &Subject<'_>, out: &mut Members<'_>) {
+        out.text("path", self.path);
+        out.number("cgroup_id", self.record.cgroup_id as i64);
+        out.bool("whole_process", self.record.whole != 0);
+    }
+
+    fn write_line(&self, _subject: &Subject<'_>, out: &mut String) {
+        let _ = write!(out, "{} to ", self.record.target_tgid);
+        escape(self.path, out);
+    }
+}
