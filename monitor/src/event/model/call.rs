@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 use taffrail_common::call::CALLS;
-use taffrail_common::event::{self as abi, Path};
+use taffrail_common::event::{self as abi, Path, header_flag};
+use taffrail_common::kind;
 
 use super::{Model, Target, call_name, write_failure};
 use crate::enrich::Subject;
@@ -106,15 +107,17 @@ impl<'a> Call<'a> {
 
     /// The arguments that say something by themselves, with their values.
     fn numbers(&self) -> impl Iterator<Item = (&'static str, i64)> {
-        arguments(self.record.call).iter().zip(self.record.args).filter_map(
-            |(argument, value)| match argument.role {
-                Role::Number => Some((argument.name, value as i64)),
-                Role::Descriptor | Role::File | Role::Dir | Role::TargetDir | Role::Process => {
-                    Some((argument.name, i64::from(value as i32)))
-                }
-                Role::Name | Role::Target | Role::Text | Role::Pointer => None,
-            },
-        )
+        // A write by an io_uring is told by its file and its result.
+        let told =
+            self.record.header.flags & header_flag::IO_URING == 0 || self.record.header.kind != kind::WRITE;
+        let arguments = if told { arguments(self.record.call) } else { &[] };
+        arguments.iter().zip(self.record.args).filter_map(|(argument, value)| match argument.role {
+            Role::Number => Some((argument.name, value as i64)),
+            Role::Descriptor | Role::File | Role::Dir | Role::TargetDir | Role::Process => {
+                Some((argument.name, i64::from(value as i32)))
+            }
+            Role::Name | Role::Target | Role::Text | Role::Pointer => None,
+        })
     }
 }
 
@@ -124,7 +127,7 @@ impl Model for Call<'_> {
     }
 
     fn result(&self) -> Option<i64> {
-        Some(self.record.result)
+        (self.record.header.flags & header_flag::SUBMITTED == 0).then_some(self.record.result)
     }
 
     fn path(&self) -> Option<(&[u8], Path)> {
@@ -140,7 +143,10 @@ impl Model for Call<'_> {
 
     fn write_json(&self, _subject: &Subject<'_>, out: &mut Members<'_>) {
         let Call { record, file, base, target, target_base, text } = self;
-        out.number("result", record.result);
+        match self.result() {
+            Some(result) => out.number("result", result),
+            None => out.bool("submitted", true),
+        }
         if self.path().is_some() {
             out.path("file", file, &record.file);
         }
@@ -184,6 +190,6 @@ impl Model for Call<'_> {
         self.numbers().for_each(|(name, value)| {
             let _ = write!(out, " {name}={value}");
         });
-        write_failure(self.record.result, out);
+        write_failure(self.result().unwrap_or(0), out);
     }
 }
