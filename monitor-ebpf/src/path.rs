@@ -177,7 +177,12 @@ impl Walk {
         let dentry = self.get(DENTRY);
         let mount = self.get(MOUNT);
         if dentry == self.get(END_DENTRY) && mount == self.get(END_MOUNT) {
-            return self.end(path_flag::ROOT_REACHED);
+            if self.is_top(dentry, mount as *const u8) {
+                return self.end(path_flag::ROOT_REACHED);
+            }
+            // The task has locked itself into a part of its container: the path goes on to the container's root.
+            self.set(END_DENTRY, 0);
+            self.set(FLAGS, self.get(FLAGS) | (path_flag::ROOT_REACHED | path_flag::CHROOT) as u64);
         }
         if dentry == self.get(MOUNT_ROOT) {
             let mount = mount as *const u8;
@@ -198,10 +203,25 @@ impl Walk {
         false
     }
 
+    /// Whether nothing is above a task's root but the roots of mounts that it covers: so it is in a container and on
+    /// the host, where root mounts are stacked.
+    #[inline(always)]
+    fn is_top(self, dentry: u64, mount: *const u8) -> bool {
+        if dentry != self.get(MOUNT_ROOT) {
+            return false;
+        }
+        let parent: *const u8 = kernel(mount, offset!(mount_parent));
+        let mountpoint: u64 = kernel(mount, offset!(mount_mountpoint));
+        mountpoint == kernel::<u64>(parent, offset!(mount_mnt) + offset!(vfsmount_root))
+    }
+
     /// At the top of a mount tree that is not the task's: the first one, or one that was taken off. If what was
     /// taken off is a single file, its name is all there is.
     #[inline(always)]
     fn top(self, dentry: u64) -> u32 {
+        if self.get(FLAGS) & path_flag::CHROOT as u64 != 0 {
+            return 0;
+        }
         if self.get(FULL_LEN) > 0 {
             return path_flag::OUTSIDE_ROOT;
         }

@@ -251,6 +251,7 @@ impl<'a> Members<'a> {
         }
         const FLAGS: &[(u32, &str)] = &[
             (path_flag::OUTSIDE_ROOT, "outside_root"),
+            (path_flag::CHROOT, "chroot"),
             (path_flag::DETACHED, "detached"),
             (path_flag::INCOMPLETE, "incomplete"),
             (path_flag::DELETED, "deleted"),
@@ -406,6 +407,7 @@ mod tests {
             event["file_flags"],
             json!([
                 "outside_root",
+                "chroot",
                 "detached",
                 "incomplete",
                 "deleted",

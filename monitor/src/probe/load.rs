@@ -102,6 +102,8 @@ pub struct Probes {
     pub missing_fields: Vec<&'static str>,
     scope: HashMap<MapData, u64, Scope>,
     scope_default: Array<MapData, Scope>,
+    moved: HashMap<MapData, u32, Scope>,
+    moved_count: Array<MapData, CountsPod>,
     debug_log: Option<EbpfLogger<Stderr>>,
 }
 
@@ -167,6 +169,9 @@ impl Probes {
         let scope = HashMap::try_from(take(&mut ebpf, "SCOPE")?).map_err(|_| LoadError::Map("SCOPE"))?;
         let scope_default = Array::try_from(take(&mut ebpf, "SCOPE_DEFAULT")?)
             .map_err(|_| LoadError::Map("SCOPE_DEFAULT"))?;
+        let moved = HashMap::try_from(take(&mut ebpf, "MOVED")?).map_err(|_| LoadError::Map("MOVED"))?;
+        let moved_count =
+            Array::try_from(take(&mut ebpf, "MOVED_COUNT")?).map_err(|_| LoadError::Map("MOVED_COUNT"))?;
         let debug_log = match options.debug {
             true => EbpfLogger::init_with_logger(&mut ebpf, Stderr).ok(),
             false => None,
@@ -178,6 +183,8 @@ impl Probes {
             missing_fields: facts.missing,
             scope,
             scope_default,
+            moved,
+            moved_count,
             debug_log,
         };
         Ok((probes, receiver, losses))
@@ -191,6 +198,23 @@ impl Probes {
     /// The kinds that one cgroup is watched for.
     pub fn set_scope(&mut self, cgroup_id: u64, kinds: KindSet) -> Result<(), aya::maps::MapError> {
         self.scope.insert(&cgroup_id, &kinds, 0)
+    }
+
+    /// The kinds that a process is watched for wherever it goes; 0: as its cgroup is.
+    pub fn set_moved(&mut self, tgid: u32, kinds: KindSet) {
+        // One that is gone has no entry; one that does not fit is counted by the kernel side.
+        let _ = if kinds == 0 { self.moved.remove(&tgid) } else { self.moved.insert(&tgid, &kinds, 0) };
+        if kinds != 0
+            && let Ok(CountsPod([0, unfit])) = self.moved_count.get(&0, 0)
+        {
+            let _ = self.moved_count.set(0, &CountsPod([1, unfit]), 0);
+        }
+    }
+
+    /// How many processes left their container's cgroup without room to remember them: what they do next may be
+    /// missing from the record.
+    pub fn unfollowed(&self) -> u64 {
+        self.moved_count.get(&0, 0).map_or(0, |CountsPod([_, unfit])| unfit)
     }
 
     /// Forgets a cgroup that is gone.
@@ -352,6 +376,14 @@ fn delivered(states: &[ProbeState], which: impl Fn(&Hook) -> bool) -> KindSet {
     let picked = states.iter().filter(|state| state.status == Status::Attached && which(state.hook));
     picked.fold(0, |kinds, state| kinds | state.hook.kinds)
 }
+
+/// The value of the map `MOVED_COUNT`.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct CountsPod([u64; 2]);
+
+// SAFETY: integers only.
+unsafe impl Pod for CountsPod {}
 
 /// [`CallShape`] as a map value.
 #[repr(transparent)]
