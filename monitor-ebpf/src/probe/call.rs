@@ -82,9 +82,9 @@ fn is_event(ended: &Ended, file: *const u8) -> bool {
         filter::FIRST_WRITE => ended.result > 0 && is_first_write(file),
         filter::MAPPING => {
             let (protection, flags) = (ended.arg(3), ended.arg(4));
-            let anonymous = flags & MAP_ANONYMOUS != 0;
-            protection & PROT_EXEC != 0 && (anonymous || protection & PROT_WRITE != 0)
-                || protection & PROT_WRITE != 0 && flags & MAP_SHARED != 0 && !anonymous
+            let (anonymous, shared) = (flags & MAP_ANONYMOUS != 0, flags & MAP_SHARED != 0);
+            protection & PROT_EXEC != 0 && (anonymous || shared || protection & PROT_WRITE != 0)
+                || protection & PROT_WRITE != 0 && shared && !anonymous
         }
         filter::UNUSUAL_SOCKET => {
             // AF_UNIX, AF_INET, AF_INET6, AF_NETLINK.
