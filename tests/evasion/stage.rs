@@ -184,13 +184,13 @@ impl Ending {
     fn blind(&self) -> Option<&'static Blind> {
         let is_here = |blind: &&Blind| match blind.when {
             When::Tier(tiers) => tiers.contains(&self.tier()),
-            When::Without(program) => {
+            When::Without(programs) => programs.iter().any(|program| {
                 let attached = |probe: &Value| {
                     let name = probe["probe"].as_str().unwrap_or_default();
-                    probe["state"] == "attached" && name.trim_end_matches("_bounded") == program
+                    probe["state"] == "attached" && name.starts_with(program)
                 };
                 !self.probes().any(attached)
-            }
+            }),
         };
         BLIND.iter().filter(|blind| blind.trick == self.trick).find(is_here)
     }
