@@ -236,11 +236,11 @@ impl Ending {
     }
 }
 
-/// What a record says to be uncertain or special about a path. Where the file comes from is no doubt.
+/// What a record says to be uncertain about a path. Where the file lies, and from where it was seen, is no doubt.
 pub fn doubts<'a>(event: &'a Value, path: &str) -> Vec<&'a str> {
     let flags = event[format!("{path}_flags")].as_array();
     let flags = flags.into_iter().flatten().filter_map(Value::as_str);
-    flags.filter(|flag| !["image_layer", "upper_layer", "tmpfs"].contains(flag)).collect()
+    flags.filter(|flag| !["image_layer", "upper_layer", "tmpfs", "chroot"].contains(flag)).collect()
 }
 
 /// A path as a short text of the docs.
