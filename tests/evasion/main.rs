@@ -41,8 +41,6 @@ const RING: When = When::Without(&["io_uring_submit", "io_uring_complete"]);
 /// What is not seen, where, and why.
 #[rustfmt::skip]
 const BLIND: &[Blind] = &[
-    Blind { trick: "process: same id again, within the same clock tick (clone3 set_tid)", when: When::Tier(&["portable", "strong"]),
-        reason: "keys count clock ticks, as /proc does; only who may choose process ids on the host can do it" },
     Blind { trick: "io_uring: openat", when: RING, reason: NO_RING },
     Blind { trick: "io_uring: openat by the kernel's polling thread (SQPOLL)", when: RING, reason: NO_RING },
     Blind { trick: "io_uring: openat into a registered slot (no descriptor)", when: RING, reason: NO_RING },
