@@ -30,30 +30,22 @@ struct Blind {
 enum When {
     /// On these tiers.
     Tier(&'static [&'static str]),
-    /// Where that probe could not be attached, which the log says.
-    Without(&'static str),
+    /// Where one of these probes could not be attached, which the log says.
+    Without(&'static [&'static str]),
 }
 
 const NO_UDP: &str = "no probe looks at datagrams of sockets that are not connected yet";
-const NO_SUBMIT: &str = "the probe `io_uring_submit` is not there: no operation of a ring is seen";
-const NO_COMPLETE: &str = "the probe `io_uring_complete` is not there: no file opened by a ring is seen";
+const NO_RING: &str = "the probes `io_uring_submit` and `io_uring_complete` are not both there";
+const RING: When = When::Without(&["io_uring_submit", "io_uring_complete"]);
 
 /// What is not seen, where, and why.
 #[rustfmt::skip]
 const BLIND: &[Blind] = &[
-    Blind { trick: "open: chroot to the file's folder", when: When::Tier(&["portable"]),
-        reason: "device and inode are right, but the path starts at the new root and the record does not say so; the chroot is seen" },
-    Blind { trick: "process: same id again, within the same clock tick (clone3 set_tid)", when: When::Tier(&["portable", "strong"]),
-        reason: "keys count clock ticks, as /proc does; only who may choose process ids on the host can do it" },
-    Blind { trick: "identity: move to the host's root cgroup, then open", when: When::Tier(&["portable", "strong"]),
-        reason: "only the move is seen: files and peers are watched by cgroup, and the host's is not" },
-    Blind { trick: "memory: memfd mapped twice, writable here and executable there", when: When::Tier(&["portable"]),
-        reason: "the memfd and its writable mapping are seen, the executable one is not" },
-    Blind { trick: "io_uring: openat", when: When::Without("io_uring_complete"), reason: NO_COMPLETE },
-    Blind { trick: "io_uring: openat by the kernel's polling thread (SQPOLL)", when: When::Without("io_uring_complete"), reason: NO_COMPLETE },
-    Blind { trick: "io_uring: openat into a registered slot (no descriptor)", when: When::Without("io_uring_submit"), reason: NO_SUBMIT },
-    Blind { trick: "io_uring: renameat", when: When::Without("io_uring_submit"), reason: NO_SUBMIT },
-    Blind { trick: "io_uring: unlinkat", when: When::Without("io_uring_submit"), reason: NO_SUBMIT },
+    Blind { trick: "io_uring: openat", when: RING, reason: NO_RING },
+    Blind { trick: "io_uring: openat by the kernel's polling thread (SQPOLL)", when: RING, reason: NO_RING },
+    Blind { trick: "io_uring: openat into a registered slot (no descriptor)", when: RING, reason: NO_RING },
+    Blind { trick: "io_uring: renameat", when: RING, reason: NO_RING },
+    Blind { trick: "io_uring: unlinkat", when: RING, reason: NO_RING },
     Blind { trick: "udp: sendto without connect", when: When::Tier(&["portable"]), reason: NO_UDP },
     Blind { trick: "udp: sendmmsg to several peers, the last one counts", when: When::Tier(&["portable"]), reason: NO_UDP },
 ];

@@ -184,13 +184,13 @@ impl Ending {
     fn blind(&self) -> Option<&'static Blind> {
         let is_here = |blind: &&Blind| match blind.when {
             When::Tier(tiers) => tiers.contains(&self.tier()),
-            When::Without(program) => {
+            When::Without(programs) => programs.iter().any(|program| {
                 let attached = |probe: &Value| {
                     let name = probe["probe"].as_str().unwrap_or_default();
-                    probe["state"] == "attached" && name.trim_end_matches("_bounded") == program
+                    probe["state"] == "attached" && name.starts_with(program)
                 };
                 !self.probes().any(attached)
-            }
+            }),
         };
         BLIND.iter().filter(|blind| blind.trick == self.trick).find(is_here)
     }
@@ -236,11 +236,11 @@ impl Ending {
     }
 }
 
-/// What a record says to be uncertain or special about a path. Where the file comes from is no doubt.
+/// What a record says to be uncertain about a path. Where the file lies, and from where it was seen, is no doubt.
 pub fn doubts<'a>(event: &'a Value, path: &str) -> Vec<&'a str> {
     let flags = event[format!("{path}_flags")].as_array();
     let flags = flags.into_iter().flatten().filter_map(Value::as_str);
-    flags.filter(|flag| !["image_layer", "upper_layer", "tmpfs"].contains(flag)).collect()
+    flags.filter(|flag| !["image_layer", "upper_layer", "tmpfs", "chroot"].contains(flag)).collect()
 }
 
 /// A path as a short text of the docs.
