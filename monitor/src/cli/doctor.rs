@@ -38,13 +38,14 @@ struct Finding {
 /// Runs the sub-command.
 pub fn run(args: Args) -> ExitCode {
     let mut findings = vec![kernel(), btf(), capabilities(), cgroups()];
-    findings.extend(probes());
+    let (found, states) = probes();
+    findings.extend(found);
     let worst = findings.iter().map(|finding| finding.verdict).fold(Verdict::Ok, |worst, verdict| {
         if worst == Verdict::Broken || verdict == Verdict::Ok { worst } else { verdict }
     });
     if args.json {
         let list: Vec<Value> = findings.iter().map(to_json).collect();
-        println!("{}", json!({ "verdict": word(worst), "findings": list }));
+        println!("{}", json!({ "verdict": word(worst), "findings": list, "probes": states }));
     } else {
         for Finding { what, verdict, found, advice } in &findings {
             println!("{:<8} {what:<14} {found}", word(*verdict));
@@ -161,7 +162,8 @@ fn cgroups() -> Finding {
     Finding { what: "cgroups", verdict, found, advice: advice.map(str::to_owned) }
 }
 
-fn probes() -> Vec<Finding> {
+/// Findings on the probes, and the same for programs to read.
+fn probes() -> (Vec<Finding>, Vec<Value>) {
     let options = Options {
         urgent_bytes: 1 << 16,
         bulk_bytes: 1 << 16,
@@ -173,12 +175,29 @@ fn probes() -> Vec<Finding> {
     // No cgroup is in scope, so the probes see nothing while they are tried.
     let probes = match Probes::load(&options) {
         Ok((probes, ..)) => probes,
-        Err(error) => return vec![broken("probes", &error)],
+        Err(error) => return (vec![broken("probes", &error)], Vec::new()),
     };
     let mut findings: Vec<Finding> = probes.states.iter().map(probe).collect();
     findings.push(strong_tier());
     debug_assert_eq!(findings.len(), HOOKS.len() + 1);
-    findings
+    (findings, probes.states.iter().map(state_json).collect())
+}
+
+fn state_json(state: &crate::probe::ProbeState) -> Value {
+    let (status, reason) = match &state.status {
+        Status::Attached => ("attached", None),
+        Status::NotNeeded => ("not_needed", None),
+        Status::Failed(why) => ("refused", Some(why)),
+    };
+    json!({
+        "probe": state.hook.program,
+        "program": state.program,
+        "hook": state.hook.hook_name(),
+        "tier": state.hook.tier,
+        "status": status,
+        "reason": reason,
+        "verified_instructions": state.verified_instructions,
+    })
 }
 
 fn probe(state: &crate::probe::ProbeState) -> Finding {
