@@ -1,11 +1,11 @@
-//! What the end-to-end tests share: real containers, containers without a runtime, a real daemon, other kernels.
+//! What the end-to-end tests share: real containers, containers without a runtime, a real daemon, what the verifier says.
 
 pub mod container;
 pub mod daemon;
 pub mod raw;
 pub mod sandbox;
 pub mod score;
-pub mod vm;
+pub mod verifier;
 
 /// Says loudly that a test cannot run here, and why. The task runner counts these lines.
 #[macro_export]

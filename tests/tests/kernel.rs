@@ -1,0 +1,139 @@
+//! What any kernel must do with the probes: this machine's, and those that `cargo xtask vm test` boots. It needs root and
+//! the daemon's binary (`TAFFRAIL_BIN`), no container and no runtime.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+use taffrail_tests::daemon::{taffrail, wait_for};
+use taffrail_tests::verifier::{self, BUDGET};
+use taffrail_tests::{cannot_load, skip};
+
+/// Tells the task runner what became of a probe: `cargo xtask` makes tables of it.
+fn report(line: &Value) {
+    println!("{line}");
+    if let Some(path) = std::env::var_os("TAFFRAIL_REPORT") {
+        let mut file = File::options().append(true).create(true).open(path).unwrap();
+        writeln!(file, "{line}").unwrap();
+    }
+}
+
+#[test]
+fn every_program_is_within_the_verifiers_budget() {
+    if let Some(reason) = cannot_load() {
+        skip!("every_program_is_within_the_verifiers_budget", "{reason}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let said = folder.path().join("doctor.json");
+    let mut doctor = taffrail(&["doctor", "--json"]);
+    let loads = verifier::loads_of(doctor.stdout(File::create(&said).unwrap())).unwrap();
+    let said = std::fs::read_to_string(said).unwrap();
+    let doctor: Value = serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"));
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut over = Vec::new();
+    let mut attached = 0;
+    for probe in doctor["probes"].as_array().unwrap() {
+        let program = probe["program"].as_str().unwrap();
+        let name = program.get(..15).unwrap_or(program);
+        let logged = loads.iter().filter(|load| load.name == name).map(|load| load.instructions).max();
+        let told = probe["verified_instructions"].as_u64();
+        assert!(told.is_none() || told == logged, "{program}: told {told:?}, logged {logged:?}");
+        let instructions = told.or(logged);
+        let mut line = probe.clone();
+        line["kernel"] = json!(release.trim());
+        line["instructions"] = json!(instructions);
+        report(&line);
+        if probe["status"] == "attached" {
+            attached += 1;
+            match instructions {
+                Some(count) if count <= BUDGET => {}
+                count => over.push(format!("{program}: {count:?}")),
+            }
+        }
+    }
+    assert!(attached > 0, "no probe is attached: {said}");
+    assert!(over.is_empty(), "over {BUDGET} verified instructions, or nobody told: {}", over.join(", "));
+}
+
+/// `taffrail trace` of the whole machine.
+struct Trace {
+    child: Child,
+    lines: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Trace {
+    fn start() -> Self {
+        let mut command = taffrail(&["trace", "--host", "--json", "--seconds", "60"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let theirs = Arc::clone(&lines);
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                theirs.lock().unwrap().extend(serde_json::from_str::<Value>(&line));
+            }
+        });
+        let trace = Self { child, lines };
+        // It says nothing when it begins to see; so do something until it is seen.
+        let marker = format!("/ready-{}", std::process::id());
+        trace.event("open", || drop(File::open(&marker)), |event| event["file"] == marker.as_str());
+        trace
+    }
+
+    /// The event of that kind that `wanted` knows; `cause` is called until it is there.
+    fn event(&self, kind: &str, cause: impl Fn(), wanted: impl Fn(&Value) -> bool) -> Value {
+        let found = wait_for(|| {
+            cause();
+            let lines = self.lines.lock().unwrap();
+            lines
+                .iter()
+                .map(|line| &line["event"])
+                .find(|event| event["kind"] == kind && wanted(event))
+                .cloned()
+        });
+        found.unwrap_or_else(|| panic!("no such {kind}"))
+    }
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn an_exec_an_open_and_a_connect_are_seen_as_they_were() {
+    if let Some(reason) = cannot_load() {
+        skip!("an_exec_an_open_and_a_connect_are_seen_as_they_were", "{reason}");
+    }
+    let trace = Trace::start();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("target")).unwrap();
+    std::os::unix::fs::symlink("target", folder.path().join("link")).unwrap();
+    let asked = folder.path().join("link/file");
+    std::fs::write(&asked, "x").unwrap();
+    let absent = format!("absent-{}", std::process::id());
+    let mut cat = Command::new("cat");
+    cat.arg(&asked).arg(&absent).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+    // A port that nobody listens at.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+
+    let nothing = || {};
+    let exec = trace.event("exec", nothing, |event| event["args"][2] == absent.as_str());
+    assert_eq!(exec["args"][1], asked.to_str().unwrap());
+    let target = folder.path().join("target/file").canonicalize().unwrap();
+    let write = trace.event("open", nothing, |event| event["file"] == target.to_str().unwrap());
+    assert_eq!(write.get("file_flags"), None);
+    let failed = trace.event("open", nothing, |event| event["file"] == absent.as_str());
+    assert_eq!(failed["result"], -libc::ENOENT);
+    let connect = trace.event("connect", nothing, |event| event["remote_port"] == port);
+    assert_eq!(connect["remote_ip"], "127.0.0.1");
+    assert_eq!(connect["result"], -libc::ECONNREFUSED);
+    assert_eq!(connect["address_source"], "kernel_copy");
+}
