@@ -1,23 +1,143 @@
-//! The release binary: one static file.
+//! Static files: the daemon for release, and what VMs of other kernels run. Rust's own linker links for a foreign
+//! architecture; the allocator, which is C, takes clang and that architecture's musl headers.
 
-use std::path::PathBuf;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::ValueEnum;
+use serde_json::Value;
 
-use crate::{cargo, root, succeed};
+use crate::{cargo, root, succeed, vm};
 
-/// The target without a dynamic C library.
-pub const TARGET: &str = "x86_64-unknown-linux-musl";
+/// A processor architecture that Taffrail runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Arch {
+    /// Also known as amd64.
+    #[value(name = "x86_64")]
+    X86_64,
+    /// Also known as arm64.
+    Aarch64,
+}
+
+impl Arch {
+    /// This machine's.
+    pub fn host() -> Self {
+        if cfg!(target_arch = "aarch64") { Self::Aarch64 } else { Self::X86_64 }
+    }
+
+    /// The target without a dynamic C library.
+    pub fn target(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64-unknown-linux-musl",
+            Self::Aarch64 => "aarch64-unknown-linux-musl",
+        }
+    }
+
+    /// Debian's name for it.
+    fn debian(self) -> &'static str {
+        match self {
+            Self::X86_64 => "amd64",
+            Self::Aarch64 => "arm64",
+        }
+    }
+
+    /// The name under which [`vm::fetch`] knows musl's headers for it.
+    pub fn headers(self) -> String {
+        format!("musl-{}", self.debian())
+    }
+}
 
 /// Builds the daemon for release and checks that it needs no other file. Returns where it is.
-pub fn release() -> Result<PathBuf> {
-    succeed(&mut cargo(&["build", "--release", "--target", TARGET, "--package", "taffrail"]))?;
+pub fn release(arch: Arch) -> Result<PathBuf> {
+    let mut build = cargo(&["build", "--release", "--target", arch.target(), "--package", "taffrail"]);
+    for_target(&mut build, arch)?;
+    succeed(&mut build)?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    let path = target.join(TARGET).join("release/taffrail").canonicalize()?;
-    let binary = std::fs::read(&path)?;
-    ensure!(!has_interpreter(&binary), "{} is not static: it names a dynamic linker", path.display());
-    eprintln!("built {}, {:.1} MB, static", path.display(), binary.len() as f64 / 1e6);
+    let path = target.join(arch.target()).join("release/taffrail").canonicalize()?;
+    check_static(&path)?;
+    let size = path.metadata()?.len();
+    eprintln!("built {}, {:.1} MB, static", path.display(), size as f64 / 1e6);
     Ok(path)
+}
+
+/// What a VM runs.
+pub struct Guest {
+    /// The daemon.
+    pub daemon: PathBuf,
+    /// The test executables by the name of their target.
+    pub tests: Vec<(String, PathBuf)>,
+}
+
+/// Builds the daemon and these test targets of `taffrail-tests`. For the host's architecture the daemon is the one for
+/// release; for a foreign one it shares the tests' profile, and with it all dependencies.
+pub fn guest(arch: Arch, targets: &[&str]) -> Result<Guest> {
+    let native = arch == Arch::host();
+    let release = if native { Some(release(arch)?) } else { None };
+    let mut build = cargo(&["build", "--profile", "vm", "--target", arch.target()]);
+    build.args(["--message-format", "json-render-diagnostics", "--package", "taffrail-tests"]);
+    for target in targets {
+        build.args(["--test", target]);
+    }
+    if !native {
+        build.args(["--package", "taffrail", "--bin", "taffrail"]);
+    }
+    for_target(&mut build, arch)?;
+    let mut built = executables(&mut build)?;
+    let mut take = |name: &str| -> Result<PathBuf> {
+        let at = built.iter().position(|(built, _)| built == name);
+        let at = at.with_context(|| format!("cargo built no `{name}`"))?;
+        Ok(built.swap_remove(at).1)
+    };
+    let daemon = match release {
+        Some(path) => path,
+        None => take("taffrail")?,
+    };
+    let tests = targets.iter().map(|&name| Ok((name.to_owned(), take(name)?))).collect::<Result<Vec<_>>>()?;
+    check_static(&daemon)?;
+    for (_, path) in &tests {
+        check_static(path)?;
+    }
+    Ok(Guest { daemon, tests })
+}
+
+/// Runs a build and gives the executables that it names, by their targets.
+fn executables(build: &mut Command) -> Result<Vec<(String, PathBuf)>> {
+    let mut child = build.stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
+    let stdout = child.stdout.take().context("its stdout")?;
+    let mut found = Vec::new();
+    for line in BufReader::new(stdout).lines() {
+        let Ok(message) = serde_json::from_str::<Value>(&line?) else { continue };
+        if let (Some(path), Some(name)) = (message["executable"].as_str(), message["target"]["name"].as_str())
+        {
+            found.push((name.to_owned(), PathBuf::from(path)));
+        }
+    }
+    let status = child.wait()?;
+    ensure!(status.success(), "cargo build: {status}");
+    Ok(found)
+}
+
+/// Names the C compiler for a foreign architecture.
+fn for_target(build: &mut Command, arch: Arch) -> Result<()> {
+    if arch == Arch::host() {
+        return Ok(());
+    }
+    let headers = vm::cache().join(arch.headers());
+    if !headers.exists() {
+        bail!("no {}: `cargo xtask vm fetch {}` fetches it", headers.display(), arch.headers());
+    }
+    let target = arch.target().replace('-', "_");
+    build.env(format!("CC_{target}"), "clang");
+    build.env(format!("CFLAGS_{target}"), format!("-nostdlibinc -isystem {}", headers.display()));
+    Ok(())
+}
+
+fn check_static(path: &Path) -> Result<()> {
+    let binary = std::fs::read(path)?;
+    ensure!(!has_interpreter(&binary), "{} is not static: it names a dynamic linker", path.display());
+    Ok(())
 }
 
 /// Whether a 64-bit little-endian ELF file has a program header of type `PT_INTERP`.

@@ -45,7 +45,7 @@ pub fn run() -> Result<()> {
     if let Some(reason) = crate::container::unavailable() {
         bail!("no container can be started here: {reason}");
     }
-    let binary = build::release()?;
+    let binary = build::release(build::Arch::host())?;
     let folder = Folder(std::env::temp_dir().join(format!("taffrail-demo-{}", std::process::id())));
     let mut daemon = Daemon::start(&binary, &folder.0)?;
     let container = Container::start("demo").context("cannot start a container")?;

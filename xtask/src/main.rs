@@ -14,6 +14,7 @@ mod container;
 mod demo;
 mod setup;
 mod test;
+mod vm;
 
 /// Taffrail's tasks.
 #[derive(Parser)]
@@ -35,7 +36,11 @@ enum Task {
         print: bool,
     },
     /// Build the daemon as one static file with the probes inside.
-    Build,
+    Build {
+        /// For which architecture; this machine's if none is named.
+        #[arg(long)]
+        arch: Option<build::Arch>,
+    },
     /// Build and run the daemon.
     Run {
         /// Arguments of `taffrail run`.
@@ -49,7 +54,7 @@ enum Task {
         /// One suite; all of them if none is named.
         suite: Option<test::Suite>,
     },
-    /// Fetch other kernels, or run a command on one.
+    /// Fetch other kernels, run a command on one, or the tests on all.
     Vm {
         #[command(subcommand)]
         command: Vm,
@@ -72,8 +77,19 @@ enum Task {
 enum Vm {
     /// Fetch Debian kernels into the cache.
     Fetch {
-        /// Names such as `5.10`, `6.1`, `6.12`, `sid`; the tested ones if none is named.
+        /// Names such as `5.10`, `6.12`, `sid`, `arm64-6.1`; the tested ones if none is named.
         kernels: Vec<String>,
+    },
+    /// Run the tests on other kernels, and compare what is found with `docs/kernels.md`.
+    Test {
+        /// Some of the tested kernels; all if none is named.
+        kernels: Vec<String>,
+        /// Only tests whose names contain this.
+        #[arg(long)]
+        filter: Option<String>,
+        /// Write `docs/kernels.md` anew.
+        #[arg(long, conflicts_with = "filter")]
+        bless: bool,
     },
     /// Boot a kernel and run a command on it as root.
     Run {
@@ -103,21 +119,27 @@ fn run(task: Task) -> Result<()> {
         Task::Setup { build, print } => {
             setup::run(if build { setup::For::Build } else { setup::For::Tests }, print)
         }
-        Task::Build => build::release().map(|path| println!("{}", path.display())),
-        Task::Run { arguments } => succeed(Command::new(build::release()?).arg("run").args(arguments)),
+        Task::Build { arch } => {
+            let arch = arch.unwrap_or(build::Arch::host());
+            if arch != build::Arch::host() {
+                setup::run(setup::For::Tests, false)?;
+                vm::fetch(&[arch.headers()])?;
+            }
+            build::release(arch).map(|path| println!("{}", path.display()))
+        }
+        Task::Run { arguments } => {
+            succeed(Command::new(build::release(build::Arch::host())?).arg("run").args(arguments))
+        }
         Task::Demo => demo::run(),
         Task::Test { suite } => test::run(suite),
-        Task::Vm { command: Vm::Fetch { kernels } } => test::fetch_kernels(&kernels),
-        Task::Vm { command: Vm::Run { kernel, put, command } } => {
-            let mut vmrun = Command::new("python3");
-            vmrun.arg(root().join("tests/vm/vmrun"));
-            for file in put {
-                vmrun.arg("--put").arg(file);
-            }
-            succeed(vmrun.arg(kernel).arg("--").args(command))
+        Task::Vm { command: Vm::Fetch { kernels } } => vm::fetch(&kernels),
+        Task::Vm { command: Vm::Run { kernel, put, command } } => vm::run(&kernel, &put, &command),
+        Task::Vm { command: Vm::Test { kernels, filter, bless } } => {
+            let record = if bless { vm::Record::Bless } else { vm::Record::Compare };
+            test::conclude(&vm::test(&kernels, filter.as_deref(), record)?)
         }
         Task::Bench => {
-            let binary = build::release()?;
+            let binary = build::release(build::Arch::host())?;
             succeed(
                 cargo(&["run", "--release", "--package", "taffrail-tests", "--bin", "bench"])
                     .env("TAFFRAIL_BIN", binary),

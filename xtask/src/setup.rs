@@ -6,6 +6,9 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
+use clap::ValueEnum as _;
+
+use crate::build::Arch;
 use crate::{cargo, output, root, succeed};
 
 /// What the machine is to be good for.
@@ -27,6 +30,8 @@ const PACKAGES: &[(&str, &str, &str, For)] = &[
     ("busybox-static", "busybox", "is the root file system of containers and VMs", For::Demo),
     ("python3", "python3", "runs the independent log verifier and the VM scripts", For::Tests),
     ("qemu-system-x86", "qemu-system-x86_64", "emulates machines for other kernels", For::Tests),
+    ("qemu-system-arm", "qemu-system-aarch64", "emulates aarch64 machines", For::Tests),
+    ("clang", "clang", "compiles the allocator for aarch64", For::Tests),
     ("kmod", "depmod", "unpacks kernels for VMs", For::Tests),
     ("zstd", "zstd", "unpacks kernels for VMs", For::Tests),
     ("lz4", "lz4", "unpacks kernels for VMs", For::Tests),
@@ -59,14 +64,14 @@ fn toolchain(print: bool) -> Result<()> {
     let sysroot =
         PathBuf::from(output("rustc", &["--print", "sysroot"]).context("there is no rustc: install rustup")?);
     let source = sysroot.join("lib/rustlib/src/rust/library/core").exists();
-    let target = sysroot.join("lib/rustlib").join(crate::build::TARGET).exists();
-    if source && target {
-        there("Rust toolchain with rust-src and the musl target");
+    let targets = Arch::value_variants().iter().map(|arch| sysroot.join("lib/rustlib").join(arch.target()));
+    if source && targets.into_iter().all(|target| target.exists()) {
+        there("Rust toolchain with rust-src and the musl targets");
         return Ok(());
     }
     doing(
         "Rust toolchain",
-        "rust-src builds the probes' core library, the musl target makes a static binary",
+        "rust-src builds the probes' core library, the musl targets make static binaries",
     );
     if print {
         println!("rustup toolchain install");

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 
-use crate::{build, cargo, root, setup, succeed};
+use crate::{cargo, setup, succeed, vm};
 
 /// A suite.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -25,14 +25,26 @@ pub enum Suite {
     Vm,
 }
 
-/// Kernels that the `vm` suite needs.
-const KERNELS: &[&str] = &["5.10", "6.1", "6.12", "sid"];
-
+/// What became of tests.
 #[derive(Default)]
-struct Count {
-    passed: u64,
-    failed: u64,
-    skipped: Vec<String>,
+pub struct Count {
+    /// Those that ran well.
+    pub passed: u64,
+    /// Those that did not.
+    pub failed: u64,
+    /// A line for each that could not run.
+    pub skipped: Vec<String>,
+}
+
+/// Prints the sum; that a test failed is an error.
+pub fn conclude(count: &Count) -> Result<()> {
+    println!();
+    count.skipped.iter().for_each(|line| println!("{line}"));
+    println!("{} passed, {} failed, {} skipped", count.passed, count.failed, count.skipped.len());
+    if count.failed > 0 {
+        bail!("{} tests failed", count.failed);
+    }
+    Ok(())
 }
 
 /// Sets up and runs one suite, or all.
@@ -58,13 +70,8 @@ pub fn run(suite: Option<Suite>) -> Result<()> {
         total.skipped.extend(count.skipped);
     }
     println!();
-    total.skipped.iter().for_each(|line| println!("{line}"));
     lines.iter().for_each(|line| println!("{line}"));
-    println!("{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped.len());
-    if total.failed > 0 {
-        bail!("{} tests failed", total.failed);
-    }
-    Ok(())
+    conclude(&total)
 }
 
 fn run_suite(suite: Suite) -> Result<Count> {
@@ -81,7 +88,14 @@ fn run_suite(suite: Suite) -> Result<Count> {
         ])),
         Suite::E2e => {
             succeed(&mut cargo(&["build", "--package", "taffrail"]))?;
-            nextest(&mut cargo(&["nextest", "run", "--package", "taffrail-tests", "-E", "binary(e2e)"]))
+            nextest(&mut cargo(&[
+                "nextest",
+                "run",
+                "--package",
+                "taffrail-tests",
+                "-E",
+                "binary(e2e) or binary(kernel)",
+            ]))
         }
         Suite::Evasion => evasion(),
         Suite::Replay => {
@@ -95,15 +109,7 @@ fn run_suite(suite: Suite) -> Result<Count> {
                 "binary(replay) or binary(cli)",
             ]))
         }
-        Suite::Vm => {
-            if let Err(error) = fetch_kernels(&[]) {
-                // The tests of kernels that are not there say so themselves.
-                eprintln!("warning: {error:#}");
-            }
-            let binary = build::release()?;
-            let mut tests = cargo(&["nextest", "run", "--package", "taffrail-tests", "-E", "binary(vm)"]);
-            nextest(tests.env("TAFFRAIL_STATIC_BIN", binary))
-        }
+        Suite::Vm => vm::test(&[], None, vm::Record::Compare),
     }
 }
 
@@ -152,8 +158,11 @@ fn lint() -> Result<Count> {
 fn nextest(command: &mut Command) -> Result<Count> {
     let list = std::env::temp_dir().join(format!("taffrail-skipped-{}", std::process::id()));
     let _ = std::fs::remove_file(&list);
+    let reports = std::env::temp_dir().join(format!("taffrail-reports-{}", std::process::id()));
+    let _ = std::fs::remove_file(&reports);
     let mut child = command
         .env("TAFFRAIL_SKIPPED", &list)
+        .env("TAFFRAIL_REPORT", &reports)
         .stderr(Stdio::piped())
         .spawn()
         .context("cannot run cargo nextest")?;
@@ -173,6 +182,10 @@ fn nextest(command: &mut Command) -> Result<Count> {
     }
     count.skipped = std::fs::read_to_string(&list).unwrap_or_default().lines().map(str::to_owned).collect();
     let _ = std::fs::remove_file(&list);
+    if let Some(table) = vm::page::budget_here(&std::fs::read_to_string(&reports).unwrap_or_default()) {
+        println!("{table}");
+    }
+    let _ = std::fs::remove_file(&reports);
     // A test that could not run has returned early: nextest takes it for passed.
     count.passed = count.passed.saturating_sub(count.skipped.len() as u64);
     Ok(count)
@@ -186,31 +199,6 @@ fn number_before(text: &str, word: &str) -> u64 {
         .next()
         .and_then(|digits| digits.parse().ok())
         .unwrap_or(0)
-}
-
-/// Fetches kernels that are not there yet.
-pub fn fetch_kernels(kernels: &[String]) -> Result<()> {
-    let home = std::env::var_os("HOME").unwrap_or_default();
-    let cache = std::env::var_os("TAFFRAIL_VM_CACHE")
-        .map_or_else(|| std::path::PathBuf::from(home).join(".cache/taffrail/vm"), Into::into);
-    let wanted: Vec<&str> =
-        if kernels.is_empty() { KERNELS.to_vec() } else { kernels.iter().map(String::as_str).collect() };
-    let mut failed = Vec::new();
-    for kernel in wanted {
-        if cache.join(kernel).join("kernel").exists() {
-            eprintln!("setup: kernel {kernel}: already there");
-            continue;
-        }
-        eprintln!("setup: kernel {kernel}: for tests in a VM");
-        // One at a time: a mirror that has lost one kernel still has the others.
-        if succeed(Command::new("python3").arg(root().join("tests/vm/vmkernel")).arg(kernel)).is_err() {
-            failed.push(kernel);
-        }
-    }
-    if !failed.is_empty() {
-        bail!("could not fetch {}", failed.join(", "));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,0 +1,190 @@
+//! One VM's run of the tests: what `tests/vm/guest.sh` tells, read into verdicts.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::build::Guest;
+use crate::root;
+
+/// How long a VM may take for all tests.
+const SECONDS: &str = "420";
+
+/// How a test ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Well.
+    Passed,
+    /// It failed once and passed then.
+    Flaky,
+    /// It failed twice.
+    Failed,
+    /// It could not run: why.
+    Skipped(String),
+}
+
+/// One test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Test {
+    /// The test target.
+    pub target: String,
+    /// Its name there.
+    pub name: String,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// What it said when it failed.
+    pub output: String,
+    /// How long it took, in the VM's time.
+    pub duration_ms: u64,
+}
+
+/// What became of a kernel.
+#[derive(Clone, Debug, Default)]
+pub struct Ran {
+    /// Its name.
+    pub kernel: String,
+    /// What it calls itself.
+    pub release: String,
+    /// The tests.
+    pub tests: Vec<Test>,
+    /// What tests reported of probes: see `tests/tests/kernel.rs`.
+    pub reports: Vec<Value>,
+    /// Why not all tests were run.
+    pub broken: Option<String>,
+}
+
+impl Ran {
+    /// In a few words.
+    pub fn summary(&self) -> String {
+        let number =
+            |wanted: fn(&Verdict) -> bool| self.tests.iter().filter(|test| wanted(&test.verdict)).count();
+        let slowest = self.tests.iter().max_by_key(|test| test.duration_ms);
+        let slowest = slowest.map_or(String::new(), |test| {
+            format!(", slowest {} {:.1} s", test.name, test.duration_ms as f64 / 1e3)
+        });
+        format!(
+            "{} passed, {} failed, {} skipped{}{slowest}",
+            number(|verdict| matches!(verdict, Verdict::Passed | Verdict::Flaky)),
+            number(|verdict| matches!(verdict, Verdict::Failed)),
+            number(|verdict| matches!(verdict, Verdict::Skipped(_))),
+            if self.broken.is_some() { ", broken" } else { "" },
+        )
+    }
+}
+
+/// Boots a kernel and runs the tests there.
+pub fn run(kernel: &str, guest: &Guest, script: &Path, filter: Option<&str>) -> Ran {
+    let mut vmrun = Command::new("python3");
+    vmrun.arg(root().join("tests/vm/vmrun")).args(["--timeout", SECONDS, "--stats"]);
+    let mut put = |source: &Path, place: &str| {
+        vmrun.arg("--put").arg(format!("{}:{place}", source.display()));
+    };
+    put(&guest.daemon, "/vm/taffrail");
+    put(script, "/vm/guest.sh");
+    for (target, path) in &guest.tests {
+        put(path, &format!("/vm/tests/{target}"));
+    }
+    let command = format!("sh /vm/guest.sh '{}'", filter.unwrap_or_default().replace('\'', ""));
+    let output = match vmrun.args([kernel, "--", &command]).output() {
+        Ok(output) => output,
+        Err(error) => {
+            let broken = Some(format!("cannot run python3: {error}"));
+            return Ran { kernel: kernel.to_owned(), broken, ..Ran::default() };
+        }
+    };
+    let mut ran = read(kernel, &String::from_utf8_lossy(&output.stdout));
+    let said = String::from_utf8_lossy(&output.stderr);
+    match &mut ran.broken {
+        Some(why) => *why = format!("{why}\n{said}"),
+        None => eprint!("{said}"),
+    }
+    if ran.broken.is_none() && filter.is_none() && ran.tests.is_empty() {
+        ran.broken = Some("there are no tests".to_owned());
+    }
+    ran
+}
+
+/// Reads what the script tells.
+fn read(kernel: &str, text: &str) -> Ran {
+    let mut ran = Ran { kernel: kernel.to_owned(), ..Ran::default() };
+    let mut done = false;
+    for line in text.lines() {
+        let Some(told) = line.strip_prefix("@@ ") else {
+            if let Some(test) = ran.tests.last_mut() {
+                test.output.push_str(&format!("    {line}\n"));
+            } else if let Some(why) = &mut ran.broken {
+                why.push_str(&format!("\n    {line}"));
+            }
+            continue;
+        };
+        let (what, rest) = told.split_once(' ').unwrap_or((told, ""));
+        match what {
+            "kernel" => ran.release = rest.to_owned(),
+            "broken" => ran.broken = Some(format!("the tests of `{rest}` cannot be listed")),
+            "test" => enter(&mut ran.tests, rest),
+            "SKIPPED:" => {
+                if let Some(test) = ran.tests.last_mut() {
+                    let reason = rest.split_once(": ").map_or(rest, |(_, reason)| reason);
+                    test.verdict = Verdict::Skipped(reason.to_owned());
+                }
+            }
+            "report" => ran.reports.extend(serde_json::from_str::<Value>(rest)),
+            "done" => done = true,
+            _ => {}
+        }
+    }
+    if !done && ran.broken.is_none() {
+        ran.broken = Some("the VM stopped before all tests were run".to_owned());
+    }
+    ran
+}
+
+/// `TARGET NAME ATTEMPT EXIT_CODE MILLISECONDS`
+fn enter(tests: &mut Vec<Test>, told: &str) {
+    let mut words = told.split(' ');
+    let mut word = || words.next().unwrap_or_default().to_owned();
+    let (target, name, attempt, code, time) = (word(), word(), word(), word(), word());
+    let passed = code == "0";
+    let duration_ms = time.parse().unwrap_or(0);
+    match tests.last_mut() {
+        Some(test) if attempt == "2" => {
+            test.verdict = if passed { Verdict::Flaky } else { Verdict::Failed };
+            test.duration_ms += duration_ms;
+        }
+        _ => {
+            let verdict = if passed { Verdict::Passed } else { Verdict::Failed };
+            tests.push(Test { target, name, verdict, output: String::new(), duration_ms });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdicts_are_read_from_what_the_guest_tells() {
+        let told = "@@ kernel 6.1.0\n\
+                    @@ test kinds a::b 1 0 120\n\
+                    @@ test kinds c 1 101 50\nit said no\n@@ test kinds c 2 0 60\n\
+                    @@ test kinds d 1 0 1\n@@ SKIPPED: d: no such file: here\n\
+                    @@ test kinds e 1 101 1\nfirst\n@@ test kinds e 2 143 1\nsecond\n\
+                    @@ report {\"probe\":\"exec\"}\n@@ done\n";
+        let ran = read("6.1", told);
+        let verdicts: Vec<_> = ran.tests.iter().map(|test| (test.name.as_str(), &test.verdict)).collect();
+        let skipped = Verdict::Skipped("no such file: here".to_owned());
+        let expected =
+            [("a::b", &Verdict::Passed), ("c", &Verdict::Flaky), ("d", &skipped), ("e", &Verdict::Failed)];
+        assert_eq!(verdicts, expected);
+        assert_eq!(ran.tests[3].output, "    first\n    second\n");
+        assert_eq!(ran.tests[1].duration_ms, 110);
+        assert_eq!((ran.release.as_str(), ran.reports.len(), ran.broken), ("6.1.0", 1, None));
+    }
+
+    #[test]
+    fn a_vm_that_stops_early_is_broken() {
+        let ran = read("6.1", "@@ kernel 6.1.0\n@@ test kinds a 1 0 1\n");
+        assert_eq!(ran.broken.as_deref(), Some("the VM stopped before all tests were run"));
+    }
+}

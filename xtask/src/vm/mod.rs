@@ -1,0 +1,232 @@
+//! Other kernels, in small VMs under software emulation: fetch them, run a command on one, and run the tests on all of
+//! them. `tests/vm/vmkernel` and `tests/vm/vmrun` do the fetching and booting; `docs/kernels.md` tells what was found.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::Mutex;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::build::{self, Arch};
+use crate::test::Count;
+use crate::{root, setup, succeed};
+
+mod guest;
+pub mod page;
+
+use guest::{Ran, Verdict};
+use page::Page;
+
+/// A kernel that the tests run on.
+pub struct Kernel {
+    /// Its name in `tests/vm/vmkernel`.
+    pub name: &'static str,
+    /// What it runs on.
+    pub arch: Arch,
+}
+
+/// The kernels, in the order in which they start and are shown.
+pub const KERNELS: &[Kernel] = &[
+    Kernel { name: "5.10", arch: Arch::X86_64 },
+    Kernel { name: "6.1", arch: Arch::X86_64 },
+    Kernel { name: "6.12", arch: Arch::X86_64 },
+    Kernel { name: "6.18", arch: Arch::X86_64 },
+    Kernel { name: "sid", arch: Arch::X86_64 },
+    Kernel { name: "arm64-6.1", arch: Arch::Aarch64 },
+    Kernel { name: "arm64-6.12", arch: Arch::Aarch64 },
+];
+
+/// The test targets of `taffrail-tests` that run on each of them. They need root, a v2 cgroup tree and the daemon's
+/// binary, and no container runtime.
+const TARGETS: &[&str] = &["kernel"];
+
+/// VMs at a time.
+const AT_A_TIME: usize = 2;
+
+/// Where kernels are kept.
+pub fn cache() -> PathBuf {
+    match std::env::var_os("TAFFRAIL_VM_CACHE") {
+        Some(path) => path.into(),
+        None => PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/taffrail/vm"),
+    }
+}
+
+/// Fetches kernels that are not there yet; those that the tests run on if none is named.
+pub fn fetch(names: &[String]) -> Result<()> {
+    let names: Vec<String> = match names {
+        [] => KERNELS.iter().map(|kernel| kernel.name.to_owned()).chain([Arch::Aarch64.headers()]).collect(),
+        names => names.to_vec(),
+    };
+    let Some(mut child) = start_fetch(&names)? else { return Ok(()) };
+    if !child.wait()?.success() {
+        bail!("not all could be fetched");
+    }
+    Ok(())
+}
+
+/// Starts fetching what is not there; `None` if all is.
+fn start_fetch(names: &[String]) -> Result<Option<Child>> {
+    let missing: Vec<&String> = names.iter().filter(|name| !is_there(name)).collect();
+    if missing.is_empty() {
+        return Ok(None);
+    }
+    for name in &missing {
+        eprintln!("setup: {name}: for tests on other kernels");
+    }
+    let child = Command::new("python3").arg(root().join("tests/vm/vmkernel")).args(missing).spawn();
+    Ok(Some(child.context("cannot run python3")?))
+}
+
+fn is_there(name: &str) -> bool {
+    let path = cache().join(name);
+    if name.starts_with("musl-") { path.exists() } else { path.join("info.json").exists() }
+}
+
+/// Boots a kernel with these files in `/vm` and runs a command there as root.
+pub fn run(kernel: &str, put: &[PathBuf], command: &[OsString]) -> Result<()> {
+    fetch(&[kernel.to_owned()])?;
+    let mut vmrun = Command::new("python3");
+    vmrun.arg(root().join("tests/vm/vmrun"));
+    for file in put {
+        vmrun.arg("--put").arg(file);
+    }
+    succeed(vmrun.arg(kernel).arg("--").args(command))
+}
+
+/// What to do with the committed page of results.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Record {
+    /// Complain where it differs.
+    Compare,
+    /// Write it anew.
+    Bless,
+}
+
+/// Runs the tests, or those whose names contain `filter`, on these kernels, or on all.
+pub fn test(names: &[String], filter: Option<&str>, record: Record) -> Result<Count> {
+    setup::run(setup::For::Tests, false)?;
+    if let Some(unknown) = names.iter().find(|name| !KERNELS.iter().any(|kernel| kernel.name == **name)) {
+        let known: Vec<_> = KERNELS.iter().map(|kernel| kernel.name).collect();
+        bail!("no tests run on kernel `{unknown}`; there are {}", known.join(", "));
+    }
+    let wanted: Vec<&Kernel> = KERNELS
+        .iter()
+        .filter(|kernel| names.is_empty() || names.iter().any(|name| name == kernel.name))
+        .collect();
+    let mut count = Count::default();
+    let runs = run_all(&wanted, filter, &mut count)?;
+
+    let begin = Page::read(&root())?;
+    let mut page = begin.clone();
+    for ran in &runs {
+        tell(ran, &mut count);
+        page.enter(ran);
+    }
+    println!("\n{}", page.only(&runs).tables());
+    if filter.is_some() {
+        println!("only some tests were run: not compared with {}", page::FILE);
+        return Ok(count);
+    }
+    match record {
+        Record::Bless => page.write(&root())?,
+        Record::Compare => {
+            let differences = begin.differences(&page, &runs);
+            for difference in &differences {
+                println!("{}: {difference}", page::FILE);
+            }
+            if !differences.is_empty() {
+                println!("if that is as it should be: `cargo xtask vm test --bless`");
+                count.failed += 1;
+            } else if !runs.is_empty() {
+                count.passed += 1;
+            }
+        }
+    }
+    Ok(count)
+}
+
+/// Builds, fetches what is missing meanwhile, and boots. Kernels that cannot be had are counted as skipped.
+fn run_all(wanted: &[&Kernel], filter: Option<&str>, count: &mut Count) -> Result<Vec<Ran>> {
+    let foreign = |kernel: &&&Kernel| kernel.arch != Arch::host();
+    let mut needs: Vec<String> = wanted.iter().map(|kernel| kernel.name.to_owned()).collect();
+    needs.extend(wanted.iter().find(foreign).map(|kernel| kernel.arch.headers()));
+    let fetching = start_fetch(&needs)?;
+    let native = match wanted.iter().any(|kernel| kernel.arch == Arch::host()) {
+        true => Some(build::guest(Arch::host(), TARGETS)?),
+        false => None,
+    };
+    if let Some(mut child) = fetching {
+        child.wait()?;
+    }
+    let mut queue = VecDeque::new();
+    for kernel in wanted {
+        let lacking = [kernel.name.to_owned(), kernel.arch.headers()]
+            .into_iter()
+            .find(|need| needs.contains(need) && !is_there(need));
+        match lacking {
+            None => queue.push_back(*kernel),
+            Some(need) => {
+                let line = format!("SKIPPED: kernel {}: {need} could not be fetched", kernel.name);
+                eprintln!("{line}");
+                count.skipped.push(line);
+            }
+        }
+    }
+    let foreign = match queue.iter().find(|kernel| kernel.arch != Arch::host()) {
+        Some(kernel) => Some(build::guest(kernel.arch, TARGETS)?),
+        None => None,
+    };
+    let queue = Mutex::new(queue);
+    let runs = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| {
+                loop {
+                    let next = queue.lock().ok().and_then(|mut queue| queue.pop_front());
+                    let Some(kernel) = next else { return };
+                    let guest = if kernel.arch == Arch::host() { &native } else { &foreign };
+                    let Some(guest) = guest else { return };
+                    let begin = Instant::now();
+                    let ran = guest::run(kernel.name, guest, &script(), filter);
+                    eprintln!("{}: {} in {:.0} s", kernel.name, ran.summary(), begin.elapsed().as_secs_f64());
+                    if let Ok(mut runs) = runs.lock() {
+                        runs.push(ran);
+                    }
+                }
+            });
+        }
+    });
+    let mut runs = runs.into_inner().unwrap_or_default();
+    runs.sort_by_key(|ran| KERNELS.iter().position(|kernel| kernel.name == ran.kernel));
+    Ok(runs)
+}
+
+fn script() -> PathBuf {
+    Path::new(&root()).join("tests/vm/guest.sh")
+}
+
+/// Shows what went wrong on a kernel, and counts.
+fn tell(ran: &Ran, count: &mut Count) {
+    for test in &ran.tests {
+        let name = format!("{}::{}::{}", ran.kernel, test.target, test.name);
+        match &test.verdict {
+            Verdict::Passed => count.passed += 1,
+            Verdict::Skipped(reason) => count.skipped.push(format!("SKIPPED: {name}: {reason}")),
+            Verdict::Flaky => {
+                println!("FLAKY: {name}: passed the second time; the first time:\n{}", test.output);
+                count.passed += 1;
+            }
+            Verdict::Failed => {
+                println!("FAILED: {name}:\n{}", test.output);
+                count.failed += 1;
+            }
+        }
+    }
+    if let Some(why) = &ran.broken {
+        println!("FAILED: {}: {why}", ran.kernel);
+        count.failed += 1;
+    }
+}
