@@ -2,7 +2,7 @@
 //! runs are compared with, so they are read back. Instruction counts and releases change with every package update
 //! and are not compared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -94,20 +94,24 @@ impl Page {
         page
     }
 
-    /// What differs from this page in a later one, as far as it must not, for the kernels of these runs.
+    /// What differs from this page in a later one, as far as it must not, for the kernels of these runs: a line for each
+    /// change, with the kernels that it is on.
     pub fn differences(&self, later: &Self, runs: &[Ran]) -> Vec<String> {
         let mut differences = Vec::new();
-        for ran in runs {
-            for (before, after) in [(&self.probes, &later.probes), (&self.tests, &later.tests)] {
-                let mut rows: Vec<&String> = before.rows.keys().chain(after.rows.keys()).collect();
-                rows.sort();
-                rows.dedup();
-                for row in rows {
+        for (before, after) in [(&self.probes, &later.probes), (&self.tests, &later.tests)] {
+            let rows: BTreeSet<&String> = before.rows.keys().chain(after.rows.keys()).collect();
+            for row in rows {
+                let mut changes: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+                for ran in runs {
                     let (old, new) = (before.get(row, &ran.kernel), after.get(row, &ran.kernel));
                     // A failed test is counted as such.
                     if stable(old) != stable(new) && new != "failed" {
-                        differences.push(format!("{}, {row}: it says `{old}`, found `{new}`", ran.kernel));
+                        changes.entry((old, new)).or_default().push(&ran.kernel);
                     }
+                }
+                for ((old, new), kernels) in changes {
+                    differences
+                        .push(format!("{row}: it says `{old}`, found `{new}` on {}", kernels.join(", ")));
                 }
             }
         }
@@ -225,9 +229,10 @@ fn state(report: &Value) -> String {
     }
 }
 
-/// The start of a reason.
+/// The start of a reason; that it is the verifier's is known.
 fn brief(reason: &str) -> String {
     const MOST: usize = 60;
+    let reason = reason.split_once("verifier: ").map_or(reason, |(_, reason)| reason);
     let mut text: String = reason.chars().take(MOST).collect();
     if text.len() < reason.len() {
         text.push('…');
@@ -323,8 +328,8 @@ mod tests {
         let run = ran("6.1", Verdict::Passed, "refused", "Unknown BTF type `x`");
         new.enter(&run);
         let expected = [
-            "6.1, exec: it says `refused: one`, found `not there`",
-            "6.1, kernel::a::b: it says `skipped: one`, found `passed`",
+            "exec: it says `refused: one`, found `not there` on 6.1",
+            "kernel::a::b: it says `skipped: one`, found `passed` on 6.1",
         ];
         assert_eq!(old.differences(&new, &[run]), expected);
     }
