@@ -9,7 +9,7 @@ use crate::build::Guest;
 use crate::root;
 
 /// How long a VM may take for all tests.
-const SECONDS: &str = "420";
+const SECONDS: &str = "1200";
 
 /// How a test ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,19 +73,20 @@ impl Ran {
     }
 }
 
-/// Boots a kernel and runs the tests there.
-pub fn run(kernel: &str, guest: &Guest, script: &Path, filter: Option<&str>) -> Ran {
+/// Boots a kernel and runs the tests of these targets there.
+pub fn run(kernel: &str, guest: &Guest, targets: &[&str], filter: Option<&str>) -> Ran {
     let mut vmrun = Command::new("python3");
     vmrun.arg(root().join("tests/vm/vmrun")).args(["--timeout", SECONDS, "--stats"]);
     let mut put = |source: &Path, place: &str| {
         vmrun.arg("--put").arg(format!("{}:{place}", source.display()));
     };
     put(&guest.daemon, "/vm/taffrail");
-    put(script, "/vm/guest.sh");
-    for (target, path) in &guest.tests {
+    put(&root().join("tests/vm/guest.sh"), "/vm/guest.sh");
+    for (target, path) in guest.tests.iter().filter(|(target, _)| targets.contains(&target.as_str())) {
         put(path, &format!("/vm/tests/{target}"));
     }
-    let command = format!("sh /vm/guest.sh '{}'", filter.unwrap_or_default().replace('\'', ""));
+    let filter = filter.unwrap_or_default().replace('\'', "");
+    let command = format!("sh /vm/guest.sh '{filter}' {}", targets.join(" "));
     let output = match vmrun.args([kernel, "--", &command]).output() {
         Ok(output) => output,
         Err(error) => {
@@ -99,7 +100,7 @@ pub fn run(kernel: &str, guest: &Guest, script: &Path, filter: Option<&str>) -> 
         Some(why) => *why = format!("{why}\n{said}"),
         None => eprint!("{said}"),
     }
-    if ran.broken.is_none() && filter.is_none() && ran.tests.is_empty() {
+    if ran.broken.is_none() && filter.is_empty() && ran.tests.is_empty() {
         ran.broken = Some("there are no tests".to_owned());
     }
     ran
@@ -109,6 +110,7 @@ pub fn run(kernel: &str, guest: &Guest, script: &Path, filter: Option<&str>) -> 
 fn read(kernel: &str, text: &str) -> Ran {
     let mut ran = Ran { kernel: kernel.to_owned(), ..Ran::default() };
     let mut done = false;
+    let mut running = String::new();
     for line in text.lines() {
         let Some(told) = line.strip_prefix("@@ ") else {
             if let Some(test) = ran.tests.last_mut() {
@@ -122,6 +124,7 @@ fn read(kernel: &str, text: &str) -> Ran {
         match what {
             "kernel" => ran.release = rest.to_owned(),
             "broken" => ran.broken = Some(format!("the tests of `{rest}` cannot be listed")),
+            "begin" => running = rest.replace(' ', "::"),
             "test" => enter(&mut ran.tests, rest),
             "SKIPPED:" => {
                 if let Some(test) = ran.tests.last_mut() {
@@ -135,7 +138,7 @@ fn read(kernel: &str, text: &str) -> Ran {
         }
     }
     if !done && ran.broken.is_none() {
-        ran.broken = Some("the VM stopped before all tests were run".to_owned());
+        ran.broken = Some(format!("the VM stopped before all tests were run, last in `{running}`"));
     }
     ran
 }
@@ -184,7 +187,8 @@ mod tests {
 
     #[test]
     fn a_vm_that_stops_early_is_broken() {
-        let ran = read("6.1", "@@ kernel 6.1.0\n@@ test kinds a 1 0 1\n");
-        assert_eq!(ran.broken.as_deref(), Some("the VM stopped before all tests were run"));
+        let ran = read("6.1", "@@ kernel 6.1.0\n@@ test kinds a 1 0 1\n@@ begin kinds b\n");
+        let expected = "the VM stopped before all tests were run, last in `kinds::b`";
+        assert_eq!(ran.broken.as_deref(), Some(expected));
     }
 }
