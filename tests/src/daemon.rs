@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// How long anything may take before a test gives up.
-const DEADLINE: Duration = Duration::from_secs(20);
+/// How long anything may take before a test gives up; `TAFFRAIL_SLOW` says that the machine is an emulated one.
+fn deadline() -> Duration {
+    Duration::from_secs(if std::env::var_os("TAFFRAIL_SLOW").is_some() { 60 } else { 20 })
+}
 
 /// The program under test: `TAFFRAIL_BIN`, or the one built beside the tests.
 pub fn binary() -> PathBuf {
@@ -31,7 +33,7 @@ pub fn taffrail(arguments: &[&str]) -> Command {
 
 /// Calls `check` until it gives a value; `None` after the deadline.
 pub fn wait_for<T>(mut check: impl FnMut() -> Option<T>) -> Option<T> {
-    let end = Instant::now() + DEADLINE;
+    let end = Instant::now() + deadline();
     loop {
         let found = check();
         if found.is_some() || Instant::now() >= end {

@@ -1,7 +1,7 @@
 # guest.sh FILTER TARGET…: runs in a VM. Runs the tests whose names contain FILTER of each executable /vm/tests/TARGET, each
 # in a process of its own and a second time if it fails, and tells of it in lines that begin with @@, which
 # `xtask/src/vm/guest.rs` reads. What tests write into TAFFRAIL_REPORT is told after each target.
-export TAFFRAIL_BIN=/vm/taffrail TAFFRAIL_SKIPPED=/tmp/skipped TAFFRAIL_REPORT=/tmp/report NO_COLOR=1
+export TAFFRAIL_BIN=/vm/taffrail TAFFRAIL_SKIPPED=/tmp/skipped TAFFRAIL_REPORT=/tmp/report TAFFRAIL_SLOW=1 NO_COLOR=1
 SECONDS_PER_TEST=180
 filter=$1
 shift
