@@ -1,0 +1,30 @@
+//! Tricks by which a program in a container does something without being seen, each beside its benign twin: the
+//! same effect, done plainly. Each trick first proves that it worked. The verdicts are the rows of
+//! `docs/evasion.md`; what is missed silently and is not in [`BLIND`] fails.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod links;
+mod stage;
+mod swap;
+
+/// Records every event in containers.
+const ALL: &str = "log.record=container.id != host";
+
+/// A trick that is known not to be seen.
+struct Blind {
+    trick: &'static str,
+    tiers: &'static [&'static str],
+    reason: &'static str,
+}
+
+/// What is not seen, on which tier, and why.
+const BLIND: &[Blind] = &[Blind {
+    trick: "open: chroot to the file's folder",
+    tiers: &["portable"],
+    reason: "device and inode are right, but the path starts at the process's own root and nothing says so",
+}];
+
+/// A count for this machine: a tenth where `TAFFRAIL_SLOW` says that it is an emulated one.
+fn scaled(count: usize) -> usize {
+    if std::env::var_os("TAFFRAIL_SLOW").is_some() { count / 10 } else { count }
+}
