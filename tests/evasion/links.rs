@@ -58,9 +58,7 @@ fn hard_link_has_the_inode_of_the_file() {
 
 #[test]
 fn own_root_in_proc_is_followed() {
-    other_name("open: /proc/self/root", || {
-        Object::of(&open("/proc/self/root/etc/shadow", libc::O_RDONLY)?)
-    });
+    other_name("open: /proc/self/root", || Object::of(&open("/proc/self/root/etc/shadow", libc::O_RDONLY)?));
 }
 
 #[test]
@@ -90,12 +88,8 @@ fn detached_copy_of_a_mount_is_told() {
     other_name("open: detached mount (open_tree)", || {
         const OPEN_TREE_CLONE: u32 = 1;
         let etc = name("/etc");
-        let tree = raw::descriptor(syscall!(
-            libc::SYS_open_tree,
-            libc::AT_FDCWD,
-            etc.as_ptr(),
-            OPEN_TREE_CLONE
-        ))?;
+        let tree =
+            raw::descriptor(syscall!(libc::SYS_open_tree, libc::AT_FDCWD, etc.as_ptr(), OPEN_TREE_CLONE))?;
         let shadow = name("shadow");
         let file = syscall!(libc::SYS_openat, tree.as_raw_fd(), shadow.as_ptr(), libc::O_RDONLY, 0);
         Object::of(&raw::descriptor(file)?)

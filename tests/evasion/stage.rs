@@ -45,6 +45,14 @@ impl Stage {
         let settings = [settings, &["rules.embedded=false"]].concat();
         let daemon = Daemon::start(&settings);
         let sandbox = Sandbox::with(options).expect("a sandbox");
+        // Once this process's end is in the log the daemon has looked at all that was there before, and knows whose
+        // the sandbox is: from here on nothing is seen only because it does not know better yet.
+        let first = sandbox.run(|| Ok(())).expect("a process in the sandbox");
+        daemon.wait_for(|record| {
+            record["event"]["kind"] == "exit"
+                && record["process"]["pid"] == first.pid
+                && record["container"]["id"] == sandbox.id()
+        });
         Some(Self { trick, daemon, sandbox })
     }
 
@@ -57,10 +65,7 @@ impl Stage {
     }
 
     /// Starts a part that goes on by itself.
-    pub fn start<T: Serialize + DeserializeOwned>(
-        &self,
-        part: impl FnOnce() -> io::Result<T>,
-    ) -> Running<T> {
+    pub fn start<T: Serialize + DeserializeOwned>(&self, part: impl FnOnce() -> io::Result<T>) -> Running<T> {
         self.sandbox.spawn(part).expect("a process in the sandbox")
     }
 
@@ -178,9 +183,10 @@ impl Ending {
     fn tier(&self) -> &'static str {
         let probes = self.records.iter().find(|record| record["kind"] == "probes");
         let probes = probes.and_then(|record| record["probes"].as_array());
-        let strong = probes.into_iter().flatten().any(|probe| {
-            probe["tier"] == "strong" && probe["state"] == "attached"
-        });
+        let strong = probes
+            .into_iter()
+            .flatten()
+            .any(|probe| probe["tier"] == "strong" && probe["state"] == "attached");
         if strong { "strong" } else { "portable" }
     }
 
@@ -208,9 +214,10 @@ impl Ending {
     fn dump(&self) -> String {
         const RECORDS_MAX: usize = 200;
         let mut text = String::new();
-        let shown = self.records.iter().filter(|record| {
-            record["container"]["id"] == *self.container || record["event"].is_null()
-        });
+        let shown = self
+            .records
+            .iter()
+            .filter(|record| record["container"]["id"] == *self.container || record["event"].is_null());
         for record in shown.take(RECORDS_MAX) {
             let (kind, event, process) = (&record["kind"], &record["event"], &record["process"]);
             let (pid, vpid, name) = (&process["pid"], &process["vpid"], &process["name"]);

@@ -97,9 +97,8 @@ fn paths_that_a_thread_flips_are_counted_as_they_were_opened() {
         for path in [ONE, TWO] {
             std::fs::write(path.to_str().unwrap_or_default(), "")?;
         }
-        let ino = |path: &CStr| -> io::Result<u64> {
-            Ok(Object::of(&open(path.to_bytes(), libc::O_PATH)?)?.ino)
-        };
+        let ino =
+            |path: &CStr| -> io::Result<u64> { Ok(Object::of(&open(path.to_bytes(), libc::O_PATH)?)?.ino) };
         let inodes = [ino(ONE)?, ino(TWO)?];
         static PATH: Shared = Shared::new();
         static STOP: AtomicBool = AtomicBool::new(false);
@@ -180,10 +179,12 @@ fn name_of_a_failed_open_is_marked_as_what_the_caller_said() {
     let ending = stage.end();
     let failed = |file: &'static str| {
         ending.by(tried.pid, "open").find(|record| {
-            record["event"]["file"] == file && record["event"]["result"].as_i64().is_some_and(|result| result < 0)
+            record["event"]["file"] == file
+                && record["event"]["result"].as_i64().is_some_and(|result| result < 0)
         })
     };
-    let is_marked = |record: &serde_json::Value| record["event"]["file_flags"] == serde_json::json!(["unverified"]);
+    let is_marked =
+        |record: &serde_json::Value| record["event"]["file_flags"] == serde_json::json!(["unverified"]);
     ending.twin("the failed open", failed("/tmp/not-there").is_some_and(is_marked));
     let verdict = match (failed("/tmp/secret"), failed("/tmp/a-decoy")) {
         (Some(_), _) => (Verdict::Seen, "the name that the kernel took".to_owned()),

@@ -110,7 +110,8 @@ impl Sandbox {
         sweep(tree);
         let id = new_id();
         let cgroup = make_cgroup(tree, &id)?;
-        let folder = tempfile::Builder::new().prefix(&format!("{FOLDER_PREFIX}{}-", std::process::id())).tempdir()?;
+        let folder =
+            tempfile::Builder::new().prefix(&format!("{FOLDER_PREFIX}{}-", std::process::id())).tempdir()?;
         let path = folder.path().to_owned();
         let mut sandbox = Self { id, cgroup, init: 0, keeper: 0, namespaces: Vec::new(), _folder: folder };
         let (mut pids, theirs) = pipe()?;
@@ -215,6 +216,19 @@ impl<T: DeserializeOwned> Running<T> {
     /// The process that runs it, by the host's count.
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Whether it has ended; [`Running::wait`] still tells how.
+    pub fn is_over(&mut self) -> io::Result<bool> {
+        let Some(keeper) = self.keeper else { return Ok(true) };
+        // SAFETY: all zeros are a valid value.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        let how = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        // SAFETY: the structure is ours to write to.
+        if unsafe { libc::waitid(libc::P_PID, keeper as libc::id_t, &raw mut info, how) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(info.si_signo == libc::SIGCHLD)
     }
 
     /// Waits for its end.
@@ -357,7 +371,8 @@ fn make_root(folder: &Path) -> io::Result<PathBuf> {
 
 /// The files of the image.
 fn fill(root: &Path) -> io::Result<()> {
-    for folder in ["bin", "dev", "etc", "lib", "lib64", "proc", "root", "run", "sys", "tmp", "usr/bin", "var"] {
+    for folder in ["bin", "dev", "etc", "lib", "lib64", "proc", "root", "run", "sys", "tmp", "usr/bin", "var"]
+    {
         std::fs::create_dir_all(root.join(folder))?;
     }
     let write = |name: &str, bytes: &[u8], mode: u32| {

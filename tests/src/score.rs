@@ -96,8 +96,7 @@ pub fn board(scores: &[Score]) -> String {
 }
 
 fn counts(scores: &[Score]) -> String {
-    let count =
-        |verdict: Verdict| (verdict, scores.iter().filter(|score| score.verdict == verdict).count());
+    let count = |verdict: Verdict| (verdict, scores.iter().filter(|score| score.verdict == verdict).count());
     let parts = VERDICTS.map(count).into_iter().filter(|(_, count)| *count > 0);
     let parts: Vec<String> =
         parts.map(|(verdict, count)| format!("{count} {}", verdict.name().to_lowercase())).collect();
