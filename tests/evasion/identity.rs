@@ -34,7 +34,11 @@ fn disguised(trick: &'static str, part: impl FnOnce() -> io::Result<Object>) {
 
 /// Whether that process's opens are told of another container.
 fn elsewhere(ending: &Ending, pid: u32) -> bool {
-    ending.records.iter().any(|record| record["event"]["kind"] == "open" && record["process"]["pid"] == pid)
+    ending.records.iter().any(|record| {
+        record["event"]["kind"] == "open"
+            && record["process"]["pid"] == pid
+            && record["container"]["id"] != *ending.container
+    })
 }
 
 /// Mounts the cgroup tree, as a container with the right to mount can.

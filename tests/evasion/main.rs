@@ -25,6 +25,9 @@ struct Blind {
     reason: &'static str,
 }
 
+const NO_RING: &str = "only the making of the ring is seen: no probe looks at its operations yet";
+const NO_UDP: &str = "no probe looks at datagrams of sockets that are not connected yet";
+
 /// What is not seen, on which tier, and why.
 #[rustfmt::skip]
 const BLIND: &[Blind] = &[
@@ -32,6 +35,15 @@ const BLIND: &[Blind] = &[
         reason: "device and inode are right, but the path starts at the process's own root and nothing says so" },
     Blind { trick: "process: same id again, within the same clock tick (clone3 set_tid)", tiers: &["portable", "strong"],
         reason: "keys count clock ticks, as /proc does; only who may choose process ids on the host can do it" },
+    Blind { trick: "identity: move to the host's root cgroup, then open", tiers: &["portable", "strong"],
+        reason: "only the move is seen: files and peers are watched by cgroup, and the host's is not" },
+    Blind { trick: "io_uring: openat", tiers: &["portable"], reason: NO_RING },
+    Blind { trick: "io_uring: openat by the kernel's polling thread (SQPOLL)", tiers: &["portable"], reason: NO_RING },
+    Blind { trick: "io_uring: openat into a registered slot (no descriptor)", tiers: &["portable"], reason: NO_RING },
+    Blind { trick: "io_uring: renameat", tiers: &["portable"], reason: NO_RING },
+    Blind { trick: "io_uring: unlinkat", tiers: &["portable"], reason: NO_RING },
+    Blind { trick: "udp: sendto without connect", tiers: &["portable"], reason: NO_UDP },
+    Blind { trick: "udp: sendmmsg to several peers, the last one counts", tiers: &["portable"], reason: NO_UDP },
 ];
 
 /// A count for this machine: a tenth where `TAFFRAIL_SLOW` says that it is an emulated one.

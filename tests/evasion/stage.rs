@@ -158,15 +158,14 @@ impl Ending {
         let mut best = (Verdict::Missed, "not seen".to_owned());
         for record in same {
             let event = &record["event"];
-            let found = if event["file"] == path && event.get("file_flags").is_none() {
-                (Verdict::Seen, format!("the object, as `{}`", shown(path)))
-            } else if let Some(flags) = event["file_flags"].as_array() {
-                let flags: Vec<&str> = flags.iter().filter_map(Value::as_str).collect();
-                let file = event["file"].as_str().unwrap_or_default();
-                (Verdict::Flagged, format!("the object, as `{}`, {}", shown(file), flags.join(", ")))
+            let doubts = doubts(event, "file");
+            let file = shown(event["file"].as_str().unwrap_or_default());
+            let found = if event["file"] == path && doubts.is_empty() {
+                (Verdict::Seen, format!("the object, as `{file}`"))
+            } else if !doubts.is_empty() {
+                (Verdict::Flagged, format!("the object, as `{file}`, {}", doubts.join(", ")))
             } else {
-                let file = event["file"].as_str().unwrap_or_default();
-                (Verdict::Missed, format!("the inode only: the path says `{}`", shown(file)))
+                (Verdict::Missed, format!("the inode only: the path says `{file}`"))
             };
             if found.0 < best.0 || best.1 == "not seen" {
                 best = found;
@@ -229,6 +228,13 @@ impl Ending {
         }
         text
     }
+}
+
+/// What a record says to be uncertain or special about a path. Where the file comes from is no doubt.
+pub fn doubts<'a>(event: &'a Value, path: &str) -> Vec<&'a str> {
+    let flags = event[format!("{path}_flags")].as_array();
+    let flags = flags.into_iter().flatten().filter_map(Value::as_str);
+    flags.filter(|flag| !["image_layer", "upper_layer", "tmpfs"].contains(flag)).collect()
 }
 
 /// A path as a short text of the docs.

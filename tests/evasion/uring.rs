@@ -167,7 +167,7 @@ fn unlink_by_a_ring_is_a_change() {
 fn changed(ending: &Ending, pid: u32, operation: &str, name: &str) -> (Verdict, String) {
     let found = ending.by(pid, "change").find(|record| record["event"]["file"] == name);
     match found {
-        Some(record) if record["event"].get("file_flags").is_none() => {
+        Some(record) if crate::stage::doubts(&record["event"], "file").is_empty() => {
             (Verdict::Seen, "the change and its object".to_owned())
         }
         Some(_) => (Verdict::Flagged, "the change and the name that it was given, `unverified`".to_owned()),
