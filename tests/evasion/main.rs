@@ -3,6 +3,7 @@
 //! `docs/evasion.md`; what is missed silently and is not in [`BLIND`] fails.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod calls;
 mod doors;
 mod exec;
 mod identity;
@@ -37,6 +38,8 @@ const BLIND: &[Blind] = &[
         reason: "keys count clock ticks, as /proc does; only who may choose process ids on the host can do it" },
     Blind { trick: "identity: move to the host's root cgroup, then open", tiers: &["portable", "strong"],
         reason: "only the move is seen: files and peers are watched by cgroup, and the host's is not" },
+    Blind { trick: "memory: memfd mapped twice, writable here and executable there", tiers: &["portable"],
+        reason: "the memfd and its writable mapping are seen, the executable one is not" },
     Blind { trick: "io_uring: openat", tiers: &["portable"], reason: NO_RING },
     Blind { trick: "io_uring: openat by the kernel's polling thread (SQPOLL)", tiers: &["portable"], reason: NO_RING },
     Blind { trick: "io_uring: openat into a registered slot (no descriptor)", tiers: &["portable"], reason: NO_RING },

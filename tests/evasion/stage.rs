@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use taffrail_tests::daemon::Daemon;
-use taffrail_tests::sandbox::{self, Options, Ran, Running, Sandbox};
+use taffrail_tests::sandbox::{self, Options, Ran, Sandbox};
 use taffrail_tests::score::{Score, Verdict};
 
 use crate::BLIND;
@@ -61,17 +61,7 @@ impl Stage {
         &self,
         part: impl FnOnce() -> io::Result<T>,
     ) -> Option<Ran<T>> {
-        self.ended(self.sandbox.run(part))
-    }
-
-    /// Starts a part that goes on by itself.
-    pub fn start<T: Serialize + DeserializeOwned>(&self, part: impl FnOnce() -> io::Result<T>) -> Running<T> {
-        self.sandbox.spawn(part).expect("a process in the sandbox")
-    }
-
-    /// What came of a part, as [`Stage::play`] gives it.
-    pub fn ended<T>(&self, result: io::Result<Ran<T>>) -> Option<Ran<T>> {
-        match result {
+        match self.sandbox.run(part) {
             Ok(ran) => Some(ran),
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {
                 skip(self.trick, "portable", &error.to_string());
