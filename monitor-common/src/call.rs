@@ -164,6 +164,9 @@ calls! {
     KEXEC_FILE_LOAD     "kexec_file_load"     MODULE    "fd:fd initrd_fd length:long parameters:text flags:long"
     IO_URING_SETUP      "io_uring_setup"      IO_URING  "entries parameters:pointer"
     IO_URING_REGISTER   "io_uring_register"   IO_URING  "fd operation"
+    // No system calls: an operation of no like-named call, and the end of any.
+    IO_URING_OP         "io_uring_op"         IO_URING  "opcode user_data:long"
+    IO_URING_COMPLETE   "io_uring_complete"   IO_URING  "opcode user_data:long"
     ADD_KEY             "add_key"             KEY       "type:text description:pointer"
     REQUEST_KEY         "request_key"         KEY       "type:text description:pointer"
     KEYCTL              "keyctl"              KEY       "operation argument:int"
@@ -186,6 +189,9 @@ calls! {
 
 /// Id of a call that is no row of [`CALLS`] but was asked for by its number, which is the rest of the id.
 pub const CHOSEN: u16 = 0x8000;
+
+/// Rows that are no system calls.
+pub const NOT_CALLS: &[u16] = &[IO_URING_OP, IO_URING_COMPLETE];
 
 /// Id of no call at all.
 pub const NO_CALL: u16 = 0x7fff;

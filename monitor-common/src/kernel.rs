@@ -18,7 +18,8 @@ macro_rules! kernel_fields {
             pub const NONE: Self = Self { $( $name: Self::ABSENT ),* };
 
             /// The name of each field here and its path in the kernel, in the order of the struct.
-            /// A path is `struct.member.member`; `|` separates spellings of different kernels, `sizeof struct` is a size.
+            /// A path is `struct.member.member`; `|` separates spellings of different kernels, `sizeof struct` is a
+            /// size; one that ends with `?` is of a feature that not every kernel has.
             pub const PATHS: &'static [(&'static str, &'static str)] = &[ $( (stringify!($name), $path) ),* ];
         }
     };
@@ -135,6 +136,36 @@ kernel_fields! {
     unix_peer = "unix_sock.peer",
     unix_address_len = "unix_address.len",
     unix_address_name = "unix_address.name",
+    uring_file = "io_kiocb.file",
+    uring_opcode = "io_kiocb.opcode",
+    uring_user_data = "io_kiocb.cqe.user_data|io_kiocb.user_data",
+    uring_open_dfd = "io_open.dfd",
+    uring_open_flags = "io_open.how.flags",
+    uring_open_mode = "io_open.how.mode",
+    uring_open_name = "io_open.filename",
+    uring_open_slot = "io_open.file_slot",
+    uring_unlink_dfd = "io_unlink.dfd",
+    uring_unlink_flags = "io_unlink.flags",
+    uring_unlink_name = "io_unlink.filename",
+    uring_rename_dfd = "io_rename.old_dfd",
+    uring_rename_target_dfd = "io_rename.new_dfd",
+    uring_rename_name = "io_rename.oldpath",
+    uring_rename_target = "io_rename.newpath",
+    uring_rename_flags = "io_rename.flags",
+    uring_mkdir_dfd = "io_mkdir.dfd",
+    uring_mkdir_mode = "io_mkdir.mode",
+    uring_mkdir_name = "io_mkdir.filename",
+    uring_link_dfd = "io_link.old_dfd|io_hardlink.old_dfd",
+    uring_link_target_dfd = "io_link.new_dfd|io_hardlink.new_dfd",
+    uring_link_name = "io_link.oldpath|io_hardlink.oldpath",
+    uring_link_target = "io_link.newpath|io_hardlink.newpath",
+    uring_link_flags = "io_link.flags|io_hardlink.flags",
+    uring_symlink_dfd = "io_symlink.new_dfd|io_link.new_dfd",
+    uring_symlink_content = "io_symlink.oldpath|io_link.oldpath",
+    uring_symlink_name = "io_symlink.newpath|io_link.newpath",
+    uring_xattr_name = "io_xattr.filename?",
+    uring_cqe_res = "io_uring_cqe.res",
+    filename_name = "filename.name",
     // x86-64, then aarch64.
     regs_bp = "pt_regs.bp",
     regs_bx = "pt_regs.bx",

@@ -23,6 +23,11 @@ pub static FEATURES: u32 = 0;
 #[unsafe(no_mangle)]
 pub static SELF: [u32; 2] = [0; 2];
 
+/// How many arguments the tracepoints `io_uring_submit_req` (or `io_uring_submit_sqe` before 6.3) and
+/// `io_uring_complete` have: their forms differ by kernel. The daemon sets it before load.
+#[unsafe(no_mangle)]
+pub static IO_URING_ARGUMENTS: [u32; 2] = [0; 2];
+
 /// Bytes waiting in the urgent and in the bulk ring above which the daemon is woken at once.
 #[unsafe(no_mangle)]
 pub static WAKE_BYTES: [u64; 2] = [1 << 18, 1 << 20];
@@ -64,6 +69,10 @@ pub static CALL_PROGRAMS: ProgramArray = ProgramArray::with_max_entries(KINDS as
 #[map]
 pub static WRITTEN: LruHashMap<u64, Written> = LruHashMap::with_max_entries(16384, 0);
 
+/// Operation by ring and user data, from its start to its end, for kernels that do not tell it at the end.
+#[map]
+pub static IO_URING_TOLD: LruHashMap<[u64; 2], u32> = LruHashMap::with_max_entries(4096, 0);
+
 /// Whose a TCP socket is, by address of its `struct sock`, from connect or accept to its end.
 #[map]
 pub static OWNERS: LruHashMap<u64, Owner> = LruHashMap::with_max_entries(16384, 0);
@@ -84,7 +93,11 @@ pub const SCRATCH_EXEC: u32 = 0;
 pub const SCRATCH_SYSCALL: u32 = 1;
 /// Entry of [`SCRATCH`] for the cgroup probe.
 pub const SCRATCH_CGROUP: u32 = 2;
-const SCRATCHES: u32 = 3;
+/// Entry of [`SCRATCH`] for submitted operations of io_uring.
+pub const SCRATCH_SUBMIT: u32 = 3;
+/// Entry of [`SCRATCH`] for completed operations of io_uring.
+pub const SCRATCH_COMPLETE: u32 = 4;
+const SCRATCHES: u32 = 5;
 
 /// The kernel's copy of the address that connect(2) was given.
 #[repr(C)]

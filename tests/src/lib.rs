@@ -1,7 +1,10 @@
-//! What the end-to-end tests share: real containers, a real daemon, other kernels.
+//! What the end-to-end tests share: real containers, containers without a runtime, a real daemon, other kernels.
 
 pub mod container;
 pub mod daemon;
+pub mod raw;
+pub mod sandbox;
+pub mod score;
 pub mod vm;
 
 /// Says loudly that a test cannot run here, and why. The task runner counts these lines.
@@ -13,8 +16,13 @@ macro_rules! skip {
     }};
 }
 
-/// Why tests that load probes cannot run here; `None` if they can.
+/// Why tests that load probes and start containers by runc cannot run here; `None` if they can.
 pub fn cannot_trace() -> Option<String> {
+    cannot_load().or_else(container::unavailable)
+}
+
+/// Why tests that load probes cannot run here; `None` if they can.
+pub fn cannot_load() -> Option<String> {
     // SAFETY: no arguments.
     if unsafe { libc::geteuid() } != 0 {
         return Some("needs root".to_owned());
@@ -22,5 +30,5 @@ pub fn cannot_trace() -> Option<String> {
     if !std::path::Path::new("/sys/kernel/btf/vmlinux").exists() {
         return Some("the kernel has no BTF".to_owned());
     }
-    container::unavailable()
+    None
 }

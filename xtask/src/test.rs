@@ -17,6 +17,8 @@ pub enum Suite {
     Unit,
     /// Real daemon, real containers.
     E2e,
+    /// Tricks by which containers try not to be seen.
+    Evasion,
     /// Recorded sessions and the command line, without root.
     Replay,
     /// Other kernels.
@@ -81,6 +83,7 @@ fn run_suite(suite: Suite) -> Result<Count> {
             succeed(&mut cargo(&["build", "--package", "taffrail"]))?;
             nextest(&mut cargo(&["nextest", "run", "--package", "taffrail-tests", "-E", "binary(e2e)"]))
         }
+        Suite::Evasion => evasion(),
         Suite::Replay => {
             succeed(&mut cargo(&["build", "--package", "taffrail"]))?;
             nextest(&mut cargo(&[
@@ -102,6 +105,22 @@ fn run_suite(suite: Suite) -> Result<Count> {
             nextest(tests.env("TAFFRAIL_STATIC_BIN", binary))
         }
     }
+}
+
+/// Plays the tricks, prints the board, and checks the page that is made from it.
+fn evasion() -> Result<Count> {
+    succeed(&mut cargo(&["build", "--package", "taffrail"]))?;
+    let scores = std::env::temp_dir().join(format!("taffrail-scores-{}", std::process::id()));
+    let _ = std::fs::remove_file(&scores);
+    let mut tests = cargo(&["nextest", "run", "--package", "taffrail-tests", "-E", "binary(evasion)"]);
+    let mut count = nextest(tests.env("TAFFRAIL_SCORES", &scores))?;
+    let mut board = cargo(&["run", "--quiet", "--package", "taffrail-tests", "--bin", "scores", "--"]);
+    if let Err(error) = succeed(board.arg(&scores)) {
+        eprintln!("board: {error:#}");
+        count.failed += 1;
+    }
+    let _ = std::fs::remove_file(&scores);
+    Ok(count)
 }
 
 fn lint() -> Result<Count> {

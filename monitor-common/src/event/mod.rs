@@ -73,6 +73,10 @@ pub struct Header {
 pub mod header_flag {
     /// The event came by a 32-bit system call.
     pub const COMPAT: u16 = 1;
+    /// The event came by an io_uring, not by the system call that it is named for.
+    pub const IO_URING: u16 = 1 << 1;
+    /// The event was asked for and is still to be done: its result is not known.
+    pub const SUBMITTED: u16 = 1 << 2;
 }
 
 /// Bytes in the payload that are not a resolved path.

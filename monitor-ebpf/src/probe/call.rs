@@ -156,7 +156,7 @@ fn first_descriptor<const WORD: u64>(control: u64, len: u64) -> i32 {
 
 /// Whether nothing was written to that open regular file before.
 #[inline(always)]
-fn is_first_write(file: *const u8) -> bool {
+pub fn is_first_write(file: *const u8) -> bool {
     let inode: *const u8 = kernel(file, offset!(file_inode));
     if kernel::<u16>(inode, offset!(inode_mode)) & S_IFMT != S_IFREG {
         return false;

@@ -8,6 +8,7 @@ mod exec;
 mod exit;
 mod flow;
 mod fork;
+mod io_uring;
 mod open;
 mod signal;
 mod strong_trial;

@@ -23,7 +23,7 @@ const O_EXCL: u32 = 0o200;
 const O_NOCTTY: u32 = 0o400;
 const O_TRUNC: u32 = 0o1000;
 
-const AT_FDCWD: i32 = -100;
+pub const AT_FDCWD: i32 = -100;
 
 /// A file was opened, or that failed. (About 1 µs for a watched cgroup: the walk of the path is half of it.)
 #[btf_tracepoint(function = "sys_exit")]

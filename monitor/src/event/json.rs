@@ -37,6 +37,9 @@ fn write_event(subject: &Subject<'_>, out: &mut Members<'_>) {
     if event.header().flags & header_flag::COMPAT != 0 {
         out.bool("compat", true);
     }
+    if event.header().flags & header_flag::IO_URING != 0 {
+        out.bool("io_uring", true);
+    }
     event.model().write_json(subject, out);
 }
 

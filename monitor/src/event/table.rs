@@ -99,6 +99,7 @@ pub static FIELDS: &[Field] = &[
     argument!("request", 0, "Name of the request of ptrace: `PTRACE_ATTACH` …"),
     argument!("option", 0, "Name of the option of prctl: `PR_SET_NAME` …"),
     argument!("operation", 0, "Name of the operation of seccomp, keyctl or io_uring_register: `SECCOMP_SET_MODE_FILTER` …"),
+    argument!("opcode", 0, "Name of the operation of an io_uring: `IORING_OP_OPENAT` …"),
     argument!("command", 0, "Name of the command of bpf, fsconfig, syslog or reboot: `BPF_PROG_LOAD` …"),
     argument!("protection", 0, "Names of the protection of memory: `PROT_EXEC` …"),
     argument!("family", SOCKETS, "Name of a socket's family: `AF_PACKET` …"),

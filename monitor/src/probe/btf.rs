@@ -14,6 +14,7 @@ pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
 const KIND_ENUM: u32 = 6;
+const KIND_TYPEDEF: u32 = 8;
 
 /// Parsed type information, borrowed from its bytes.
 pub struct Btf<'a> {
@@ -23,6 +24,8 @@ pub struct Btf<'a> {
     types: Vec<u32>,
     /// The ids of structs, unions and enums that have a name.
     named: HashMap<&'a [u8], u32>,
+    /// The ids of typedefs.
+    typedefs: HashMap<&'a [u8], u32>,
 }
 
 impl<'a> Btf<'a> {
@@ -35,15 +38,16 @@ impl<'a> Btf<'a> {
         let types_start = header_len.checked_add(word(data, 8)?)?;
         let types_end = types_start.checked_add(word(data, 12)?)?;
         let strings = header_len.checked_add(word(data, 16)?)? as usize;
-        let mut btf = Self { data, strings, types: vec![0], named: HashMap::new() };
+        let mut btf = Self { data, strings, types: vec![0], named: HashMap::new(), typedefs: HashMap::new() };
         let mut at = types_start;
         while at < types_end {
             let info = word(data, at as usize + 4)?;
             let (kind, members) = (info >> 24 & 0x1f, info & 0xffff);
-            if matches!(kind, KIND_STRUCT | KIND_UNION | KIND_ENUM) {
+            if matches!(kind, KIND_STRUCT | KIND_UNION | KIND_ENUM | KIND_TYPEDEF) {
                 let name = btf.string(word(data, at as usize)?)?;
+                let names = if kind == KIND_TYPEDEF { &mut btf.typedefs } else { &mut btf.named };
                 if !name.is_empty() {
-                    btf.named.entry(name).or_insert(btf.types.len() as u32);
+                    names.entry(name).or_insert(btf.types.len() as u32);
                 }
             }
             btf.types.push(at);
@@ -66,7 +70,7 @@ impl<'a> Btf<'a> {
             let (_, _, at) = self.head(*self.named.get(name.as_bytes())?)?;
             return word(self.data, at + 8);
         }
-        path.split('|').find_map(|spelling| {
+        path.trim_end_matches('?').split('|').find_map(|spelling| {
             let mut names = spelling.split('.');
             let mut id = *self.named.get(names.next()?.as_bytes())?;
             let mut offset = 0;
@@ -77,6 +81,26 @@ impl<'a> Btf<'a> {
             }
             Some(offset)
         })
+    }
+
+    /// How many arguments a tracepoint has, 0 if there is no such tracepoint.
+    pub fn tracepoint_arguments(&self, name: &str) -> u32 {
+        const KIND_POINTER: u32 = 2;
+        const KIND_FUNCTION: u32 = 13;
+        let pointed = |id: u32, wanted: u32| {
+            let (kind, _, at) = self.head(id)?;
+            (kind == wanted).then(|| word(self.data, at + 8))?
+        };
+        let prototype = self
+            .typedefs
+            .get(format!("btf_trace_{name}").as_bytes())
+            .and_then(|id| pointed(*id, KIND_TYPEDEF))
+            .and_then(|id| pointed(id, KIND_POINTER));
+        match prototype.and_then(|id| self.head(id)) {
+            // The first one is the kernel's own.
+            Some((KIND_FUNCTION, count, _)) => count.saturating_sub(1),
+            _ => 0,
+        }
     }
 
     /// Whether an enum has that name.
@@ -157,6 +181,8 @@ pub struct KernelFacts {
     pub missing: Vec<&'static str>,
     /// Bits of `taffrail_common::map::feature`.
     pub features: u32,
+    /// The value of the probes' global `IO_URING_ARGUMENTS`.
+    pub io_uring_arguments: [u32; 2],
 }
 
 impl KernelFacts {
@@ -167,7 +193,9 @@ impl KernelFacts {
             .iter()
             .map(|(_, path)| {
                 btf.offset(path).unwrap_or_else(|| {
-                    missing.push(*path);
+                    if !path.ends_with('?') {
+                        missing.push(*path);
+                    }
                     Offsets::ABSENT
                 })
             })
@@ -199,7 +227,10 @@ impl KernelFacts {
             ]
         };
         missing.retain(|path| !foreign.contains(path));
-        Self { offsets, missing, features }
+        let arguments = |name: &str| btf.tracepoint_arguments(name);
+        let submit = arguments("io_uring_submit_req").max(arguments("io_uring_submit_sqe"));
+        let io_uring_arguments = [submit, arguments("io_uring_complete")];
+        Self { offsets, missing, features, io_uring_arguments }
     }
 }
 
@@ -222,6 +253,8 @@ mod tests {
         assert_eq!(btf.offset("list_head.prev"), Some(8));
         assert_eq!(btf.offset("list_head.nonsense"), None);
         assert_eq!(btf.offset("sizeof list_head"), Some(16));
+        assert_eq!(btf.tracepoint_arguments("sys_exit"), 2);
+        assert_eq!(btf.tracepoint_arguments("nonsense"), 0);
         assert!(btf.has_enumerator("bpf_map_type", "BPF_MAP_TYPE_RINGBUF"));
         assert!(!btf.has_enumerator("bpf_map_type", "BPF_MAP_TYPE_NONSENSE"));
     }

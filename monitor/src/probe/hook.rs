@@ -9,7 +9,7 @@ use crate::event::field::KindSet;
 /// How a program gets to its hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attach {
-    /// A tracepoint with typed arguments (`tp_btf`).
+    /// A tracepoint with typed arguments (`tp_btf`); `|` separates its names in different kernels.
     BtfTracepoint(&'static str),
     /// `connect4`, `connect6` of the root cgroup.
     CgroupConnect,
@@ -42,7 +42,7 @@ impl Hook {
     /// The hook's name as people know it.
     pub fn hook_name(&self) -> &'static str {
         match self.attach {
-            Attach::BtfTracepoint(name) => name,
+            Attach::BtfTracepoint(name) => name.split('|').next().unwrap_or(name),
             Attach::CgroupConnect => self.program,
             Attach::Calls => "sys_exit",
         }
@@ -125,6 +125,26 @@ pub const HOOKS: &[Hook] = &[
         kinds: bit(kind::FLOW),
         vital: true,
         blinds: "how TCP connections ended, and what went over them",
+    },
+    Hook {
+        program: "io_uring_submit",
+        fallback: Some("io_uring_submit_bounded"),
+        attach: Attach::BtfTracepoint("io_uring_submit_req|io_uring_submit_sqe"),
+        tier: "portable",
+        since: "5.10",
+        kinds: bit(kind::IO_URING) | bit(kind::CHANGE),
+        vital: true,
+        blinds: "operations that are asked for through an io_uring",
+    },
+    Hook {
+        program: "io_uring_complete",
+        fallback: Some("io_uring_complete_bounded"),
+        attach: Attach::BtfTracepoint("io_uring_complete"),
+        tier: "portable",
+        since: "5.10",
+        kinds: bit(kind::IO_URING) | bit(kind::OPEN) | bit(kind::WRITE),
+        vital: true,
+        blinds: "files opened and written through an io_uring, and how its operations ended",
     },
     Hook {
         program: "connect4",

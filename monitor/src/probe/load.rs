@@ -132,6 +132,7 @@ impl Probes {
             .override_global("OFFSETS", facts.offsets.as_slice(), true)
             .override_global("FEATURES", &features, true)
             .override_global("WAKE_BYTES", wake_bytes.as_slice(), true)
+            .override_global("IO_URING_ARGUMENTS", facts.io_uring_arguments.as_slice(), true)
             .override_global("SELF", own_process().as_slice(), true)
             .map_max_entries("URGENT", options.urgent_bytes)
             .map_max_entries("BULK", options.bulk_bytes)
@@ -300,7 +301,15 @@ fn try_attach(
     match hook.attach {
         Attach::BtfTracepoint(name) => {
             let program = <&mut BtfTracePoint>::try_from(program).map_err(one_line)?;
-            program.load(name, btf).map_err(one_line)?;
+            // The last name's error is told: it is the one of older kernels.
+            let mut result = Err("no name".to_owned());
+            for name in name.split('|') {
+                result = program.load(name, btf).map_err(one_line);
+                if result.is_ok() {
+                    break;
+                }
+            }
+            result?;
             program.attach().map_err(one_line)?;
         }
         Attach::Calls => {

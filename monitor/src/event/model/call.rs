@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 use taffrail_common::call::{CALLS, PRCTL, SETDOMAINNAME, SETHOSTNAME};
-use taffrail_common::event::{self as abi, Path};
+use taffrail_common::event::{self as abi, Path, header_flag};
+use taffrail_common::kind;
 
 use super::{Model, Target, call_name, write_failure};
 use crate::enrich::Subject;
@@ -134,7 +135,11 @@ impl<'a> Call<'a> {
 
     /// The arguments that say something by themselves, with their values.
     pub fn numbers(&self) -> impl Iterator<Item = (&'static Argument, i64)> {
-        arguments(self.record.call).iter().zip(self.record.args).filter_map(|(argument, register)| {
+        // A write by an io_uring is told by its file and its result.
+        let told =
+            self.record.header.flags & header_flag::IO_URING == 0 || self.record.header.kind != kind::WRITE;
+        let arguments = if told { arguments(self.record.call) } else { &[] };
+        arguments.iter().zip(self.record.args).filter_map(|(argument, register)| {
             let value = match argument.role {
                 // Only one of the options takes a text.
                 Role::Text if !self.has_text() => Some(register as i64),
@@ -167,7 +172,7 @@ impl Model for Call<'_> {
     }
 
     fn result(&self) -> Option<i64> {
-        Some(self.record.result)
+        (self.record.header.flags & header_flag::SUBMITTED == 0).then_some(self.record.result)
     }
 
     fn path(&self) -> Option<(&[u8], Path)> {
@@ -184,7 +189,10 @@ impl Model for Call<'_> {
 
     fn write_json(&self, _subject: &Subject<'_>, out: &mut Members<'_>) {
         let Call { record, file, base, target, target_base, text: _ } = self;
-        out.number("result", record.result);
+        match self.result() {
+            Some(result) => out.number("result", result),
+            None => out.bool("submitted", true),
+        }
         if self.path().is_some() {
             out.path("file", file, &record.file);
         }
@@ -243,6 +251,6 @@ impl Model for Call<'_> {
                 (None, _) => write!(out, "{value}"),
             };
         }
-        write_failure(self.record.result, out);
+        write_failure(self.result().unwrap_or(0), out);
     }
 }
