@@ -95,6 +95,8 @@ pub struct Rule {
     pub source: Arc<Source>,
     /// The kinds of event that it can match.
     pub kinds: KindSet,
+    /// System calls that it names and that are no event unless they are asked for.
+    pub calls: Vec<String>,
     condition: Node,
     examples: Vec<example::Example>,
 }
@@ -141,6 +143,11 @@ impl RuleSet {
         self.enabled().fold(0, |kinds, rule| kinds | rule.kinds)
     }
 
+    /// System calls that any enabled rule names and that are no event unless they are asked for.
+    pub fn calls(&self) -> impl Iterator<Item = &String> {
+        self.enabled().flat_map(|rule| &rule.calls)
+    }
+
     /// The rules that take part.
     pub fn enabled(&self) -> impl Iterator<Item = &Rule> {
         self.rules.iter().filter(|rule| rule.enabled)
@@ -175,14 +182,16 @@ pub struct Filter {
     condition: Node,
     /// The kinds of event that it can match.
     pub kinds: KindSet,
+    /// System calls that it names and that are no event unless they are asked for.
+    pub calls: Vec<String>,
 }
 
 impl Filter {
     /// Compiles the condition in a scalar. It can use no macros or lists.
     pub fn compile(node: &yaml::Node) -> Result<Self, Vec<Diagnostic>> {
         let parsed = compile::parse(node).map_err(|diagnostic| vec![diagnostic])?;
-        let (condition, kinds) = compile::compile(&parsed, &compile::Names::default())?;
-        Ok(Self { condition, kinds })
+        let (condition, kinds, calls) = compile::compile(&parsed, &compile::Names::default())?;
+        Ok(Self { condition, kinds, calls })
     }
 
     /// Compiles a condition from somewhere else than a file, such as `--filter`.
