@@ -190,7 +190,7 @@ const WORDS: usize = 8;
 struct Walk(*mut WalkMemory);
 
 impl Walk {
-    /// Walks from `path` to `root`.
+    /// Walks from `path` to `root`, or on to the top if `root` is a folder within a mount.
     #[inline(always)]
     fn run<const LOOP: bool>(memory: *mut WalkMemory, path: KernelPath, root: KernelPath) -> Self {
         let walk = Self(memory);
@@ -227,7 +227,11 @@ impl Walk {
         let dentry = self.get(DENTRY);
         let mount = self.get(MOUNT);
         if dentry == self.get(END_DENTRY) && mount == self.get(END_MOUNT) {
-            return self.end(path_flag::ROOT_REACHED);
+            if dentry == self.get(MOUNT_ROOT) {
+                return self.end(path_flag::ROOT_REACHED);
+            }
+            // A root within a mount was chosen by the task or one before it: it must not shorten what files are called.
+            self.set(FLAGS, self.get(FLAGS) | (path_flag::ROOT_REACHED | path_flag::CHROOT) as u64);
         }
         if dentry == self.get(MOUNT_ROOT) {
             let mount = mount as *const u8;
@@ -252,6 +256,9 @@ impl Walk {
     /// taken off is a single file, its name is all there is.
     #[inline(always)]
     fn top(self, dentry: u64) -> u32 {
+        if self.get(FLAGS) & path_flag::ROOT_REACHED as u64 != 0 {
+            return 0;
+        }
         if self.get(FULL_LEN) > 0 {
             return path_flag::OUTSIDE_ROOT;
         }

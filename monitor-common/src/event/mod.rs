@@ -130,4 +130,7 @@ pub mod path_flag {
     /// The object lies on another mount than the task's root directory, and that mount shows a disk or a part of a
     /// file system: in a container, a volume or a file of the host's.
     pub const HOST_MOUNT: u32 = 1 << 10;
+    /// The root directory of the acting task is a folder within a mount (chroot): the path starts not there but at the
+    /// top of the mount tree.
+    pub const CHROOT: u32 = 1 << 11;
 }

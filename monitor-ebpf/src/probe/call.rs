@@ -87,7 +87,7 @@ fn is_event(ended: &Ended, file: *const u8) -> bool {
         filter::MAPPING => {
             let (protection, flags) = (ended.arg(3), ended.arg(4));
             let anonymous = flags & MAP_ANONYMOUS != 0;
-            protection & PROT_EXEC != 0 && (anonymous || protection & PROT_WRITE != 0)
+            protection & PROT_EXEC != 0 && (anonymous || protection & PROT_WRITE != 0 || is_unlinked(file))
                 || protection & PROT_WRITE != 0 && flags & MAP_SHARED != 0 && !anonymous
         }
         filter::UNUSUAL_SOCKET => {
@@ -106,6 +106,13 @@ fn is_event(ended: &Ended, file: *const u8) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether a file has no name: a memfd, or deleted.
+#[inline(always)]
+fn is_unlinked(file: *const u8) -> bool {
+    let inode: *const u8 = kernel(file, offset!(file_inode));
+    !file.is_null() && kernel::<u32>(inode, offset!(inode_nlink)) == 0
 }
 
 /// The first descriptor that came with a message, -1 if none did.

@@ -298,6 +298,7 @@ impl<'a> Members<'a> {
             (path_flag::IMAGE_LAYER, "image_layer"),
             (path_flag::TMPFS, "tmpfs"),
             (path_flag::HOST_MOUNT, "host_mount"),
+            (path_flag::CHROOT, "chroot"),
         ];
         if FLAGS.iter().any(|(flag, _)| path.flags & flag != 0) {
             self.part(name, "_flags");
@@ -558,7 +559,8 @@ mod tests {
                 "upper_layer",
                 "image_layer",
                 "tmpfs",
-                "host_mount"
+                "host_mount",
+                "chroot"
             ])
         );
     }

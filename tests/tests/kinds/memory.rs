@@ -31,6 +31,8 @@ fn executable_memory_and_shared_writable_files_are_told_and_the_usual_is_not() {
             map(0x3000, READ | WRITE | EXEC, anonymous, -1)?;
             map(0x4000, READ | WRITE | EXEC, private, program)?;
             map(0x5000, READ | WRITE, libc::MAP_SHARED, fd)?;
+            let memory = syscall!(libc::SYS_memfd_create, c"code".as_ptr(), 0)? as i32;
+            map(0x6000, READ | EXEC, private, memory)?;
             syscall!(libc::SYS_mprotect, plain, 0x2000, READ | EXEC)?;
             syscall!(libc::SYS_mprotect, plain, 0x2000, READ | WRITE)?;
             let failed = outcome(syscall!(libc::SYS_mprotect, plain + 1, 0x1000, READ | EXEC));
@@ -50,6 +52,7 @@ fn executable_memory_and_shared_writable_files_are_told_and_the_usual_is_not() {
     seen.one("memory", json!({"file": "/bin/program", "args": {"length": 0x4000, "protection_names": all}}));
     let shared = json!({"file": "/tmp/file", "args": {"length": 0x5000, "flags_names": ["MAP_SHARED"]}});
     seen.one("memory", shared);
+    seen.one("memory", json!({"file": "/memfd:code", "args": {"length": 0x6000}}));
     seen.one(
         "memory",
         json!({"type": "mprotect", "result": 0, "args": {

@@ -77,6 +77,38 @@ fn part_of_another_file_system_that_is_mounted_in_is_marked() {
 }
 
 #[test]
+fn changed_root_does_not_shorten_what_files_are_called() {
+    let Some(seen) = watch("changed_root_does_not_shorten_what_files_are_called", || {
+        std::fs::create_dir("/tmp/mounted")?;
+        raw::mount("own", "/tmp/mounted", "tmpfs", 0, "size=64k")?;
+        std::fs::write("/tmp/mounted/file", "")?;
+        in_child(|| {
+            let opened = syscall!(libc::SYS_chroot, c"/etc".as_ptr())
+                .and_then(|_| std::env::set_current_dir("/").map(|()| 0))
+                .and_then(|_| raw::open("/shadow", libc::O_RDONLY));
+            // Not found, and the folder that it is relative to is the changed root.
+            i32::from(opened.is_err() || raw::open("missing", libc::O_RDONLY).is_ok())
+        })?;
+        // The root of a mount is a root that is as good as any.
+        let status = in_child(|| {
+            let opened = syscall!(libc::SYS_chroot, c"/tmp/mounted".as_ptr())
+                .and_then(|_| raw::open("/file", libc::O_RDONLY));
+            i32::from(opened.is_err())
+        })?;
+        Ok(status.1)
+    }) else {
+        return;
+    };
+    assert_eq!(seen.value, 0);
+    let shadow = seen.one("open", json!({"file": "/etc/shadow"}));
+    assert!(flags(shadow).contains(&"chroot"), "{shadow}");
+    let missing = seen.one("open", json!({"file": "missing", "result": -libc::ENOENT, "base": "/etc"}));
+    assert!(missing["event"]["base_flags"].as_array().unwrap().contains(&json!("chroot")));
+    let file = seen.one("open", json!({"file": "/file"}));
+    assert!(!flags(file).contains(&"chroot") && !flags(file).contains(&"outside_root"), "{file}");
+}
+
+#[test]
 fn set_id_bits_and_files_in_memory_are_seen() {
     let Some(seen) = watch("set_id_bits_and_files_in_memory_are_seen", || {
         std::fs::write("/tmp/rooted", "x")?;
