@@ -244,7 +244,8 @@ pub mod filter {
     pub const IN_SET: u8 = 2;
     /// The first write to each open regular file that succeeds.
     pub const FIRST_WRITE: u8 = 3;
-    /// Memory that is executable and anonymous, writable or of a file without a name; files mapped writable and shared.
+    /// Memory that is executable and anonymous, shared, writable or of a file without a name; and files mapped writable
+    /// and shared.
     pub const MAPPING: u8 = 4;
     /// Sockets that are neither of the usual families nor of the usual types.
     pub const UNUSUAL_SOCKET: u8 = 5;

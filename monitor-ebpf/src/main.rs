@@ -6,6 +6,7 @@
 mod emit;
 mod maps;
 mod path;
+mod preempt;
 mod probe;
 mod read;
 mod scope;

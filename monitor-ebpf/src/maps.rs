@@ -56,6 +56,16 @@ pub static SCOPE: HashMap<u64, Scope> = HashMap::with_max_entries(16384, 0);
 #[map]
 pub static SCOPE_DEFAULT: Array<Scope> = Array::with_max_entries(1, 0);
 
+/// Contained processes that are in a cgroup which is watched for less, by process id: the kinds that they stay watched
+/// for, wherever they go. What does not fit is counted in `MOVED_COUNT`. The probes and the daemon write it.
+#[map]
+pub static MOVED: HashMap<u32, Scope> = HashMap::with_max_entries(4096, 0);
+
+/// How many processes were ever put into `MOVED`, and how many did not fit. While the first is 0 nobody looks there. The
+/// daemon reads it.
+#[map]
+pub static MOVED_COUNT: Array<[u64; 2]> = Array::with_max_entries(1, 0);
+
 /// Which system calls are events, and how to read them: by number, the native table first, then the 32-bit one,
 /// then the operations of socketcall(2). The daemon writes it.
 #[map]

@@ -190,7 +190,7 @@ const WORDS: usize = 8;
 struct Walk(*mut WalkMemory);
 
 impl Walk {
-    /// Walks from `path` to `root`, or on to the top if `root` is a folder within a mount.
+    /// Walks from `path` to `root`.
     #[inline(always)]
     fn run<const LOOP: bool>(memory: *mut WalkMemory, path: KernelPath, root: KernelPath) -> Self {
         let walk = Self(memory);
@@ -227,10 +227,11 @@ impl Walk {
         let dentry = self.get(DENTRY);
         let mount = self.get(MOUNT);
         if dentry == self.get(END_DENTRY) && mount == self.get(END_MOUNT) {
-            if dentry == self.get(MOUNT_ROOT) {
+            if self.is_top(dentry, mount as *const u8) {
                 return self.end(path_flag::ROOT_REACHED);
             }
-            // A root within a mount was chosen by the task or one before it: it must not shorten what files are called.
+            // The task has locked itself into a part of its container: the path goes on to the container's root.
+            self.set(END_DENTRY, 0);
             self.set(FLAGS, self.get(FLAGS) | (path_flag::ROOT_REACHED | path_flag::CHROOT) as u64);
         }
         if dentry == self.get(MOUNT_ROOT) {
@@ -252,11 +253,23 @@ impl Walk {
         false
     }
 
+    /// Whether nothing is above a task's root but the roots of mounts that it covers: so it is in a container and on
+    /// the host, where root mounts are stacked.
+    #[inline(always)]
+    fn is_top(self, dentry: u64, mount: *const u8) -> bool {
+        if dentry != self.get(MOUNT_ROOT) {
+            return false;
+        }
+        let parent: *const u8 = kernel(mount, offset!(mount_parent));
+        let mountpoint: u64 = kernel(mount, offset!(mount_mountpoint));
+        mountpoint == kernel::<u64>(parent, offset!(mount_mnt) + offset!(vfsmount_root))
+    }
+
     /// At the top of a mount tree that is not the task's: the first one, or one that was taken off. If what was
     /// taken off is a single file, its name is all there is.
     #[inline(always)]
     fn top(self, dentry: u64) -> u32 {
-        if self.get(FLAGS) & path_flag::ROOT_REACHED as u64 != 0 {
+        if self.get(FLAGS) & path_flag::CHROOT as u64 != 0 {
             return 0;
         }
         if self.get(FULL_LEN) > 0 {

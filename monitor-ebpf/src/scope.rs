@@ -1,8 +1,10 @@
 //! Is this cgroup watched for this kind? The first question of each probe, and the count of what it saw.
 
 use aya_ebpf::helpers::generated::bpf_get_current_cgroup_id;
+use taffrail_common::map::Scope;
 
-use crate::maps::{SCOPE, SCOPE_DEFAULT, TALLY};
+use crate::maps::{MOVED, MOVED_COUNT, SCOPE, SCOPE_DEFAULT, TALLY};
+use crate::task::{PID_NS_INIT, Task, thread_key};
 
 /// The acting task's v2 cgroup id if its cgroup is watched for `kind`; then the event is counted as offered.
 #[inline(always)]
@@ -32,14 +34,57 @@ pub fn cgroup_id() -> u64 {
     unsafe { bpf_get_current_cgroup_id() }
 }
 
-/// Whether that cgroup is watched for `kind`.
+/// Whether that cgroup is watched for `kind`, or the acting process for having been in one that is.
 #[inline(always)]
 pub fn watched(kind: u16, cgroup_id: u64) -> bool {
+    kinds(cgroup_id) & 1 << kind != 0 || moved(tgid()) & 1 << kind != 0
+}
+
+/// The kinds that a cgroup is watched for.
+#[inline(always)]
+fn kinds(cgroup_id: u64) -> Scope {
     // SAFETY: the daemon replaces values whole.
     let own = unsafe { SCOPE.get(&cgroup_id) };
-    let kinds = match own.or_else(|| SCOPE_DEFAULT.get(0)) {
-        Some(kinds) => *kinds,
-        None => return false,
-    };
-    kinds & (1 << kind) != 0
+    own.or_else(|| SCOPE_DEFAULT.get(0)).copied().unwrap_or(0)
+}
+
+/// The kinds that a process stays watched for since it left a cgroup.
+#[inline(always)]
+fn moved(tgid: u32) -> Scope {
+    match MOVED_COUNT.get(0) {
+        // SAFETY: one word; values are replaced whole.
+        Some([count, _]) if *count > 0 => unsafe { MOVED.get(&tgid) }.copied().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// Keeps a contained process watched that comes, or is born, into a cgroup that is watched for less than a container's.
+/// Where it was is not to be seen any more: whether it is contained its pid namespace tells. The daemon knows better, a
+/// moment later, and changes the entry.
+#[inline(always)]
+pub fn follow(task: Task, tgid: u32, parent_tgid: u32, to_cgroup_id: u64) {
+    let contained = task.ns_pid(tgid).1 != PID_NS_INIT;
+    let own = if contained { SCOPE_DEFAULT.get(0).copied().unwrap_or(0) } else { 0 };
+    let stays = moved(parent_tgid) | own;
+    if stays & !kinds(to_cgroup_id) == 0 {
+        return;
+    }
+    let fits = MOVED.insert(&tgid, &stays, 0).is_ok();
+    if let Some(count) = MOVED_COUNT.get_ptr_mut(0) {
+        // SAFETY: a count that two CPUs raise at once may miss one of them, never both.
+        unsafe { (*count)[usize::from(!fits)] += 1 };
+    }
+}
+
+/// Forgets a process that has ended.
+#[inline(always)]
+pub fn forget(tgid: u32) {
+    if moved(tgid) != 0 {
+        let _ = MOVED.remove(&tgid);
+    }
+}
+
+#[inline(always)]
+fn tgid() -> u32 {
+    (thread_key() >> 32) as u32
 }

@@ -10,7 +10,7 @@ use taffrail_common::map::feature;
 use crate::read::{feature, kernel, offset, trusted};
 
 /// Inode number of the first pid namespace (`PROC_PID_INIT_INO`).
-const PID_NS_INIT: u32 = 0xEFFF_FFFC;
+pub const PID_NS_INIT: u32 = 0xEFFF_FFFC;
 
 /// A task, and whether the verifier lets us load its fields directly.
 #[derive(Clone, Copy)]

@@ -38,7 +38,8 @@ pub trait Sink {
 
 /// Events that were lost, and all that is known about them.
 pub struct Gap<'a> {
-    /// `ring` (it was full), `decode` (a record was damaged), `probe` (the kernel skipped a program).
+    /// `ring` (it was full), `decode` (a record was damaged), `probe` (the kernel skipped a program), `scope` (a process
+    /// is outside of its container's cgroup, and there was no room to follow it).
     pub place: &'static str,
     /// The kind of event, or the probe's name.
     pub what: &'a str,
@@ -183,6 +184,7 @@ pub struct Live {
     /// What they are to watch.
     pub scope: Scope,
     skipped: Vec<(&'static str, u64)>,
+    unfollowed: u64,
     next_look: Instant,
 }
 
@@ -193,7 +195,13 @@ impl Live {
     /// Starts watching: all cgroups at first, since none is known yet.
     pub fn new(mut probes: Probes, scope: Scope) -> Result<Self, aya::maps::MapError> {
         probes.set_default_scope(scope.kinds | PROCESS_KINDS)?;
-        Ok(Self { probes, scope, skipped: Vec::new(), next_look: Instant::now() + LOOK_INTERVAL })
+        Ok(Self {
+            probes,
+            scope,
+            skipped: Vec::new(),
+            unfollowed: 0,
+            next_look: Instant::now() + LOOK_INTERVAL,
+        })
     }
 }
 
@@ -332,6 +340,11 @@ impl<S: Sink> Worker<S> {
                 Finding::Process(seed) => {
                     self.write_recording(|recording, _| recording.note(&Note::Process(*seed)));
                 }
+                Finding::Moved { tgid, origin } => {
+                    if let Some(Live { probes, scope, .. }) = &mut self.live {
+                        probes.set_moved(tgid, origin.map_or(0, |origin| scope.of(Some(&origin), false)));
+                    }
+                }
                 Finding::Cgroup { id, path, container, host } => {
                     if let Some(Live { probes, scope, .. }) = &mut self.live {
                         // A full table leaves the cgroup with the default, which watches everything.
@@ -374,11 +387,21 @@ impl<S: Sink> Worker<S> {
         let Some(live) = &mut self.live else { return };
         let now = live.probes.skipped_runs();
         let before = std::mem::replace(&mut live.skipped, now.clone());
+        let unfollowed = live.probes.unfollowed();
+        let before_unfollowed = std::mem::replace(&mut live.unfollowed, unfollowed);
         for (program, count) in now {
             let known = before.iter().find(|(name, _)| *name == program).map_or(0, |(_, count)| *count);
             if count > known {
                 self.gap("probe", program, None, count - known);
             }
+        }
+        if unfollowed > before_unfollowed {
+            self.gap(
+                "scope",
+                "processes outside of their container's cgroup",
+                None,
+                unfollowed - before_unfollowed,
+            );
         }
     }
 }

@@ -107,7 +107,7 @@ pub struct Path {
 
 /// Bits of [`Path::flags`].
 pub mod path_flag {
-    /// The walk reached the root directory of the acting task: the path is what the task would call it.
+    /// The walk reached the root directory of the acting task.
     pub const ROOT_REACHED: u32 = 1;
     /// The object lies outside the task's root: the path starts at the root of the mount tree.
     pub const OUTSIDE_ROOT: u32 = 1 << 1;
@@ -121,6 +121,8 @@ pub mod path_flag {
     pub const UNVERIFIED: u32 = 1 << 5;
     /// The file descriptor was closed, or the text could not be read, before the probe looked.
     pub const UNREADABLE: u32 = 1 << 6;
+    /// The task's root directory is not that of its container (chroot): the path is from the container's root.
+    pub const CHROOT: u32 = 1 << 15;
     /// The object lies in an overlay's upper layer: it was made or changed since the container started.
     pub const UPPER_LAYER: u32 = 1 << 7;
     /// The object lies in a lower layer of an overlay: it is the image's.
@@ -130,7 +132,4 @@ pub mod path_flag {
     /// The object lies on another mount than the task's root directory, and that mount shows a disk or a part of a
     /// file system: in a container, a volume or a file of the host's.
     pub const HOST_MOUNT: u32 = 1 << 10;
-    /// The root directory of the acting task is a folder within a mount (chroot): the path starts not there but at the
-    /// top of the mount tree.
-    pub const CHROOT: u32 = 1 << 11;
 }

@@ -13,6 +13,7 @@ use super::syscall::Ended;
 use crate::emit::{Draft, count_lost, lane};
 use crate::maps::{SCRATCH_SYSCALL, SELF, WRITTEN};
 use crate::path;
+use crate::preempt::NoPreemption;
 use crate::read::{constant, kernel, offset, user};
 use crate::{scope, task};
 
@@ -30,6 +31,7 @@ pub fn call_bounded(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn done<const LOOP: bool>(ctx: &BtfTracePointContext) -> i32 {
+    let _on_this_cpu = NoPreemption::begin();
     let Some(ended) = Ended::of(ctx) else { return 0 };
     let file = match (ended.shape.filter, ended.shape.fd) {
         (filter::PASSED_FILE, _) => file_of(ended.task, passed(&ended)),
@@ -86,9 +88,10 @@ fn is_event(ended: &Ended, file: *const u8) -> bool {
         }
         filter::MAPPING => {
             let (protection, flags) = (ended.arg(3), ended.arg(4));
-            let anonymous = flags & MAP_ANONYMOUS != 0;
-            protection & PROT_EXEC != 0 && (anonymous || protection & PROT_WRITE != 0 || is_unlinked(file))
-                || protection & PROT_WRITE != 0 && flags & MAP_SHARED != 0 && !anonymous
+            let (anonymous, shared) = (flags & MAP_ANONYMOUS != 0, flags & MAP_SHARED != 0);
+            protection & PROT_EXEC != 0
+                && (anonymous || shared || protection & PROT_WRITE != 0 || is_unlinked(file))
+                || protection & PROT_WRITE != 0 && shared && !anonymous
         }
         filter::UNUSUAL_SOCKET => {
             // AF_UNIX, AF_INET, AF_INET6, AF_NETLINK.

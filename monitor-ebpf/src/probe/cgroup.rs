@@ -20,6 +20,10 @@ pub fn cgroup_move(ctx: BtfTracePointContext) -> i32 {
     if kernel::<u32>(root, offset!(cgroup_root_hierarchy)) != 0 {
         return 0;
     }
+    let leader = Task::at(ctx.arg(2)).leader();
+    let tgid: u32 = leader.field(offset!(task_tgid));
+    let node: *const u8 = kernel(cgroup, offset!(cgroup_kn));
+    scope::follow(leader, tgid, tgid, kernel(node, offset!(kernfs_node_id)));
     if let Some(cgroup_id) = scope::enter(CGROUP_MOVE)
         && capture(&ctx, cgroup, cgroup_id).is_none()
     {

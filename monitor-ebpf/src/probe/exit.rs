@@ -27,6 +27,7 @@ pub fn exit(ctx: BtfTracePointContext) -> i32 {
     if let Some(cgroup_id) = scope::enter(EXIT) {
         capture(task, signal, cgroup_id);
     }
+    scope::forget(task.field(offset!(task_tgid)));
     0
 }
 

@@ -20,8 +20,10 @@ pub fn fork(ctx: BtfTracePointContext) -> i32 {
     if tgid != child.field::<u32>(offset!(task_pid)) {
         return 0;
     }
+    let parent = Task::argument(ctx.arg(0));
+    scope::follow(child, tgid, parent.field(offset!(task_tgid)), child.cgroup_id());
     if let Some(cgroup_id) = scope::enter(FORK) {
-        capture(Task::argument(ctx.arg(0)), child, tgid, cgroup_id);
+        capture(parent, child, tgid, cgroup_id);
     }
     0
 }

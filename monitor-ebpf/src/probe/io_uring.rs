@@ -11,12 +11,14 @@ use taffrail_common::call::{
 use taffrail_common::event::{Call, Open, Path, Text, header_flag, path_flag};
 use taffrail_common::kind::{self, CHANGE, IO_URING, OPEN};
 
+use core::ptr::{read_volatile, write_volatile};
+
 use super::call::is_first_write;
 use super::open::{self, base, file_of};
 use crate::emit::{Draft, count_lost, lane};
-use crate::maps::{IO_URING_ARGUMENTS, IO_URING_TOLD, SCRATCH_COMPLETE, SCRATCH_SUBMIT};
+use crate::maps::{IO_URING_ARGUMENTS, IO_URING_TOLD, SCRATCH, SCRATCH_COMPLETE, SCRATCH_SUBMIT};
 use crate::path;
-use crate::read::{constant, kernel, kernel_or, offset};
+use crate::read::{constant, kernel, kernel_or, mask, offset};
 use crate::scope;
 use crate::task::{self, Task};
 
@@ -71,12 +73,16 @@ fn submitted<const LOOP: bool>(ctx: &BtfTracePointContext) -> i32 {
     if !scope::watched(IO_URING, cgroup_id) && !scope::watched(CHANGE, cgroup_id) {
         return 0;
     }
-    let req: *const u8 = if constant(&raw const IO_URING_ARGUMENTS[0]) > 3 { ctx.arg(1) } else { ctx.arg(0) };
+    // VERIFIER: without the mask both loads become one at a chosen address, which may not be done to the context.
+    let req = match constant(&raw const IO_URING_ARGUMENTS[0]) {
+        0..=3 => ctx.arg(0),
+        _ => mask::<-1>(ctx.arg(1)) as *const u8,
+    };
     let opcode: u8 = kernel(req, offset!(uring_opcode));
     if opcode < 64 && op::PLAIN >> opcode & 1 != 0 {
         return 0;
     }
-    let asked = Asked::of(req, opcode);
+    let Some(asked) = Asked::of(req, opcode).through_memory() else { return 0 };
     if !scope::watched(asked.kind, cgroup_id) {
         return 0;
     }
@@ -102,7 +108,7 @@ struct Asked {
     target: *const u8,
     text: *const u8,
     /// Of calls with flags or a mode: place among the arguments and value.
-    flags: (u32, u64),
+    flags: (u8, u64),
     opcode: u8,
 }
 
@@ -179,6 +185,37 @@ impl Asked {
             op::FSETXATTR => plain,
             _ => Self { kind: IO_URING, ..plain },
         }
+    }
+}
+
+impl Asked {
+    /// The same, read back from scratch memory.
+    ///
+    /// VERIFIER: the operations leave constants in registers, each a state of its own through both walks; what comes
+    /// from a map is one state.
+    #[inline(always)]
+    fn through_memory(self) -> Option<Self> {
+        let Self { kind, call, dir, name, target_dir, target, text, flags, opcode } = self;
+        let numbers = kind as u64 | (call as u64) << 16 | (flags.0 as u64) << 32 | (opcode as u64) << 40;
+        let dirs = dir as u32 as u64 | (target_dir as u32 as u64) << 32;
+        let scratch = SCRATCH.get_ptr_mut(SCRATCH_SUBMIT)?;
+        // SAFETY: an address within the entry.
+        let words = unsafe { (&raw mut (*scratch).args).cast::<[u64; 6]>() };
+        // SAFETY: the entry is this program's own on this CPU.
+        unsafe { write_volatile(words, [numbers, dirs, name as u64, target as u64, text as u64, flags.1]) };
+        // SAFETY: as above.
+        let [numbers, dirs, name, target, text, value] = unsafe { read_volatile(words) };
+        Some(Self {
+            kind: numbers as u16,
+            call: (numbers >> 16) as u16,
+            dir: dirs as i32,
+            name: name as *const u8,
+            target_dir: (dirs >> 32) as i32,
+            target: target as *const u8,
+            text: text as *const u8,
+            flags: ((numbers >> 32) as u8, value),
+            opcode: (numbers >> 40) as u8,
+        })
     }
 }
 

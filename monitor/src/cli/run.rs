@@ -122,10 +122,11 @@ fn watch(
     write_start(&mut worker, settings, &rules, &states);
     let (to_match, messages) = pipeline::queue();
     let stop = AtomicBool::new(false);
+    // Before anybody is told that it watches: what ends a moment later must not be nameless.
+    worker.seed();
     let ended = std::thread::scope(|threads| {
         let matching =
             std::thread::Builder::new().name("match".to_owned()).spawn_scoped(threads, move || {
-                worker.seed();
                 worker.run(&messages);
                 worker.sink
             });

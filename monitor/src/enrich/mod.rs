@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
-use taffrail_common::event::{Fork, Header};
+use taffrail_common::event::{CgroupMove, Fork, Header};
 
 use crate::event::Event;
 use cgroup::Cgroups;
@@ -58,6 +58,13 @@ pub enum Finding {
         container: Option<Arc<Container>>,
         /// Whether it is the host's for sure.
         host: bool,
+    },
+    /// A process was put into another cgroup.
+    Moved {
+        /// Process id in the host's pid namespace.
+        tgid: u32,
+        /// Its container, if it is in none of that one's cgroups any more.
+        origin: Option<Arc<Container>>,
     },
 }
 
@@ -287,6 +294,10 @@ impl Enricher {
                 let applies = cred.result >= 0 && header.tid == header.tgid;
                 self.processes.credentials(key, applies.then_some(&cred.new));
             }
+            Event::CgroupMove(moved) => {
+                self.place(key, header.cgroup_id);
+                self.moved(&moved.record);
+            }
             // Not of the acting task's doing, or of an earlier moment: the cgroup may be another one by now.
             Event::Flow(_) => {}
             _ => self.place(key, header.cgroup_id),
@@ -334,6 +345,16 @@ impl Enricher {
         let child = self.processes.child(key, (fork.child_ns_tgid, fork.child_pid_ns), parent, process);
         self.processes.insert(child);
         self.place(key, fork.child_cgroup_id);
+    }
+
+    /// A process that leaves its container's cgroups stays the container's, and watched as such.
+    fn moved(&mut self, moved: &CgroupMove) {
+        let key = ProcessKey::new(moved.target_tgid, moved.target_start_ns);
+        self.place(key, moved.cgroup_id);
+        let Some(process) = self.processes.get(key) else { return };
+        let origin = process.container.clone();
+        let has_left = origin != self.container(moved.cgroup_id);
+        self.findings.push(Finding::Moved { tgid: key.tgid, origin: origin.filter(|_| has_left) });
     }
 
     /// Decides a process's container: the first one that it is seen in stays, wherever it moves.

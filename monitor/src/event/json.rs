@@ -289,6 +289,7 @@ impl<'a> Members<'a> {
         }
         const FLAGS: &[(u32, &str)] = &[
             (path_flag::OUTSIDE_ROOT, "outside_root"),
+            (path_flag::CHROOT, "chroot"),
             (path_flag::DETACHED, "detached"),
             (path_flag::INCOMPLETE, "incomplete"),
             (path_flag::DELETED, "deleted"),
@@ -298,7 +299,6 @@ impl<'a> Members<'a> {
             (path_flag::IMAGE_LAYER, "image_layer"),
             (path_flag::TMPFS, "tmpfs"),
             (path_flag::HOST_MOUNT, "host_mount"),
-            (path_flag::CHROOT, "chroot"),
         ];
         if FLAGS.iter().any(|(flag, _)| path.flags & flag != 0) {
             self.part(name, "_flags");
@@ -551,6 +551,7 @@ mod tests {
             event["file_flags"],
             json!([
                 "outside_root",
+                "chroot",
                 "detached",
                 "incomplete",
                 "deleted",
@@ -559,8 +560,7 @@ mod tests {
                 "upper_layer",
                 "image_layer",
                 "tmpfs",
-                "host_mount",
-                "chroot"
+                "host_mount"
             ])
         );
     }

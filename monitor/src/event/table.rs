@@ -204,7 +204,7 @@ pub static FIELDS: &[Field] = &[
     one("fd.is_set_id", Type::Bool, FILES, "Whether the file is a regular one with a set-user-id or set-group-id bit.", |s| mode(s).map(|mode| Value::Bool(mode & libc::S_IFMT == libc::S_IFREG && mode & 0o6000 != 0))),
     one("fd.is_unverified", Type::Bool, PATHS, "Whether the path is only what the caller passed, since no object is left to ask.", |s| path_is(s, path_flag::UNVERIFIED)),
     one("fd.is_outside_root", Type::Bool, OBJECTS, "Whether the object lies outside the process's root directory.", |s| object_is(s, path_flag::OUTSIDE_ROOT)),
-    one("fd.is_in_chroot", Type::Bool, OBJECTS, "Whether the process's root directory is a folder within a mount (chroot); the path starts at the top nevertheless.", |s| object_is(s, path_flag::CHROOT)),
+    one("fd.is_in_chroot", Type::Bool, OBJECTS, "Whether the process's root directory is not that of its container (chroot); the path is from the container's root.", |s| object_is(s, path_flag::CHROOT)),
     one("fd.is_deleted", Type::Bool, OBJECTS, "Whether the name was unlinked already.", |s| object_is(s, path_flag::DELETED)),
     one("fd.is_cut", Type::Bool, PATHS, "Whether the start of the path is missing.", |s| path_is(s, path_flag::INCOMPLETE)),
     one("fd.is_upper_layer", Type::Bool, OBJECTS, "Whether the file lies in the container's own writable layer: it was made or changed since the container started.", |s| object_is(s, path_flag::UPPER_LAYER)),

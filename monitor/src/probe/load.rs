@@ -102,6 +102,8 @@ pub struct Probes {
     pub missing_fields: Vec<&'static str>,
     scope: HashMap<MapData, u64, Scope>,
     scope_default: Array<MapData, Scope>,
+    moved: HashMap<MapData, u32, Scope>,
+    moved_count: Array<MapData, CountsPod>,
     debug_log: Option<EbpfLogger<Stderr>>,
 }
 
@@ -136,7 +138,7 @@ impl Probes {
             .override_global("SELF", own_process().as_slice(), true)
             .map_max_entries("URGENT", options.urgent_bytes)
             .map_max_entries("BULK", options.bulk_bytes)
-            .load(OBJECT)
+            .load(&object_for(&facts))
             .map_err(classify)?;
 
         let root = options.cgroup_root.as_deref();
@@ -169,6 +171,9 @@ impl Probes {
         let scope = HashMap::try_from(take(&mut ebpf, "SCOPE")?).map_err(|_| LoadError::Map("SCOPE"))?;
         let scope_default = Array::try_from(take(&mut ebpf, "SCOPE_DEFAULT")?)
             .map_err(|_| LoadError::Map("SCOPE_DEFAULT"))?;
+        let moved = HashMap::try_from(take(&mut ebpf, "MOVED")?).map_err(|_| LoadError::Map("MOVED"))?;
+        let moved_count =
+            Array::try_from(take(&mut ebpf, "MOVED_COUNT")?).map_err(|_| LoadError::Map("MOVED_COUNT"))?;
         let debug_log = match options.debug {
             true => EbpfLogger::init_with_logger(&mut ebpf, Stderr).ok(),
             false => None,
@@ -180,6 +185,8 @@ impl Probes {
             missing_fields: facts.missing,
             scope,
             scope_default,
+            moved,
+            moved_count,
             debug_log,
         };
         Ok((probes, receiver, losses))
@@ -193,6 +200,23 @@ impl Probes {
     /// The kinds that one cgroup is watched for.
     pub fn set_scope(&mut self, cgroup_id: u64, kinds: KindSet) -> Result<(), aya::maps::MapError> {
         self.scope.insert(&cgroup_id, &kinds, 0)
+    }
+
+    /// The kinds that a process is watched for wherever it goes; 0: as its cgroup is.
+    pub fn set_moved(&mut self, tgid: u32, kinds: KindSet) {
+        // One that is gone has no entry; one that does not fit is counted by the kernel side.
+        let _ = if kinds == 0 { self.moved.remove(&tgid) } else { self.moved.insert(&tgid, &kinds, 0) };
+        if kinds != 0
+            && let Ok(CountsPod([0, unfit])) = self.moved_count.get(&0, 0)
+        {
+            let _ = self.moved_count.set(0, &CountsPod([1, unfit]), 0);
+        }
+    }
+
+    /// How many processes left their container's cgroup without room to remember them: what they do next may be
+    /// missing from the record.
+    pub fn unfollowed(&self) -> u64 {
+        self.moved_count.get(&0, 0).map_or(0, |CountsPod([_, unfit])| unfit)
     }
 
     /// Forgets a cgroup that is gone.
@@ -227,6 +251,24 @@ impl Probes {
     }
 }
 
+/// The kernel object with the running kernel's numbers of the kernel functions that the probes call. Where there is
+/// none the call is never reached, and 0 is what the verifier lets pass then.
+fn object_for(facts: &KernelFacts) -> Vec<u8> {
+    let mut object = OBJECT.to_vec();
+    for (stands_for, id) in facts.functions {
+        let call = |number: u32| {
+            let mut bytes = [0x85, 0x20, 0, 0, 0, 0, 0, 0];
+            bytes[4..].copy_from_slice(&number.to_le_bytes());
+            bytes
+        };
+        let places: Vec<usize> = memchr::memmem::find_iter(&object, &call(stands_for)).collect();
+        for at in places {
+            object[at..at + 8].copy_from_slice(&call(id));
+        }
+    }
+    object
+}
+
 /// This process as the probes see it: its id in its own pid namespace, and that namespace.
 fn own_process() -> [u32; 2] {
     use std::os::unix::fs::MetadataExt as _;
@@ -249,7 +291,7 @@ pub fn try_strong_tier() -> Result<(), String> {
     let mut ebpf = EbpfLoader::new()
         .btf(&btf)
         .override_global("OFFSETS", facts.offsets.as_slice(), true)
-        .load(OBJECT)
+        .load(&object_for(&facts))
         .map_err(|error| error.to_string())?;
     let program = ebpf.program_mut("strong_trial").ok_or("`strong_trial` is not in the kernel object")?;
     let program = <&mut FEntry>::try_from(program).map_err(one_line)?;
@@ -337,6 +379,14 @@ fn delivered(states: &[ProbeState], which: impl Fn(&Hook) -> bool) -> KindSet {
     picked.fold(0, |kinds, state| kinds | state.hook.kinds)
 }
 
+/// The value of the map `MOVED_COUNT`.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct CountsPod([u64; 2]);
+
+// SAFETY: integers only.
+unsafe impl Pod for CountsPod {}
+
 /// [`CallShape`] as a map value.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
@@ -351,9 +401,8 @@ fn one_line(error: ProgramError) -> String {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
             let reason = log.lines().rev().find(|line| {
-                !line.trim().is_empty()
-                    && !line.starts_with("processed ")
-                    && !line.starts_with("verification time")
+                const STATISTICS: [&str; 3] = ["processed ", "verification time", "stack depth"];
+                !line.trim().is_empty() && !STATISTICS.iter().any(|start| line.starts_with(start))
             });
             match reason {
                 Some(reason) => format!("{io_error}: verifier: {}", reason.trim()),
