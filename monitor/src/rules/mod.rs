@@ -349,7 +349,8 @@ mod tests {
         for (condition, kinds) in [
             ("evt.type in (execve, execveat) and proc.name = x", bit(EXEC)),
             ("fd.links = 1", bit(OPEN)),
-            ("evt.type in (mount, umount2)", bit(MOUNT) | bit(SYSCALL)),
+            ("evt.type in (mount, umount2)", bit(MOUNT)),
+            ("evt.type in (mount, getppid)", bit(MOUNT) | bit(SYSCALL)),
             ("evt.kind = mount", bit(MOUNT)),
             ("evt.kind = exec or fd.links = 1", bit(EXEC) | bit(OPEN)),
             ("not evt.kind = exec", ALL_KINDS & !bit(EXEC)),
@@ -358,6 +359,9 @@ mod tests {
         ] {
             assert_eq!(Filter::from_text(condition, "t").unwrap().kinds, kinds, "{condition}");
         }
+        let calls = |condition| Filter::from_text(condition, "t").unwrap().calls;
+        assert_eq!(calls("evt.type in (mount, getppid) or evt.type = getpgid"), ["getppid", "getpgid"]);
+        assert!(calls("evt.type = execve or evt.type = openat").is_empty());
     }
 
     #[test]
