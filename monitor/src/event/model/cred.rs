@@ -34,7 +34,7 @@ impl Model for Cred {
     fn write_line(&self, subject: &Subject<'_>, out: &mut String) {
         let old = old(self, subject);
         out.push_str(self.type_name());
-        let Credentials { uid, gid, suid, sgid, euid, egid, fsuid: _, fsgid: _, .. } = self.new;
+        let Credentials { uid, gid, suid, sgid, euid, egid, .. } = self.new;
         let before = |get: fn(&Credentials) -> [u32; 3]| old.map(get).filter(|ids| !ids.contains(&u32::MAX));
         for (name, new, old) in [
             ("uid", [uid, euid, suid], before(|old| [old.uid, old.euid, old.suid])),
