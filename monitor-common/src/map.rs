@@ -26,11 +26,6 @@ pub struct Tally {
     pub lost_unattributed: u64,
 }
 
-/// What stands in the probes' instructions for the number of `bpf_preempt_disable` in the kernel's BTF.
-pub const PREEMPT_DISABLE: u32 = 0x7a66_0001;
-/// The same for `bpf_preempt_enable`.
-pub const PREEMPT_ENABLE: u32 = 0x7a66_0002;
-
 /// Bits of the read-only global `FEATURES`: what the running kernel can do.
 pub mod feature {
     /// `bpf_get_current_task_btf` (5.11): fields of the current task by direct load.
@@ -39,8 +34,6 @@ pub mod feature {
     pub const LOOP: u32 = 1 << 1;
     /// Log kernel-side diagnosis (`--debug-probes`).
     pub const DEBUG: u32 = 1 << 2;
-    /// The kernel functions `bpf_preempt_disable` and `bpf_preempt_enable` (6.10).
-    pub const PREEMPT: u32 = 1 << 3;
 }
 
 /// Which event kinds a cgroup is watched for: bit n is kind n.

@@ -6,7 +6,6 @@
 mod emit;
 mod maps;
 mod path;
-mod preempt;
 mod probe;
 mod read;
 mod scope;

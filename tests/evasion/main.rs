@@ -22,31 +22,32 @@ const ALL: &str = "log.record=container.id != host";
 /// A trick that is known not to be seen.
 struct Blind {
     trick: &'static str,
-    tiers: &'static [&'static str],
+    when: When,
     reason: &'static str,
 }
 
-const NO_RING: &str = "only the making of the ring is seen: no probe looks at its operations yet";
-const NO_UDP: &str = "no probe looks at datagrams of sockets that are not connected yet";
+/// Where a trick is not seen.
+enum When {
+    /// On these tiers.
+    Tier(&'static [&'static str]),
+    /// Where one of these probes could not be attached, which the log says.
+    Without(&'static [&'static str]),
+}
 
-/// What is not seen, on which tier, and why.
+const NO_UDP: &str = "no probe looks at datagrams of sockets that are not connected yet";
+const NO_RING: &str = "the probes `io_uring_submit` and `io_uring_complete` are not both there";
+const RING: When = When::Without(&["io_uring_submit", "io_uring_complete"]);
+
+/// What is not seen, where, and why.
 #[rustfmt::skip]
 const BLIND: &[Blind] = &[
-    Blind { trick: "open: chroot to the file's folder", tiers: &["portable"],
-        reason: "device and inode are right, but the path starts at the process's own root and nothing says so" },
-    Blind { trick: "process: same id again, within the same clock tick (clone3 set_tid)", tiers: &["portable", "strong"],
-        reason: "keys count clock ticks, as /proc does; only who may choose process ids on the host can do it" },
-    Blind { trick: "identity: move to the host's root cgroup, then open", tiers: &["portable", "strong"],
-        reason: "only the move is seen: files and peers are watched by cgroup, and the host's is not" },
-    Blind { trick: "memory: memfd mapped twice, writable here and executable there", tiers: &["portable"],
-        reason: "the memfd and its writable mapping are seen, the executable one is not" },
-    Blind { trick: "io_uring: openat", tiers: &["portable"], reason: NO_RING },
-    Blind { trick: "io_uring: openat by the kernel's polling thread (SQPOLL)", tiers: &["portable"], reason: NO_RING },
-    Blind { trick: "io_uring: openat into a registered slot (no descriptor)", tiers: &["portable"], reason: NO_RING },
-    Blind { trick: "io_uring: renameat", tiers: &["portable"], reason: NO_RING },
-    Blind { trick: "io_uring: unlinkat", tiers: &["portable"], reason: NO_RING },
-    Blind { trick: "udp: sendto without connect", tiers: &["portable"], reason: NO_UDP },
-    Blind { trick: "udp: sendmmsg to several peers, the last one counts", tiers: &["portable"], reason: NO_UDP },
+    Blind { trick: "io_uring: openat", when: RING, reason: NO_RING },
+    Blind { trick: "io_uring: openat by the kernel's polling thread (SQPOLL)", when: RING, reason: NO_RING },
+    Blind { trick: "io_uring: openat into a registered slot (no descriptor)", when: RING, reason: NO_RING },
+    Blind { trick: "io_uring: renameat", when: RING, reason: NO_RING },
+    Blind { trick: "io_uring: unlinkat", when: RING, reason: NO_RING },
+    Blind { trick: "udp: sendto without connect", when: When::Tier(&["portable"]), reason: NO_UDP },
+    Blind { trick: "udp: sendmmsg to several peers, the last one counts", when: When::Tier(&["portable"]), reason: NO_UDP },
 ];
 
 /// A count for this machine: a tenth where `TAFFRAIL_SLOW` says that it is an emulated one.

@@ -13,7 +13,7 @@ use taffrail_tests::daemon::Daemon;
 use taffrail_tests::sandbox::{self, Options, Ran, Sandbox};
 use taffrail_tests::score::{Score, Verdict};
 
-use crate::BLIND;
+use crate::{BLIND, Blind, When};
 
 /// A trick that is being played.
 pub struct Stage {
@@ -168,22 +168,38 @@ impl Ending {
         best
     }
 
+    /// What the log says of the probes.
+    fn probes(&self) -> impl Iterator<Item = &Value> {
+        let probes = self.records.iter().find(|record| record["kind"] == "probes");
+        probes.and_then(|record| record["probes"].as_array()).into_iter().flatten()
+    }
+
     /// The tier of hooks that was at work: strong as soon as one such probe is attached.
     fn tier(&self) -> &'static str {
-        let probes = self.records.iter().find(|record| record["kind"] == "probes");
-        let probes = probes.and_then(|record| record["probes"].as_array());
-        let strong = probes
-            .into_iter()
-            .flatten()
-            .any(|probe| probe["tier"] == "strong" && probe["state"] == "attached");
+        let strong = self.probes().any(|probe| probe["tier"] == "strong" && probe["state"] == "attached");
         if strong { "strong" } else { "portable" }
+    }
+
+    /// Why the trick is known not to be seen here, if it is.
+    fn blind(&self) -> Option<&'static Blind> {
+        let is_here = |blind: &&Blind| match blind.when {
+            When::Tier(tiers) => tiers.contains(&self.tier()),
+            When::Without(programs) => programs.iter().any(|program| {
+                let attached = |probe: &Value| {
+                    let name = probe["probe"].as_str().unwrap_or_default();
+                    probe["state"] == "attached" && name.starts_with(program)
+                };
+                !self.probes().any(attached)
+            }),
+        };
+        BLIND.iter().filter(|blind| blind.trick == self.trick).find(is_here)
     }
 
     /// Publishes the verdict, and fails if the trick was missed and nobody has said that it would be.
     #[track_caller]
     pub fn judge(&self, (verdict, note): (Verdict, String)) {
         let tier = self.tier();
-        let known = BLIND.iter().find(|blind| blind.trick == self.trick && blind.tiers.contains(&tier));
+        let known = self.blind();
         let (verdict, note) = match (verdict, known) {
             (Verdict::Missed, Some(blind)) => (Verdict::Blind, blind.reason.to_owned()),
             other => (other.0, note),
@@ -220,11 +236,11 @@ impl Ending {
     }
 }
 
-/// What a record says to be uncertain or special about a path. Where the file comes from is no doubt.
+/// What a record says to be uncertain about a path. Where the file lies, and from where it was seen, is no doubt.
 pub fn doubts<'a>(event: &'a Value, path: &str) -> Vec<&'a str> {
     let flags = event[format!("{path}_flags")].as_array();
     let flags = flags.into_iter().flatten().filter_map(Value::as_str);
-    flags.filter(|flag| !["image_layer", "upper_layer", "tmpfs"].contains(flag)).collect()
+    flags.filter(|flag| !["image_layer", "upper_layer", "tmpfs", "chroot"].contains(flag)).collect()
 }
 
 /// A path as a short text of the docs.

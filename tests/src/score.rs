@@ -140,12 +140,29 @@ fn row(Score { trick, verdict, tier: _, note }: &Score) -> String {
     format!("| {} | {} | {} |", trick.replace('|', "\\|"), verdict.name(), note.replace('|', "\\|"))
 }
 
-/// What the page says otherwise than these scores; tricks that could not be tried here are passed over.
+/// What the page says otherwise than these scores. Tricks that could not be tried here are passed over, and whether
+/// the rings overflow depends on the machine.
 pub fn stale(page: &str, scores: &[Score]) -> Vec<String> {
     let section = |tier: &str| page.split("\n## ").find(|part| part.starts_with(&format!("{tier} tier\n")));
+    let says = |score: &Score| {
+        let told = |score: &Score| {
+            section(&score.tier).is_some_and(|text| text.lines().any(|line| line == row(score)))
+        };
+        let counted = matches!(score.verdict, Verdict::Seen | Verdict::LossReported);
+        let start = format!("| {} | ", score.trick.replace('|', "\\|"));
+        let mut lines = section(&score.tier).unwrap_or_default().lines();
+        told(score)
+            || counted
+                && lines.any(|line| {
+                    let verdict = line.strip_prefix(&start).unwrap_or_default();
+                    let other =
+                        if score.verdict == Verdict::Seen { Verdict::LossReported } else { Verdict::Seen };
+                    verdict.starts_with(other.name())
+                })
+    };
     let tried = scores.iter().filter(|score| score.verdict != Verdict::Skipped);
     tried
-        .filter(|score| !section(&score.tier).is_some_and(|text| text.lines().any(|line| line == row(score))))
+        .filter(|score| !says(score))
         .map(|score| format!("{}: {}", score.trick, score.verdict.name()))
         .collect()
 }
@@ -170,6 +187,8 @@ mod tests {
         assert_eq!(stale(&page, &strong), Vec::<String>::new());
         assert_eq!(with_tables(&page, &portable), page);
         let skipped = [score("c", Verdict::Skipped, "portable")];
+        assert_eq!(stale(&page, &[score("a", Verdict::LossReported, "portable")]), Vec::<String>::new());
+        assert_eq!(stale(&page, &[score("a", Verdict::Missed, "portable")]), ["a: MISSED"]);
         assert_eq!(stale(&page, &skipped), Vec::<String>::new());
     }
 

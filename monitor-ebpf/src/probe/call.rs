@@ -13,7 +13,6 @@ use super::syscall::Ended;
 use crate::emit::{Draft, count_lost, lane};
 use crate::maps::{SCRATCH_SYSCALL, SELF, WRITTEN};
 use crate::path;
-use crate::preempt::NoPreemption;
 use crate::read::{constant, kernel, offset, user};
 use crate::{scope, task};
 
@@ -31,7 +30,6 @@ pub fn call_bounded(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn done<const LOOP: bool>(ctx: &BtfTracePointContext) -> i32 {
-    let _on_this_cpu = NoPreemption::begin();
     let Some(ended) = Ended::of(ctx) else { return 0 };
     let file = match (ended.shape.filter, ended.shape.fd) {
         (filter::PASSED_FILE, _) => file_of(ended.task, passed(&ended)),

@@ -13,7 +13,6 @@ use super::syscall::Ended;
 use crate::emit::{Draft, Lane, count_lost};
 use crate::maps::{CONNECTING, Connecting, SCRATCH_SYSCALL};
 use crate::path::{self, kernel_path};
-use crate::preempt::NoPreemption;
 use crate::read::{kernel, kernel_or, offset, user};
 use crate::{scope, task};
 
@@ -76,7 +75,6 @@ pub fn connect_bounded(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn done<const LOOP: bool>(ctx: &BtfTracePointContext) -> i32 {
-    let _on_this_cpu = NoPreemption::begin();
     let Some(ended) = Ended::of(ctx) else { return 0 };
     scope::count_offered(ended.kind);
     if capture::<LOOP>(&ended).is_none() {

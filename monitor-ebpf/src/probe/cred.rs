@@ -9,7 +9,6 @@ use taffrail_common::kind::CRED;
 use super::exec::credentials;
 use super::syscall::Ended;
 use crate::emit::{Lane, emit};
-use crate::preempt::NoPreemption;
 use crate::read::{kernel, offset};
 use crate::{scope, task};
 
@@ -33,7 +32,6 @@ const NOBODY: Credentials = Credentials {
 /// A call that sets ids or capabilities ended. What it was to set is not looked at: the task has it now.
 #[btf_tracepoint(function = "sys_exit")]
 pub fn cred(ctx: BtfTracePointContext) -> i32 {
-    let _on_this_cpu = NoPreemption::begin();
     let Some(ended) = Ended::of(&ctx) else { return 0 };
     scope::count_offered(CRED);
     let mut record = MaybeUninit::<Cred>::uninit();

@@ -11,7 +11,6 @@ use super::syscall::Ended;
 use crate::emit::{Draft, Lane, count_lost};
 use crate::maps::SCRATCH_SYSCALL;
 use crate::path::{self, KernelPath};
-use crate::preempt::NoPreemption;
 use crate::read::{kernel, offset, user};
 use crate::scope;
 use crate::task::{self, Task};
@@ -40,7 +39,6 @@ pub fn open_bounded(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn done<const LOOP: bool>(ctx: &BtfTracePointContext) -> i32 {
-    let _on_this_cpu = NoPreemption::begin();
     let Some(ended) = Ended::of(ctx) else { return 0 };
     if ended.result >= 0 {
         super::call::forget_writes(file_of(ended.task, ended.result as i32));

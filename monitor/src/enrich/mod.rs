@@ -265,7 +265,7 @@ impl Enricher {
     /// Changes the tables by an event, and tells whose it is.
     pub fn handle(&mut self, event: &Event<'_>) -> Handled {
         let header = event.header();
-        let key = ProcessKey::new(header.tgid, header.start_ns);
+        let key = self.processes.key(header.tgid, header.start_ns);
         self.know(key, header);
         match event {
             Event::Exec(exec) => {
@@ -326,7 +326,7 @@ impl Enricher {
             self.learn_process(seed);
         }
         if self.processes.get(key).is_none() {
-            self.processes.insert_unknown(header);
+            self.processes.insert_unknown(key, header);
         }
         self.place(key, header.cgroup_id);
         // Of a process that was just found inside nothing is known of where it was started, nor of one whose
@@ -339,17 +339,22 @@ impl Enricher {
 
     /// A child is what its parent was, in the cgroup that it was put into.
     fn fork(&mut self, caller: ProcessKey, fork: &Fork) {
-        let key = ProcessKey::new(fork.child_tgid, fork.child_start_ns);
-        let parent = ProcessKey::new(fork.child_parent_tgid, fork.child_parent_start_ns);
+        let key = self.processes.key(fork.child_tgid, fork.child_start_ns);
+        let parent = self.processes.key(fork.child_parent_tgid, fork.child_parent_start_ns);
         let Some(process) = self.processes.get(caller) else { return };
-        let child = self.processes.child(key, (fork.child_ns_tgid, fork.child_pid_ns), parent, process);
+        let child = self.processes.child(
+            (key, fork.child_start_ns),
+            (fork.child_ns_tgid, fork.child_pid_ns),
+            parent,
+            process,
+        );
         self.processes.insert(child);
         self.place(key, fork.child_cgroup_id);
     }
 
     /// A process that leaves its container's cgroups stays the container's, and watched as such.
     fn moved(&mut self, moved: &CgroupMove) {
-        let key = ProcessKey::new(moved.target_tgid, moved.target_start_ns);
+        let key = self.processes.key(moved.target_tgid, moved.target_start_ns);
         self.place(key, moved.cgroup_id);
         let Some(process) = self.processes.get(key) else { return };
         let origin = process.container.clone();
@@ -555,5 +560,25 @@ mod tests {
         let names: Vec<_> = enricher.processes.ancestors(&child).map(|of| of.image.exe.to_vec()).collect();
         assert_eq!(names, [b"/bin/sh".to_vec(), b"/usr/sbin/nginx".to_vec()]);
         assert!(enricher.processes.len() <= 64);
+    }
+
+    #[test]
+    fn second_process_of_an_id_in_the_same_tick_has_a_key_and_a_life_of_its_own() {
+        let mut enricher = enricher();
+        let mut keys = Vec::new();
+        for (child, name) in [((11, SECOND + 1), "/bin/first"), ((11, SECOND + 2), "/bin/second")] {
+            for record in [
+                fork(10, SECOND, child),
+                exec(child.0, child.1, (10, SECOND), name, &["x"]),
+                exit(child.0, child.1, 0),
+            ] {
+                let event = decode(&record).unwrap();
+                assert_ne!(enricher.handle(&event), Handled::Duplicate);
+            }
+            let key = enricher.processes.key(child.0, child.1);
+            assert_eq!(*enricher.processes.get(key).unwrap().image.exe, *name.as_bytes());
+            keys.push(key.to_string());
+        }
+        assert_eq!(keys, ["11-100", "11-100-3"]);
     }
 }

@@ -20,20 +20,24 @@ pub struct ProcessKey {
     pub tgid: u32,
     /// Start since boot in clock ticks (1/100 s).
     pub start_ticks: u64,
+    /// 0; of a process that got its id in the same tick as another one before it: its place in the tick, in ns, from 1.
+    pub start_rest: u32,
 }
 
+/// The kernel shows times to user space in ticks of that length on all architectures.
+const TICK_NS: u64 = 10_000_000;
+
 impl ProcessKey {
-    /// From the kernel's start time.
+    /// From the kernel's start time, for the first process of that id and tick: nearly always the only one.
     pub fn new(tgid: u32, start_ns: u64) -> Self {
-        /// The kernel shows times to user space in ticks of that length on all architectures.
-        const TICK_NS: u64 = 10_000_000;
-        Self { tgid, start_ticks: start_ns / TICK_NS }
+        Self { tgid, start_ticks: start_ns / TICK_NS, start_rest: 0 }
     }
 }
 
 impl std::fmt::Display for ProcessKey {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "{}-{}", self.tgid, self.start_ticks)
+        write!(out, "{}-{}", self.tgid, self.start_ticks)?;
+        if self.start_rest == 0 { Ok(()) } else { write!(out, "-{}", self.start_rest) }
     }
 }
 
@@ -105,6 +109,8 @@ fn cmdline(args: &[u8]) -> Box<[u8]> {
 pub struct Process {
     /// Which one.
     pub key: ProcessKey,
+    /// `CLOCK_BOOTTIME` when it started, in ns; 0 if only the tick is known.
+    pub start_ns: u64,
     /// Who started it: the parent when it was first seen.
     pub parent: ProcessKey,
     /// Its id in its own pid namespace.
@@ -166,7 +172,8 @@ impl Process {
     fn of_header(header: &Header) -> Self {
         Self {
             key: ProcessKey::new(header.tgid, header.start_ns),
-            parent: ProcessKey { tgid: 0, start_ticks: 0 },
+            start_ns: header.start_ns,
+            parent: ProcessKey { tgid: 0, start_ticks: 0, start_rest: 0 },
             ns_tgid: header.ns_tgid,
             comm: header.comm,
             image: Arc::default(),
@@ -193,8 +200,13 @@ impl Process {
         let len = seed.comm.len().min(15);
         comm[..len].copy_from_slice(&seed.comm[..len]);
         Self {
-            key: ProcessKey { tgid: seed.tgid, start_ticks: seed.start_ticks },
-            parent: ProcessKey { tgid: seed.parent_tgid, start_ticks: seed.parent_start_ticks },
+            key: ProcessKey { tgid: seed.tgid, start_ticks: seed.start_ticks, start_rest: 0 },
+            parent: ProcessKey {
+                tgid: seed.parent_tgid,
+                start_ticks: seed.parent_start_ticks,
+                start_rest: 0,
+            },
+            start_ns: 0,
             ns_tgid: seed.ns_tgid,
             comm,
             image: Arc::new(Image::of_seed(seed)),
@@ -290,6 +302,17 @@ impl ProcessTable {
         self.processes.get(&key)
     }
 
+    /// The key of the process with that id and start.
+    pub fn key(&self, tgid: u32, start_ns: u64) -> ProcessKey {
+        let first = ProcessKey::new(tgid, start_ns);
+        match self.get(first) {
+            Some(other) if other.start_ns != 0 && other.start_ns != start_ns => {
+                ProcessKey { start_rest: (start_ns % TICK_NS) as u32 + 1, ..first }
+            }
+            _ => first,
+        }
+    }
+
     /// The parent of a process, if it is still known.
     pub fn parent(&self, of: &Process) -> Option<&Process> {
         self.get(of.parent)
@@ -365,26 +388,27 @@ impl ProcessTable {
     }
 
     /// Adds a process of which only this event is known.
-    pub(super) fn insert_unknown(&mut self, header: &Header) {
+    pub(super) fn insert_unknown(&mut self, key: ProcessKey, header: &Header) {
         self.stats.unknown += 1;
-        self.insert(Process::of_header(header));
+        self.insert(Process { key, ..Process::of_header(header) });
     }
 
     /// A child as it is right after fork: in all but its ids its parent.
     pub(super) fn child(
         &self,
-        key: ProcessKey,
+        (key, start_ns): (ProcessKey, u64),
         (ns_tgid, pid_ns): (u32, u32),
         parent: ProcessKey,
         caller: &Process,
     ) -> Process {
-        Process { key, parent, ns_tgid, pid_ns, ended: false, children: 0, ..caller.clone() }
+        Process { key, start_ns, parent, ns_tgid, pid_ns, ended: false, children: 0, ..caller.clone() }
     }
 
     /// A new image.
     pub(super) fn exec(&mut self, key: ProcessKey, exec: &Exec<'_>) {
-        let Some(process) = self.processes.get_mut(&key) else { return };
         let record = &exec.record;
+        let parent = self.key(record.parent_tgid, record.parent_start_ns);
+        let Some(process) = self.processes.get_mut(&key) else { return };
         process.image = Arc::new(Image::of_exec(exec));
         if *process.cwd != *exec.cwd {
             process.cwd = exec.cwd.into();
@@ -396,7 +420,6 @@ impl ProcessTable {
         process.process_group = record.process_group;
         process.tty = record.tty;
         if process.parent.tgid == 0 {
-            let parent = ProcessKey::new(record.parent_tgid, record.parent_start_ns);
             process.parent = parent;
             if let Some(parent) = self.processes.get_mut(&parent) {
                 parent.children += 1;
@@ -407,7 +430,7 @@ impl ProcessTable {
     /// The process that an event names; a number is one of that pid namespace.
     pub fn target(&self, target: &Target, pid_ns: u32) -> Option<&Process> {
         let key = match *target {
-            Target::Known { tgid, start_ns, .. } => ProcessKey::new(tgid, start_ns),
+            Target::Known { tgid, start_ns, .. } => self.key(tgid, start_ns),
             Target::Numbered(pid) => *self.numbers.get(&(pid_ns, u32::try_from(pid).ok()?))?,
         };
         self.get(key)

@@ -11,7 +11,7 @@ use super::text::json_string;
 use super::{Event, capability};
 use crate::enrich::Subject;
 use crate::enrich::container::Container;
-use crate::enrich::process::{Process, ProcessKey, trim_nul};
+use crate::enrich::process::{Process, trim_nul};
 
 /// Appends `"event":{…},"process":{…},"target":{…},"container":{…}`, without outer braces.
 pub fn write_subject(subject: &Subject<'_>, out: &mut Vec<u8>) {
@@ -82,7 +82,7 @@ fn write_target(subject: &Subject<'_>, target: &Target, out: &mut Vec<u8>) {
     let mut members = Members::open(out, "target");
     match *target {
         Target::Known { tgid, ns_tgid, start_ns, cgroup_id } => {
-            members.raw("key", format_args!("\"{}\"", ProcessKey::new(tgid, start_ns)));
+            members.raw("key", format_args!("\"{}\"", subject.processes.key(tgid, start_ns)));
             members.number("pid", tgid.into());
             members.number("vpid", ns_tgid.into());
             if cgroup_id != 0 {

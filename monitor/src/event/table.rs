@@ -13,7 +13,7 @@ use super::model::{Target, cred, flow, signal};
 use super::{Call, Connect, Event, Open, capability, constant, errno};
 use crate::enrich::Subject;
 use crate::enrich::container::Container;
-use crate::enrich::process::{Image, Process, ProcessKey};
+use crate::enrich::process::{Image, Process};
 use crate::probe::call::kinds_with_role;
 use crate::probe::hook::{ALL_KINDS, bit};
 
@@ -146,7 +146,7 @@ pub static FIELDS: &[Field] = &[
     one("proc.core_dumped", Type::Bool, EXIT, "Whether the process left a core dump.", |s| Some(Value::Bool(exit_status(s)? & 0x80 != 0))),
     one("proc.child.pid", Type::Number, FORK, "Process id of the new process.", |s| match s.event { Event::Fork(fork) => number(fork.child_tgid.into()), _ => None }),
     one("proc.child.vpid", Type::Number, FORK, "Process id of the new process in its own pid namespace.", |s| match s.event { Event::Fork(fork) => number(fork.child_ns_tgid.into()), _ => None }),
-    one("proc.child.key", Type::Text, FORK, "Identity of the new process.", |s| match s.event { Event::Fork(fork) => Some(Value::Inline(Inline::format(format_args!("{}", ProcessKey::new(fork.child_tgid, fork.child_start_ns))))), _ => None }),
+    one("proc.child.key", Type::Text, FORK, "Identity of the new process.", |s| match s.event { Event::Fork(fork) => Some(Value::Inline(Inline::format(format_args!("{}", s.processes.key(fork.child_tgid, fork.child_start_ns))))), _ => None }),
     one("proc.clone_flags", Type::Number, FORK, "What the new process shares and what it has of its own (`CLONE_*`).", |s| match s.event { Event::Fork(fork) => number(fork.clone_flags as i64), _ => None }),
     one("proc.exec_tid", Type::Number, EXEC, "Thread that called exec, which need not be the main thread.", |s| match s.event { Event::Exec(exec) => number(exec.record.old_tid.into()), _ => None }),
     one("proc.nenv", Type::Number, EXEC, "Number of environment variables.", |s| match s.event { Event::Exec(exec) => number(exec.record.env_count.into()), _ => None }),

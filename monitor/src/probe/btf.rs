@@ -6,7 +6,7 @@
 
 use hashbrown::HashMap;
 use taffrail_common::kernel::Offsets;
-use taffrail_common::map::{PREEMPT_DISABLE, PREEMPT_ENABLE, feature};
+use taffrail_common::map::feature;
 
 /// Where the kernel shows its own type information.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -81,19 +81,6 @@ impl<'a> Btf<'a> {
             }
             Some(offset)
         })
-    }
-
-    /// The id of a kernel function, 0 if it is not there.
-    pub fn function(&self, name: &str) -> u32 {
-        const KIND_FUNCTION: u32 = 12;
-        (1..self.types.len() as u32)
-            .find(|id| {
-                self.head(*id).is_some_and(|(kind, _, at)| {
-                    kind == KIND_FUNCTION
-                        && word(self.data, at).and_then(|at| self.string(at)) == Some(name.as_bytes())
-                })
-            })
-            .unwrap_or(0)
     }
 
     /// How many arguments a tracepoint has, 0 if there is no such tracepoint.
@@ -194,8 +181,6 @@ pub struct KernelFacts {
     pub missing: Vec<&'static str>,
     /// Bits of `taffrail_common::map::feature`.
     pub features: u32,
-    /// Ids of kernel functions that the probes call, with what stands for them in the instructions; 0: not there.
-    pub functions: [(u32, u32); 2],
     /// The value of the probes' global `IO_URING_ARGUMENTS`.
     pub io_uring_arguments: [u32; 2],
 }
@@ -242,17 +227,10 @@ impl KernelFacts {
             ]
         };
         missing.retain(|path| !foreign.contains(path));
-        let functions = [
-            (PREEMPT_DISABLE, btf.function("bpf_preempt_disable")),
-            (PREEMPT_ENABLE, btf.function("bpf_preempt_enable")),
-        ];
-        if functions.iter().all(|(_, id)| *id != 0) {
-            features |= feature::PREEMPT;
-        }
         let arguments = |name: &str| btf.tracepoint_arguments(name);
         let submit = arguments("io_uring_submit_req").max(arguments("io_uring_submit_sqe"));
         let io_uring_arguments = [submit, arguments("io_uring_complete")];
-        Self { offsets, missing, features, functions, io_uring_arguments }
+        Self { offsets, missing, features, io_uring_arguments }
     }
 }
 

@@ -138,7 +138,7 @@ impl Probes {
             .override_global("SELF", own_process().as_slice(), true)
             .map_max_entries("URGENT", options.urgent_bytes)
             .map_max_entries("BULK", options.bulk_bytes)
-            .load(&object_for(&facts))
+            .load(OBJECT)
             .map_err(classify)?;
 
         let root = options.cgroup_root.as_deref();
@@ -251,24 +251,6 @@ impl Probes {
     }
 }
 
-/// The kernel object with the running kernel's numbers of the kernel functions that the probes call. Where there is
-/// none the call is never reached, and 0 is what the verifier lets pass then.
-fn object_for(facts: &KernelFacts) -> Vec<u8> {
-    let mut object = OBJECT.to_vec();
-    for (stands_for, id) in facts.functions {
-        let call = |number: u32| {
-            let mut bytes = [0x85, 0x20, 0, 0, 0, 0, 0, 0];
-            bytes[4..].copy_from_slice(&number.to_le_bytes());
-            bytes
-        };
-        let places: Vec<usize> = memchr::memmem::find_iter(&object, &call(stands_for)).collect();
-        for at in places {
-            object[at..at + 8].copy_from_slice(&call(id));
-        }
-    }
-    object
-}
-
 /// This process as the probes see it: its id in its own pid namespace, and that namespace.
 fn own_process() -> [u32; 2] {
     use std::os::unix::fs::MetadataExt as _;
@@ -291,7 +273,7 @@ pub fn try_strong_tier() -> Result<(), String> {
     let mut ebpf = EbpfLoader::new()
         .btf(&btf)
         .override_global("OFFSETS", facts.offsets.as_slice(), true)
-        .load(&object_for(&facts))
+        .load(OBJECT)
         .map_err(|error| error.to_string())?;
     let program = ebpf.program_mut("strong_trial").ok_or("`strong_trial` is not in the kernel object")?;
     let program = <&mut FEntry>::try_from(program).map_err(one_line)?;

@@ -89,8 +89,10 @@ pub fn finish<T: Serialize + DeserializeOwned>(
     };
     let (status, mut records) = daemon.stop();
     assert!(status.success());
+    // What was lost cannot be judged.
+    let gap = records.iter().find(|record| record["kind"] == "gap");
+    assert!(gap.is_none(), "events were lost: {gap:?}");
     records.retain(|record| record["container"]["id"] == sandbox.id());
-    assert!(records.iter().all(|record| record["kind"] != "gap"), "events were lost");
     Some(Seen { value: ran.value, pid: ran.pid, container: sandbox.id().to_owned(), records })
 }
 

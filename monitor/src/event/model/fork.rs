@@ -6,7 +6,6 @@ use taffrail_common::event::Fork;
 
 use super::Model;
 use crate::enrich::Subject;
-use crate::enrich::process::ProcessKey;
 use crate::event::constant::CLONE;
 use crate::event::json::Members;
 
@@ -15,10 +14,10 @@ impl Model for Fork {
         "clone"
     }
 
-    fn write_json(&self, _subject: &Subject<'_>, out: &mut Members<'_>) {
+    fn write_json(&self, subject: &Subject<'_>, out: &mut Members<'_>) {
         out.number("child_pid", self.child_tgid.into());
         out.number("child_vpid", self.child_ns_tgid.into());
-        let key = ProcessKey::new(self.child_tgid, self.child_start_ns);
+        let key = subject.processes.key(self.child_tgid, self.child_start_ns);
         out.raw("child_key", format_args!("\"{key}\""));
         out.named("clone_flags", self.clone_flags as i64, &CLONE);
     }
