@@ -1,4 +1,5 @@
-//! Whatever bytes a ring could hold: through the decoder, the process table, the shipped rules and the JSON writer.
+//! Whatever bytes a ring could hold: through the decoder, the process table, the shipped rules, all fields, and the
+//! JSON and human writers.
 #![no_main]
 
 use std::sync::OnceLock;
@@ -6,6 +7,7 @@ use std::sync::OnceLock;
 use libfuzzer_sys::fuzz_target;
 use taffrail::detect::Detector;
 use taffrail::enrich::{Enricher, Handled, Source, Subject};
+use taffrail::event::field::{FIELDS, Values as _};
 use taffrail::event::{decode, human, json};
 use taffrail::rules::{RuleSet, embedded};
 
@@ -14,10 +16,10 @@ static DETECTOR: OnceLock<Detector> = OnceLock::new();
 fuzz_target!(|data: &[u8]| {
     let detector = DETECTOR.get_or_init(|| Detector::new(RuleSet::load(&embedded()).expect("valid rules").0.into()));
     let mut enricher = Enricher::new(Source::Recorded, 64);
-    // Records of up to 255 bytes each, so that one input can be a session.
+    // Records of up to 510 bytes each, which the largest fits in, so that one input can be a session.
     let mut rest = data;
     while let Some((&len, after)) = rest.split_first() {
-        let (record, after) = after.split_at(after.len().min(len.into()));
+        let (record, after) = after.split_at(after.len().min(2 * usize::from(len)));
         rest = after;
         let Ok(event) = decode(record) else { continue };
         let Handled::Process(key) = enricher.handle(&event) else { continue };
@@ -28,10 +30,17 @@ fuzz_target!(|data: &[u8]| {
             process,
             processes: &enricher.processes,
             container: process.container.as_deref(),
+            target: event
+                .model()
+                .target()
+                .and_then(|target| enricher.processes.target(&target, event.header().pid_ns)),
         };
         let mut line = String::new();
         for rule in detector.matches(event.header().kind, &subject) {
             rule.output.render(&subject, &mut line);
+        }
+        for field in FIELDS {
+            subject.any(field, None, &mut |_| false);
         }
         human::write_line(&subject, &mut line);
         assert!(!line.contains(['\n', '\u{1b}']));

@@ -39,14 +39,14 @@ pub mod feature {
 /// Which event kinds a cgroup is watched for: bit n is kind n.
 pub type Scope = u64;
 
-/// Key of the map of open files that were written.
+/// What is behind an open file that was written.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct OpenFile {
-    /// Address of the `struct file`.
-    pub file: u64,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
     /// Address of its inode.
     pub inode: u64,
+    /// Number of that inode.
+    pub ino: u64,
 }
 
 /// Who opened or accepted a TCP connection.

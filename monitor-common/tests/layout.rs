@@ -55,6 +55,8 @@ fn layout_of_the_abi_is_fresh() {
             gid,
             suid,
             sgid,
+            euid,
+            egid,
             fsuid,
             fsgid,
             cap_inheritable,
@@ -125,7 +127,7 @@ fn layout_of_the_abi_is_fresh() {
     layout!(out, LossKey { cgroup_id, kind, reserved });
     layout!(out, Tally { offered, lost, lost_unattributed });
     layout!(out, Owner { header, established_ns, direction, reserved });
-    layout!(out, OpenFile { file, inode });
+    layout!(out, Written { inode, ino });
     layout!(out, Cred { header, old, new, old_known, user_ns, secure_bits, result, call, reserved });
     layout!(
         out,

@@ -6,7 +6,7 @@ use taffrail_common::call::{CallShape, SOCKETCALLS, SOCKETCALLS_MAX};
 use taffrail_common::event::PAYLOAD_MAX;
 use taffrail_common::kernel::Offsets;
 use taffrail_common::kind::KINDS;
-use taffrail_common::map::{LossKey, OpenFile, Owner, Scope, Tally};
+use taffrail_common::map::{LossKey, Owner, Scope, Tally, Written};
 
 use crate::path::WalkMemory;
 
@@ -75,9 +75,9 @@ pub static CALLS: Array<CallShape> = Array::with_max_entries((SOCKETCALLS + SOCK
 #[map]
 pub static CALL_PROGRAMS: ProgramArray = ProgramArray::with_max_entries(KINDS as u32, 0);
 
-/// Open files that were written. Entries of files that were closed age out.
+/// Open files that were written, by address of their `struct file`. Entries of files that were closed age out.
 #[map]
-pub static WRITTEN: LruHashMap<OpenFile, u8> = LruHashMap::with_max_entries(16384, 0);
+pub static WRITTEN: LruHashMap<u64, Written> = LruHashMap::with_max_entries(16384, 0);
 
 /// Operation by ring and user data, from its start to its end, for kernels that do not tell it at the end.
 #[map]

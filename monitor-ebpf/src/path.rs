@@ -83,7 +83,7 @@ pub fn append_inode<R, const LOOP: bool>(
     Path {
         len,
         full_len: walk.get(FULL_LEN) as u32,
-        flags: walk.get(FLAGS) as u32 | storage(inode, super_block),
+        flags: walk.get(FLAGS) as u32 | storage(inode, super_block) | mounted(path, root, inode, super_block),
         dev: kernel(super_block, offset!(super_block_dev)),
         ino: kernel(inode, offset!(inode_ino)),
     }
@@ -92,16 +92,66 @@ pub fn append_inode<R, const LOOP: bool>(
 /// Where the bytes of an object lie: in memory, in a container's own layer, or in its image.
 #[inline(always)]
 fn storage(inode: *const u8, super_block: *const u8) -> u32 {
-    const OVERLAYFS: u64 = 0x794c_7630;
-    const TMPFS: u64 = 0x0102_1994;
     match kernel::<u64>(super_block, offset!(super_block_magic)) {
-        TMPFS => path_flag::TMPFS,
+        magic::TMPFS => path_flag::TMPFS,
         // `struct ovl_inode` has the dentry in the upper layer right after the inode, on all kernels; a module's
         // types are not in the kernel's BTF.
-        OVERLAYFS if kernel::<u64>(inode, offset!(inode_size)) != 0 => path_flag::UPPER_LAYER,
-        OVERLAYFS => path_flag::IMAGE_LAYER,
+        magic::OVERLAYFS if kernel::<u64>(inode, offset!(inode_size)) != 0 => path_flag::UPPER_LAYER,
+        magic::OVERLAYFS => path_flag::IMAGE_LAYER,
         _ => 0,
     }
+}
+
+/// [`path_flag::HOST_MOUNT`] if it applies. File systems that show the kernel itself, and devices, are nobody's: a
+/// runtime binds parts of them over others to hide those.
+#[inline(always)]
+fn mounted(path: KernelPath, root: KernelPath, inode: *const u8, super_block: *const u8) -> u32 {
+    const S_IFMT: u16 = 0o170000;
+    const S_IFCHR: u16 = 0o020000;
+    const S_IFBLK: u16 = 0o060000;
+    if path.mnt == root.mnt || matches!(kernel::<u16>(inode, offset!(inode_mode)) & S_IFMT, S_IFCHR | S_IFBLK)
+    {
+        return 0;
+    }
+    match kernel::<u64>(super_block, offset!(super_block_magic)) {
+        magic::PROC
+        | magic::SYSFS
+        | magic::CGROUP
+        | magic::CGROUP2
+        | magic::DEVPTS
+        | magic::NSFS
+        | magic::BPF
+        | magic::DEBUGFS
+        | magic::TRACEFS
+        | magic::SECURITYFS
+        | magic::MQUEUE => return 0,
+        // A bind mount within the container's own layers.
+        magic::OVERLAYFS if super_block == kernel(root.mnt, offset!(vfsmount_sb)) => return 0,
+        _ => {}
+    }
+    let is_part = || {
+        kernel::<u64>(path.mnt, offset!(vfsmount_root))
+            != kernel::<u64>(super_block, offset!(super_block_root))
+    };
+    let shown = kernel::<u64>(super_block, offset!(super_block_bdev)) != 0 || is_part();
+    if shown { path_flag::HOST_MOUNT } else { 0 }
+}
+
+/// `super_block.s_magic` of file systems (`linux/magic.h`).
+mod magic {
+    pub const BPF: u64 = 0xcafe_4a11;
+    pub const CGROUP: u64 = 0x27_e0eb;
+    pub const CGROUP2: u64 = 0x6367_7270;
+    pub const DEBUGFS: u64 = 0x6462_6720;
+    pub const DEVPTS: u64 = 0x1cd1;
+    pub const MQUEUE: u64 = 0x1980_0202;
+    pub const NSFS: u64 = 0x6e73_6673;
+    pub const OVERLAYFS: u64 = 0x794c_7630;
+    pub const PROC: u64 = 0x9fa0;
+    pub const SECURITYFS: u64 = 0x7363_6673;
+    pub const SYSFS: u64 = 0x6265_6572;
+    pub const TMPFS: u64 = 0x0102_1994;
+    pub const TRACEFS: u64 = 0x7472_6163;
 }
 
 /// Memory of a walk. All that a walk knows lives here, nothing in registers.

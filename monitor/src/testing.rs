@@ -2,12 +2,16 @@
 
 use std::path::Path;
 
+use taffrail_common::call::{self, CALLS};
 use taffrail_common::event::{self as abi, Header};
 use taffrail_common::kind;
 
 use crate::enrich::container::{Container, Runtime};
 use crate::enrich::{Enricher, Handled, Source, Subject};
 use crate::event::decode;
+use crate::event::decode::CALL_KINDS;
+use crate::event::model::{Role, arguments};
+use crate::probe::hook::bit;
 
 /// Asserts that a generated file of the repository is what the code makes now. With `TAFFRAIL_BLESS=1` it
 /// writes the file instead.
@@ -51,15 +55,19 @@ pub fn with_subject<T>(records: &[Vec<u8>], look: impl FnOnce(&Subject<'_>) -> T
     }
     let (event, key) = last.expect("at least one record");
     let process = enricher.processes.get(key).expect("a process that was just handled");
+    let target = event.model().target();
     look(&Subject {
         event: &event,
         time_ns: 1_795_521_600_123_456_789,
         process,
         processes: &enricher.processes,
         container: process.container.as_deref(),
-        target: None,
+        target: target.and_then(|target| enricher.processes.target(&target, event.header().pid_ns)),
     })
 }
+
+/// No path.
+const NOTHING: abi::Path = abi::Path { len: 0, full_len: 0, flags: 0, dev: 0, ino: 0 };
 
 /// A header of a process in a container's namespaces.
 pub fn header(kind: u16, tgid: u32, start_ns: u64) -> Header {
@@ -88,6 +96,11 @@ pub fn path(text: &str) -> abi::Path {
     abi::Path { len, full_len: len, flags: abi::path_flag::ROOT_REACHED, dev: 8 << 20 | 1, ino: 42 }
 }
 
+/// A path as the caller gave it.
+pub fn asked(text: &str) -> abi::Path {
+    abi::Path { flags: abi::path_flag::UNVERIFIED, dev: 0, ino: 0, ..path(text) }
+}
+
 /// The bytes of a record with its payload, as the ring has them.
 pub fn record_bytes<T: Copy>(record: &T, payload: &[&[u8]]) -> Vec<u8> {
     let payload = payload.concat();
@@ -110,19 +123,7 @@ pub fn exec(tgid: u32, start_ns: u64, parent: (u32, u64), exe: &str, args: &[&st
     let text = |len: usize| abi::Text { len: len as u32, full_len: len as u32 };
     let record = abi::Exec {
         header,
-        credentials: abi::Credentials {
-            uid: 0,
-            gid: 0,
-            suid: 0,
-            sgid: 0,
-            fsuid: 0,
-            fsgid: 0,
-            cap_inheritable: 0,
-            cap_permitted: 0xa804_25fb,
-            cap_effective: 0xa804_25fb,
-            cap_bounding: 0xa804_25fb,
-            cap_ambient: 0,
-        },
+        credentials: credentials(0, 0xa804_25fb),
         exe: path(exe),
         cwd: path("/"),
         filename: text(exe.len()),
@@ -140,14 +141,33 @@ pub fn exec(tgid: u32, start_ns: u64, parent: (u32, u64), exe: &str, args: &[&st
     record_bytes(&record, &[exe.as_bytes(), b"/", exe.as_bytes(), &args])
 }
 
-/// A fork of `child` by process `tgid`.
+/// Credentials of a user with capabilities.
+pub fn credentials(id: u32, capabilities: u64) -> abi::Credentials {
+    abi::Credentials {
+        uid: id,
+        gid: id,
+        suid: id,
+        sgid: id,
+        euid: id,
+        egid: id,
+        fsuid: id,
+        fsgid: id,
+        cap_inheritable: 0,
+        cap_permitted: capabilities,
+        cap_effective: capabilities,
+        cap_bounding: 0xa804_25fb,
+        cap_ambient: 0,
+    }
+}
+
+/// A vfork of `child` by process `tgid`.
 pub fn fork(tgid: u32, start_ns: u64, child: (u32, u64)) -> Vec<u8> {
     let header = header(kind::FORK, tgid, start_ns);
     let record = abi::Fork {
         header,
         child_start_ns: child.1,
         child_cgroup_id: header.cgroup_id,
-        clone_flags: 0,
+        clone_flags: (libc::CLONE_VM | libc::CLONE_VFORK) as u64,
         child_tgid: child.0,
         child_ns_tgid: 2,
         child_parent_tgid: tgid,
@@ -164,28 +184,25 @@ pub fn exit(tgid: u32, start_ns: u64, wait_status: u32) -> Vec<u8> {
 
 /// An open of `file`: `result` is a descriptor or a negative errno.
 pub fn open(tgid: u32, start_ns: u64, file: &str, flags: u32, result: i32) -> Vec<u8> {
-    const NOTHING: abi::Path = abi::Path { len: 0, full_len: 0, flags: 0, dev: 0, ino: 0 };
-    let asked = abi::Path { flags: abi::path_flag::UNVERIFIED, dev: 0, ino: 0, ..path(file) };
     let record = abi::Open {
         header: header(kind::OPEN, tgid, start_ns),
-        file: if result >= 0 { path(file) } else { asked },
+        file: if result >= 0 { path(file) } else { asked(file) },
         base: NOTHING,
         result,
         flags,
         mode: if result >= 0 { 0o100_644 } else { 0 },
         links: 1,
         owner: 0,
-        call: taffrail_common::call::OPENAT.into(),
+        call: call::OPENAT.into(),
     };
     record_bytes(&record, &[file.as_bytes()])
 }
 
 /// A TCP connect from 10.0.0.2:40000 to an IPv4 peer.
 pub fn connect(tgid: u32, start_ns: u64, peer: ([u8; 4], u16), result: i32) -> Vec<u8> {
-    let in_first = |[a, b, c, d]: [u8; 4]| [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let record = abi::Connect {
         header: header(kind::CONNECT, tgid, start_ns),
-        path: abi::Path { len: 0, full_len: 0, flags: 0, dev: 0, ino: 0 },
+        path: NOTHING,
         remote_addr: in_first(peer.0),
         local_addr: in_first([10, 0, 0, 2]),
         result,
@@ -197,7 +214,7 @@ pub fn connect(tgid: u32, start_ns: u64, peer: ([u8; 4], u16), result: i32) -> V
         socket_type: libc::SOCK_STREAM as u16,
         source: abi::source::SOCKET,
         reserved: 0,
-        call: taffrail_common::call::CONNECT.into(),
+        call: call::CONNECT.into(),
     };
     record_bytes(&record, &[])
 }
@@ -218,7 +235,152 @@ pub fn connect_unix(tgid: u32, start_ns: u64, peer: &str) -> Vec<u8> {
         socket_type: libc::SOCK_STREAM as u16,
         source: abi::source::SOCKET,
         reserved: 0,
-        call: taffrail_common::call::CONNECT.into(),
+        call: call::CONNECT.into(),
     };
     record_bytes(&record, &[peer.as_bytes()])
+}
+
+/// The record with another kind: those of sockets are alike.
+pub fn of_kind(mut record: Vec<u8>, kind: u16) -> Vec<u8> {
+    let (call, id) = match kind {
+        kind::BIND => (call::BIND, kind),
+        kind::LISTEN => (call::LISTEN, kind),
+        kind::ACCEPT => (call::ACCEPT4, kind),
+        other => (call::CONNECT, other),
+    };
+    let (kind_at, call_at) = (std::mem::offset_of!(Header, kind), std::mem::offset_of!(abi::Connect, call));
+    record[kind_at..kind_at + 2].copy_from_slice(&id.to_ne_bytes());
+    record[call_at..call_at + 4].copy_from_slice(&u32::from(call).to_ne_bytes());
+    record
+}
+
+/// A setresuid by process `tgid`: the user that it is then, and its capabilities.
+pub fn cred(tgid: u32, start_ns: u64, (id, capabilities): (u32, u64), result: i32) -> Vec<u8> {
+    let record = abi::Cred {
+        header: Header { euid: id, egid: id, ..header(kind::CRED, tgid, start_ns) },
+        old: credentials(0, 0),
+        new: credentials(id, capabilities),
+        old_known: 0,
+        user_ns: 4_026_531_837,
+        secure_bits: 0,
+        result,
+        call: call::SETRESUID.into(),
+        reserved: 0,
+    };
+    record_bytes(&record, &[])
+}
+
+/// A signal from process `tgid` to another one.
+pub fn signal(tgid: u32, start_ns: u64, target: (u32, u64), signal: u32) -> Vec<u8> {
+    let record = abi::Signal {
+        header: header(kind::SIGNAL, tgid, start_ns),
+        target_start_ns: target.1,
+        target_cgroup_id: 7,
+        target_tgid: target.0,
+        target_ns_tgid: 1,
+        signal,
+        result: 0,
+    };
+    record_bytes(&record, &[])
+}
+
+/// Process `tgid` puts another one into a cgroup.
+pub fn cgroup_move(tgid: u32, start_ns: u64, target: (u32, u64), to: &str) -> Vec<u8> {
+    let len = to.len() as u32;
+    let record = abi::CgroupMove {
+        header: header(kind::CGROUP_MOVE, tgid, start_ns),
+        path: abi::Text { len, full_len: len },
+        target_start_ns: target.1,
+        cgroup_id: 99,
+        target_tgid: target.0,
+        target_ns_tgid: 1,
+        whole: 1,
+        reserved: 0,
+    };
+    record_bytes(&record, &[to.as_bytes()])
+}
+
+/// The end of a TCP connection from 10.0.0.2:40000; `error` is a positive errno.
+pub fn flow(tgid: u32, start_ns: u64, peer: ([u8; 4], u16), error: u32) -> Vec<u8> {
+    let header = header(kind::FLOW, tgid, start_ns);
+    let record = abi::Flow {
+        header,
+        remote_addr: in_first(peer.0),
+        local_addr: in_first([10, 0, 0, 2]),
+        bytes_sent: 78,
+        bytes_received: 517,
+        begin_ns: header.boot_ns - 900_000,
+        established_ns: header.boot_ns - 600_000,
+        remote_port: peer.1,
+        local_port: 40_000,
+        family: libc::AF_INET as u16,
+        direction: 1,
+        error,
+        old_state: 1,
+    };
+    record_bytes(&record, &[])
+}
+
+/// What a call of the table is made of, for [`call`].
+#[derive(Clone, Copy, Default)]
+pub struct CallParts<'a> {
+    /// The open file; else the name.
+    pub opened: Option<&'a str>,
+    /// The name, as it was given.
+    pub name: &'a str,
+    /// The second name.
+    pub target: &'a str,
+    /// The text.
+    pub text: &'a str,
+    /// The arguments.
+    pub args: [u64; 6],
+    /// What it returned.
+    pub result: i64,
+}
+
+/// A call by its id.
+pub fn call(tgid: u32, start_ns: u64, id: u16, parts: CallParts<'_>) -> Vec<u8> {
+    let kind = CALLS.get(usize::from(id)).map_or(kind::SYSCALL, |row| row.kind);
+    let named = |name: &str| if name.is_empty() { NOTHING } else { asked(name) };
+    let record = abi::Call {
+        header: header(kind, tgid, start_ns),
+        file: parts.opened.map_or_else(|| named(parts.name), path),
+        base: NOTHING,
+        target: named(parts.target),
+        target_base: NOTHING,
+        text: abi::Text { len: parts.text.len() as u32, full_len: parts.text.len() as u32 },
+        args: parts.args,
+        result: parts.result,
+        mode: if parts.opened.is_some() { 0o100_644 } else { 0 },
+        call: id.into(),
+    };
+    let file = parts.opened.unwrap_or(parts.name);
+    record_bytes(&record, &[file.as_bytes(), parts.target.as_bytes(), parts.text.as_bytes()])
+}
+
+/// A call of each row of the table that has this record, with all that it can have, and one that is not in the table.
+pub fn calls(tgid: u32, start_ns: u64) -> Vec<Vec<u8>> {
+    let has = |id: u16, role: Role| arguments(id.into()).iter().any(|argument| argument.role == role);
+    let filled = |id: u16| {
+        let kind = CALLS[usize::from(id)].kind;
+        let opened = has(id, Role::File) || kind == kind::ACCESS && !has(id, Role::Process);
+        CallParts {
+            opened: opened.then_some("/etc/passwd"),
+            name: if has(id, Role::Name) { "/tmp/a" } else { "" },
+            target: if has(id, Role::Target) { "/tmp/b" } else { "" },
+            text: if has(id, Role::Text) { "text" } else { "" },
+            // A process id of 1, and PR_SET_NAME.
+            args: if id == call::PRCTL { [15, 1, 1, 1, 1, 1] } else { [1; 6] },
+            result: 0,
+        }
+    };
+    let ids = (0..CALLS.len() as u16).filter(|id| CALL_KINDS & bit(CALLS[usize::from(*id)].kind) != 0);
+    let mut records: Vec<_> = ids.map(|id| call(tgid, start_ns, id, filled(id))).collect();
+    records.push(call(tgid, start_ns, call::CHOSEN | 39, CallParts::default()));
+    records
+}
+
+/// An IPv4 address as records have it.
+fn in_first([a, b, c, d]: [u8; 4]) -> [u8; 16] {
+    [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 }

@@ -17,6 +17,8 @@ pub enum Suite {
     Unit,
     /// Real daemon, real containers.
     E2e,
+    /// Each kind of event, to the exact value.
+    Kinds,
     /// Tricks by which containers try not to be seen.
     Evasion,
     /// Recorded sessions and the command line, without root.
@@ -96,6 +98,10 @@ fn run_suite(suite: Suite) -> Result<Count> {
                 "-E",
                 "binary(e2e) or binary(kernel)",
             ]))
+        }
+        Suite::Kinds => {
+            succeed(&mut cargo(&["build", "--package", "taffrail"]))?;
+            nextest(&mut cargo(&["nextest", "run", "--package", "taffrail-tests", "-E", "binary(kinds)"]))
         }
         Suite::Evasion => evasion(),
         Suite::Replay => {

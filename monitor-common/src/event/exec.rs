@@ -14,6 +14,10 @@ pub struct Credentials {
     pub suid: u32,
     /// Saved group id.
     pub sgid: u32,
+    /// Effective user id.
+    pub euid: u32,
+    /// Effective group id.
+    pub egid: u32,
     /// File system user id.
     pub fsuid: u32,
     /// File system group id.

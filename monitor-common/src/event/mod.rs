@@ -129,4 +129,7 @@ pub mod path_flag {
     pub const IMAGE_LAYER: u32 = 1 << 8;
     /// The object is in memory only (tmpfs, which memfds are in too).
     pub const TMPFS: u32 = 1 << 9;
+    /// The object lies on another mount than the task's root directory, and that mount shows a disk or a part of a
+    /// file system: in a container, a volume or a file of the host's.
+    pub const HOST_MOUNT: u32 = 1 << 10;
 }

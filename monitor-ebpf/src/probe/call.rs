@@ -3,10 +3,10 @@
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
-use taffrail_common::call::{CallShape, filter};
+use taffrail_common::call::{CallShape, FALLOCATE, filter};
 use taffrail_common::event::{Call, Path, Text, header_flag};
 use taffrail_common::kind::{BPF, WRITE};
-use taffrail_common::map::OpenFile;
+use taffrail_common::map::Written;
 
 use super::open::{asked_name, base, file_of};
 use super::syscall::Ended;
@@ -32,7 +32,8 @@ pub fn call_bounded(ctx: BtfTracePointContext) -> i32 {
 fn done<const LOOP: bool>(ctx: &BtfTracePointContext) -> i32 {
     let Some(ended) = Ended::of(ctx) else { return 0 };
     let file = match (ended.shape.filter, ended.shape.fd) {
-        (filter::PASSED_FILE, _) => file_of(ended.task, passed(&ended)),
+        // VERIFIER: by way of memory, so that the ways to find it out do not each go on for themselves.
+        (filter::PASSED_FILE, _) => file_of(ended.task, ended.by_memory(passed(&ended) as u32 as u64) as i32),
         (filter::TAKEN_FILE, _) => file_of(ended.task, ended.result as i32),
         (_, 0) => core::ptr::null(),
         (_, place) => file_of(ended.task, ended.arg(place) as i32),
@@ -74,26 +75,34 @@ fn is_event(ended: &Ended, file: *const u8) -> bool {
     let filtered = ended.arg(filtered);
     match filter {
         filter::ANY_BIT => filtered & mask != 0,
-        filter::IN_SET => mask >> (if filtered > 63 { 63 } else { filtered }) & 1 != 0,
+        // The kernel too looks at the lower half only.
+        filter::IN_SET => {
+            let number = filtered as u32;
+            mask >> (if number > 63 { 63 } else { number }) & 1 != 0
+        }
         filter::PASSED_FILE => !file.is_null(),
         filter::TAKEN_FILE => true,
-        filter::FIRST_WRITE => ended.result > 0 && is_first_write(file),
+        filter::FIRST_WRITE => {
+            (ended.result > 0 || ended.call == FALLOCATE && ended.result == 0) && is_first_write(file)
+        }
         filter::MAPPING => {
             let (protection, flags) = (ended.arg(3), ended.arg(4));
             let (anonymous, shared) = (flags & MAP_ANONYMOUS != 0, flags & MAP_SHARED != 0);
-            protection & PROT_EXEC != 0 && (anonymous || shared || protection & PROT_WRITE != 0)
+            protection & PROT_EXEC != 0
+                && (anonymous || shared || protection & PROT_WRITE != 0 || is_unlinked(file))
                 || protection & PROT_WRITE != 0 && shared && !anonymous
         }
         filter::UNUSUAL_SOCKET => {
             // AF_UNIX, AF_INET, AF_INET6, AF_NETLINK.
             const USUAL: u64 = 1 << 1 | 1 << 2 | 1 << 10 | 1 << 16;
-            const SOCK_RAW: u64 = 3;
-            const SOCK_PACKET: u64 = 10;
-            const IPPROTO_MPTCP: u64 = 262;
-            const AF_NETLINK: u64 = 16;
-            let (family, ty, protocol) = (ended.arg(1), ended.arg(2) & 0xf, ended.arg(3));
+            const SOCK_RAW: u32 = 3;
+            const SOCK_PACKET: u32 = 10;
+            const IPPROTO_MPTCP: u32 = 262;
+            const AF_NETLINK: u32 = 16;
+            let (family, ty, protocol) =
+                (ended.arg(1) as u32, ended.arg(2) as u32 & 0xf, ended.arg(3) as u32);
             family > 63
-                || 1u64 << (family & 63) & USUAL == 0
+                || USUAL >> (family & 63) & 1 == 0
                 || (ty == SOCK_RAW || ty == SOCK_PACKET) && family != AF_NETLINK
                 || protocol == IPPROTO_MPTCP
         }
@@ -101,34 +110,57 @@ fn is_event(ended: &Ended, file: *const u8) -> bool {
     }
 }
 
+/// Whether a file has no name: a memfd, or deleted.
+#[inline(always)]
+fn is_unlinked(file: *const u8) -> bool {
+    let inode: *const u8 = kernel(file, offset!(file_inode));
+    !file.is_null() && kernel::<u32>(inode, offset!(inode_nlink)) == 0
+}
+
 /// The first descriptor that came with a message, -1 if none did.
 #[inline(always)]
 fn passed(ended: &Ended) -> i32 {
-    const SOL_SOCKET_SCM_RIGHTS: [u32; 2] = [1, 1];
     const NONE: i32 = -1;
     if ended.result < 0 {
         return NONE;
     }
+    // `msg_control` and `msg_controllen` of `struct msghdr`, which a `struct mmsghdr` starts with.
     let message = ended.arg(2);
-    // `msg_control`, `msg_controllen` of `struct msghdr`; level, type and data of `struct cmsghdr`.
-    let (control, head) = if ended.flags & header_flag::COMPAT != 0 {
+    if ended.flags & header_flag::COMPAT != 0 {
         let mut words = [0u32; 2];
-        if !user((&raw mut words).cast(), 8, message + 16) || words[1] < 16 {
-            return NONE;
-        }
-        (words[0] as u64, 4)
+        let read = user((&raw mut words).cast(), 8, message.wrapping_add(16));
+        if read { first_descriptor::<4>(words[0] as u64, words[1] as u64) } else { NONE }
     } else {
         let mut words = [0u64; 2];
-        if !user((&raw mut words).cast(), 16, message + 32) || words[1] < 20 {
-            return NONE;
-        }
-        (words[0], 8)
-    };
-    let mut words = [0u32; 3];
-    if !user((&raw mut words).cast(), 12, control + head) || [words[0], words[1]] != SOL_SOCKET_SCM_RIGHTS {
-        return NONE;
+        let read = user((&raw mut words).cast(), 16, message.wrapping_add(32));
+        if read { first_descriptor::<8>(words[0], words[1]) } else { NONE }
     }
-    words[2] as i32
+}
+
+/// The first descriptor in control messages whose lengths have `WORD` bytes, -1 if there is none.
+#[inline(always)]
+fn first_descriptor<const WORD: u64>(control: u64, len: u64) -> i32 {
+    const SOL_SOCKET_SCM_RIGHTS: [u32; 2] = [1, 1];
+    /// Credentials, the security context and a pidfd can come with the descriptors.
+    const MESSAGES: u32 = 4;
+    let mut at = 0;
+    for _ in 0..MESSAGES {
+        if len < at + WORD + 12 {
+            break;
+        }
+        // Length (of which the lower half is enough), level, type, data of `struct cmsghdr`.
+        let (mut message_len, mut words) = (0u32, [0u32; 3]);
+        if !user((&raw mut message_len).cast(), 4, control.wrapping_add(at))
+            || !user((&raw mut words).cast(), 12, control.wrapping_add(at + WORD))
+        {
+            break;
+        }
+        if [words[0], words[1]] == SOL_SOCKET_SCM_RIGHTS {
+            return words[2] as i32;
+        }
+        at += message_len as u64 + (WORD - 1) & !(WORD - 1);
+    }
+    -1
 }
 
 /// Whether nothing was written to that open regular file before.
@@ -138,19 +170,26 @@ pub fn is_first_write(file: *const u8) -> bool {
     if kernel::<u16>(inode, offset!(inode_mode)) & S_IFMT != S_IFREG {
         return false;
     }
-    let key = OpenFile { file: file as u64, inode: inode as u64 };
-    // SAFETY: the value is not looked at.
-    if unsafe { WRITTEN.get(&key) }.is_some() {
+    let key = file as u64;
+    let written = Written { inode: inode as u64, ino: kernel(inode, offset!(inode_ino)) };
+    // SAFETY: the value is copied at once.
+    let known = unsafe { WRITTEN.get(&key) }.copied();
+    // Another file may have its place by now.
+    if known.is_some_and(|known| known.inode == written.inode && known.ino == written.ino) {
         return false;
     }
-    let _ = WRITTEN.insert(&key, &1, 0);
+    // An error only makes the next write an event too.
+    let _ = WRITTEN.insert(&key, &written, 0);
     true
 }
 
-/// Forgets that an open file was written: another file has its place now.
+/// Begins anew for a file that was just opened: another one with its place may have been written.
 #[inline(always)]
-pub fn forget_writes(file: *const u8, inode: *const u8) {
-    let _ = WRITTEN.remove(&OpenFile { file: file as u64, inode: inode as u64 });
+pub fn forget_writes(file: *const u8) {
+    const O_ACCMODE: u32 = 3;
+    if !file.is_null() && kernel::<u32>(file, offset!(file_flags)) & O_ACCMODE != 0 {
+        let _ = WRITTEN.remove(&(file as u64));
+    }
 }
 
 #[inline(always)]
@@ -162,13 +201,16 @@ fn capture<const LOOP: bool>(ended: &Ended, opened: *const u8) -> Option<()> {
         task::fill_header(&raw mut (*record).header, ended.kind, ended.flags, ended.cgroup_id, ended.task)
     };
     let CallShape { dir, file, target_dir, target, text, .. } = ended.shape;
-    let (file, walked_base, mode) = if opened.is_null() {
+    // The passed file, or what a null name stands for: the directory's descriptor itself.
+    let unnamed = opened.is_null() && file != 0 && dir != 0 && ended.arg(file) == 0;
+    let object = if unnamed { file_of(ended.task, ended.arg(dir) as i32) } else { opened };
+    let (file, walked_base, mode) = if object.is_null() {
         let (file, base) = name::<LOOP>(&draft, ended, dir, file);
         (file, base, 0)
     } else {
-        let inode: *const u8 = kernel(opened, offset!(file_inode));
+        let inode: *const u8 = kernel(object, offset!(file_inode));
         let path =
-            path::append_inode::<_, LOOP>(&draft, path::of_file(opened), path::root(ended.task), inode);
+            path::append_inode::<_, LOOP>(&draft, path::of_file(object), path::root(ended.task), inode);
         (path, path::EMPTY, kernel::<u16>(inode, offset!(inode_mode)) as u32)
     };
     let (target, target_base) = name::<LOOP>(&draft, ended, target_dir, target);
@@ -193,10 +235,11 @@ fn capture<const LOOP: bool>(ended: &Ended, opened: *const u8) -> Option<()> {
 /// The name at a place of the arguments as the caller gave it, and the directory that it is relative to.
 #[inline(always)]
 fn name<const LOOP: bool>(draft: &Draft<Call>, ended: &Ended, dir: u8, name: u8) -> (Path, Path) {
-    if name == 0 {
+    let address = ended.arg(name);
+    if name == 0 || address == 0 {
         return (path::EMPTY, path::EMPTY);
     }
-    let (name, relative) = asked_name(draft, ended.arg(name));
+    let (name, relative) = asked_name(draft, address);
     if !relative {
         return (name, path::EMPTY);
     }

@@ -18,6 +18,8 @@ const NOBODY: Credentials = Credentials {
     gid: 0,
     suid: 0,
     sgid: 0,
+    euid: 0,
+    egid: 0,
     fsuid: 0,
     fsgid: 0,
     cap_inheritable: 0,

@@ -113,12 +113,14 @@ fn tty(signal: *const u8) -> u32 {
 #[inline(always)]
 pub fn credentials(cred: *const u8) -> Credentials {
     // The eight ids of `struct cred` are neighbours: uid, gid, suid, sgid, euid, egid, fsuid, fsgid.
-    let [uid, gid, suid, sgid, _, _, fsuid, fsgid]: [u32; 8] = kernel(cred, offset!(cred_uid));
+    let [uid, gid, suid, sgid, euid, egid, fsuid, fsgid]: [u32; 8] = kernel(cred, offset!(cred_uid));
     Credentials {
         uid,
         gid,
         suid,
         sgid,
+        euid,
+        egid,
         fsuid,
         fsgid,
         cap_inheritable: kernel(cred, offset!(cred_cap_inheritable)),

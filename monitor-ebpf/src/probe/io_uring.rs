@@ -344,6 +344,9 @@ fn completed<const LOOP: bool>(ctx: &BtfTracePointContext) -> i32 {
         kind::WRITE => kernel(done.req, offset!(uring_file)),
         _ => NONE,
     };
+    if kind == OPEN {
+        super::call::forget_writes(file);
+    }
     if !watched(kind) || kind == kind::WRITE && !is_first_write(file) {
         return 0;
     }
@@ -385,7 +388,6 @@ fn opened<const LOOP: bool>(task: Task, done: &Completed, file: *const u8, cgrou
         (*record).owner = kernel(inode, offset!(inode_uid));
         (*record).call = OPENAT as u32;
     }
-    super::call::forget_writes(file, inode);
     draft.emit(lane(OPEN));
     Some(())
 }

@@ -40,6 +40,12 @@ pub fn open_bounded(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn done<const LOOP: bool>(ctx: &BtfTracePointContext) -> i32 {
     let Some(ended) = Ended::of(ctx) else { return 0 };
+    if ended.result >= 0 {
+        super::call::forget_writes(file_of(ended.task, ended.result as i32));
+    }
+    if !scope::watched(OPEN, ended.cgroup_id) {
+        return 0;
+    }
     scope::count_offered(OPEN);
     if capture::<LOOP>(&ended).is_none() {
         count_lost(OPEN, ended.cgroup_id);
@@ -124,9 +130,6 @@ fn capture<const LOOP: bool>(ended: &Ended) -> Option<()> {
         }
         (*record).result = result;
         (*record).call = ended.call as u32;
-    }
-    if opened {
-        super::call::forget_writes(file, inode);
     }
     draft.emit(Lane::Bulk);
     Some(())

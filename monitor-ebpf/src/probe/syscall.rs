@@ -4,9 +4,10 @@
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
-use core::ptr::read_volatile;
+use core::ptr::{read_volatile, write_volatile};
 use taffrail_common::call::{CallShape, MMAP, NUMBERS, SOCKETCALL, SOCKETCALLS, SOCKETCALLS_MAX};
 use taffrail_common::event::header_flag;
+use taffrail_common::kind::{OPEN, WRITE};
 
 use crate::emit::count_lost;
 use crate::maps::{CALL_PROGRAMS, CALLS, SCRATCH, SCRATCH_SYSCALL};
@@ -21,7 +22,8 @@ pub fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: an entry of an array map.
     let kind = unsafe { read_volatile(&raw const (*shape).kind) };
     let cgroup_id = scope::cgroup_id();
-    if !scope::watched(kind, cgroup_id) {
+    // An open also begins anew what `write` tells of a file.
+    if !scope::watched(kind, cgroup_id) && !(kind == OPEN && scope::watched(WRITE, cgroup_id)) {
         return 0;
     }
     diagnose!(
@@ -35,8 +37,10 @@ pub fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: all programs of the array are of this type.
     unsafe { CALL_PROGRAMS.tail_call(&ctx, kind as u32) };
     // There was no program: the daemon fills in calls only of kinds that have one.
-    scope::count_offered(kind);
-    count_lost(kind, cgroup_id);
+    if scope::watched(kind, cgroup_id) {
+        scope::count_offered(kind);
+        count_lost(kind, cgroup_id);
+    }
     0
 }
 
@@ -142,6 +146,15 @@ impl Ended {
         let index = mask::<7>((place as u64).wrapping_sub(1));
         // SAFETY: within the eight words.
         unsafe { read_volatile(self.args.add(index as usize)) }
+    }
+
+    /// The same value, of which the verifier then knows nothing.
+    #[inline(always)]
+    pub fn by_memory(&self, value: u64) -> u64 {
+        // SAFETY: the seventh of the eight words, which no argument has.
+        unsafe { write_volatile(self.args.add(6).cast_mut(), value) };
+        // SAFETY: as above.
+        unsafe { read_volatile(self.args.add(6)) }
     }
 
     /// All arguments.

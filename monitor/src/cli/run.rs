@@ -95,7 +95,7 @@ fn watch(
         bulk_bytes: settings.bulk_bytes,
         kinds,
         cgroup_root: layout.root().map(Into::into),
-        calls: Vec::new(),
+        calls: rules.calls().chain(&settings.log_record.1.calls).cloned().collect(),
         debug: args.debug_probes,
     };
     let (probes, rings, losses) = Probes::load(&options).map_err(|error| cannot_load(&error))?;

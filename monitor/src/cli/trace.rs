@@ -119,7 +119,7 @@ fn live(args: &Args, rules: RuleSet, sink: Printer) -> Result<(), ExitCode> {
         bulk_bytes: 4 << 20,
         kinds,
         cgroup_root: layout.root().map(Into::into),
-        calls: Vec::new(),
+        calls: rules.calls().chain(sink.filter.iter().flat_map(|filter| &filter.calls)).cloned().collect(),
         debug: args.debug_probes,
     };
     let recording = args.record.as_deref().map(capture::Writer::create).transpose();

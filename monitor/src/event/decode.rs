@@ -156,9 +156,16 @@ impl<'a> Payload<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing;
+    use crate::testing::{self, CallParts};
+    use taffrail_common::call as id;
 
     fn samples() -> Vec<Vec<u8>> {
+        let parts = CallParts {
+            opened: Some("/x.ko"),
+            text: "a=1",
+            args: [3, 0, 2, 0, 0, 0],
+            ..CallParts::default()
+        };
         vec![
             testing::exec(7, 1_000, (1, 10), "/bin/sh", &["sh", "-c", "true"]),
             testing::fork(7, 1_000, (8, 2_000)),
@@ -166,6 +173,18 @@ mod tests {
             testing::open(7, 1_000, "/etc/passwd", 0, 3),
             testing::connect(7, 1_000, ([10, 0, 0, 1], 443), 0),
             testing::connect_unix(7, 1_000, "/run/x.sock"),
+            testing::of_kind(testing::connect(7, 1_000, ([10, 0, 0, 1], 443), 0), kind::ACCEPT),
+            testing::cred(7, 1_000, (1000, 1), 0),
+            testing::signal(7, 1_000, (6, 500), 9),
+            testing::cgroup_move(7, 1_000, (6, 500), "/elsewhere"),
+            testing::flow(7, 1_000, ([10, 0, 0, 1], 443), 104),
+            testing::call(
+                7,
+                1_000,
+                id::RENAME,
+                CallParts { name: "/a", target: "/b", ..CallParts::default() },
+            ),
+            testing::call(7, 1_000, id::FINIT_MODULE, parts),
         ]
     }
 
@@ -180,6 +199,13 @@ mod tests {
         let connect = testing::connect(7, 1_000, ([10, 0, 0, 1], 443), 0);
         let Ok(Event::Connect(connect)) = decode(&connect) else { panic!("no connect") };
         assert_eq!(connect.remote(), "10.0.0.1:443".parse().ok());
+        let parts = CallParts { name: "/a", target: "/b", text: "", ..CallParts::default() };
+        let rename = testing::call(7, 1_000, id::RENAME, parts);
+        let Ok(Event::Call(rename)) = decode(&rename) else { panic!("no call") };
+        assert_eq!((rename.file, rename.target, rename.text), (&b"/a"[..], &b"/b"[..], &b""[..]));
+        let moved = testing::cgroup_move(7, 1_000, (6, 500), "/elsewhere");
+        let Ok(Event::CgroupMove(moved)) = decode(&moved) else { panic!("no move") };
+        assert_eq!((moved.path, moved.record.target_tgid), (&b"/elsewhere"[..], 6));
     }
 
     #[test]
@@ -218,6 +244,9 @@ mod tests {
         for (sample, field) in [
             (&samples()[0], std::mem::offset_of!(abi::Exec, args)),
             (&samples()[3], std::mem::offset_of!(abi::Open, file)),
+            (&samples()[11], std::mem::offset_of!(abi::Call, target)),
+            (&samples()[12], std::mem::offset_of!(abi::Call, text)),
+            (&samples()[9], std::mem::offset_of!(abi::CgroupMove, path)),
         ] {
             for len in [sample.len() as u32, u32::MAX] {
                 let mut bad = sample.clone();

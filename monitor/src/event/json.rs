@@ -5,9 +5,10 @@ use std::io::Write as _;
 
 use taffrail_common::event::{Path, header_flag, path_flag};
 
-use super::Event;
+use super::constant::Names;
 use super::model::Target;
 use super::text::json_string;
+use super::{Event, capability};
 use crate::enrich::Subject;
 use crate::enrich::container::Container;
 use crate::enrich::process::{Process, trim_nul};
@@ -208,6 +209,43 @@ impl<'a> Members<'a> {
         self.raw(name, format_args!("{value}"));
     }
 
+    /// A number and its names: `"flags":5,"flags_names":["A","B"]`, with what has no name in hexadecimal at the end;
+    /// of a choice `"request":5,"request_name":"A"`.
+    pub fn named(&mut self, name: &str, value: i64, names: &Names) {
+        self.number(name, value);
+        if names.is_choice {
+            if let Some(text) = names.name(value as u64) {
+                self.part(name, "_name");
+                self.write(format_args!("\"{text}\""));
+            }
+            return;
+        }
+        if value == 0 && names.name(0).is_none() {
+            return;
+        }
+        self.part(name, "_names");
+        let mut separator = '[';
+        let rest = names.each(value as u64, |text| {
+            self.write(format_args!("{separator}\"{text}\""));
+            separator = ',';
+        });
+        if rest != 0 {
+            self.write(format_args!("{separator}\"{rest:#x}\""));
+        }
+        self.out.push(b']');
+    }
+
+    /// A set of capabilities by name.
+    pub fn capabilities(&mut self, name: &str, set: u64) {
+        self.name(name);
+        let mut separator = '[';
+        for text in capability::names(set) {
+            self.write(format_args!("{separator}\"{text}\""));
+            separator = ',';
+        }
+        self.write(format_args!("{}]", if separator == '[' { "[" } else { "" }));
+    }
+
     /// A set of bits as 16 hexadecimal digits.
     pub fn hex_number(&mut self, name: &str, value: u64) {
         self.raw(name, format_args!("\"{value:016x}\""));
@@ -260,6 +298,7 @@ impl<'a> Members<'a> {
             (path_flag::UPPER_LAYER, "upper_layer"),
             (path_flag::IMAGE_LAYER, "image_layer"),
             (path_flag::TMPFS, "tmpfs"),
+            (path_flag::HOST_MOUNT, "host_mount"),
         ];
         if FLAGS.iter().any(|(flag, _)| path.flags & flag != 0) {
             self.part(name, "_flags");
@@ -281,9 +320,10 @@ impl<'a> Members<'a> {
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
+    use taffrail_common::{call as id, kind};
 
     use super::*;
-    use crate::testing::{self, with_subject};
+    use crate::testing::{self, CallParts, with_subject};
 
     /// The line of the last record, whose process was started before.
     fn line(last: Vec<u8>) -> Value {
@@ -304,18 +344,120 @@ mod tests {
         String::from_utf8(out).expect("JSON is UTF-8")
     }
 
+    /// One record of each kind; of kinds that are many calls a telling one.
+    fn examples() -> Vec<Vec<u8>> {
+        let call = |id, parts| testing::call(7, 1_000, id, parts);
+        let of_socket = |kind| testing::of_kind(testing::connect(7, 1_000, ([10, 0, 0, 1], 443), 0), kind);
+        let parts = CallParts::default();
+        vec![
+            testing::exec(7, 1_000, (6, 500), "/bin/cat", &["cat", "/etc/passwd"]),
+            testing::fork(7, 1_000, (8, 30_000_000)),
+            testing::exit(7, 1_000, 0x100),
+            testing::open(7, 1_000, "/etc/passwd", 0, 3),
+            testing::connect(7, 1_000, ([10, 0, 0, 1], 443), 0),
+            testing::cred(7, 1_000, (1000, 1 << 21), 0),
+            call(id::UNSHARE, CallParts { args: [0x1002_0000, 0, 0, 0, 0, 0], ..parts }),
+            call(id::PTRACE, CallParts { args: [16, 1, 0, 0, 0, 0], ..parts }),
+            testing::signal(7, 1_000, (6, 500), 9),
+            call(id::PRCTL, CallParts { text: "kworker/0:1", args: [15, 0, 0, 0, 0, 0], ..parts }),
+            call(id::MPROTECT, CallParts { args: [0x7f12_3456_7000, 4096, 7, 0, 0, 0], ..parts }),
+            call(id::MEMFD_CREATE, CallParts { text: "x", args: [0, 1, 0, 0, 0, 0], result: 3, ..parts }),
+            testing::cgroup_move(7, 1_000, (6, 500), "/elsewhere"),
+            call(
+                id::RENAMEAT2,
+                CallParts {
+                    name: "/tmp/new",
+                    target: "/etc/passwd",
+                    args: [-100i64 as u64, 0, -100i64 as u64, 0, 0, 0],
+                    ..parts
+                },
+            ),
+            call(
+                id::WRITE,
+                CallParts { opened: Some("/etc/passwd"), args: [3, 0, 12, 0, 0, 0], result: 12, ..parts },
+            ),
+            call(
+                id::MOUNT,
+                CallParts {
+                    name: "/dev/sda1",
+                    target: "/mnt",
+                    text: "ext4",
+                    args: [0, 0, 0, 1, 0, 0],
+                    result: -1,
+                    ..parts
+                },
+            ),
+            call(id::SOCKET, CallParts { args: [17, 3, 0x300, 0, 0, 0], result: 3, ..parts }),
+            of_socket(kind::BIND),
+            of_socket(kind::LISTEN),
+            of_socket(kind::ACCEPT),
+            testing::flow(7, 1_000, ([10, 0, 0, 1], 443), 104),
+            call(id::BPF, CallParts { args: [5, 0, 144, 0, 0, 0], result: -1, ..parts }),
+            call(
+                id::FINIT_MODULE,
+                CallParts {
+                    opened: Some("/tmp/x.ko"),
+                    text: "debug=1",
+                    args: [3, 0, 2, 0, 0, 0],
+                    result: -1,
+                    ..parts
+                },
+            ),
+            call(id::IO_URING_SETUP, CallParts { args: [8, 0, 0, 0, 0, 0], result: 3, ..parts }),
+            call(id::KEYCTL, CallParts { args: [11, 99, 0, 0, 0, 0], result: -126, ..parts }),
+            call(
+                id::PERF_EVENT_OPEN,
+                CallParts { args: [0, -1i64 as u64, 0, -1i64 as u64, 8, 0], result: -13, ..parts },
+            ),
+            call(id::CHOSEN | 165, CallParts { args: [0, 0x7f12, 0, 0, 0, 0], ..parts }),
+        ]
+    }
+
     #[test]
-    fn examples_in_the_documentation_are_what_is_written() {
-        let page = include_str!("../../../docs/events.md").replace("\n\"", "\"");
-        for (kind, record) in [
-            ("exec", testing::exec(7, 1_000, (6, 500), "/bin/cat", &["cat", "/etc/passwd"])),
-            ("fork", testing::fork(7, 1_000, (8, 30_000_000))),
-            ("exit", testing::exit(7, 1_000, 0x100)),
-            ("open", testing::open(7, 1_000, "/etc/passwd", 0, 3)),
-            ("connect", testing::connect(7, 1_000, ([10, 0, 0, 1], 443), 0)),
-        ] {
+    fn page_of_examples_is_fresh() {
+        let mut page = String::from(
+            "# Examples of events\n\nOne record of each kind, as the log has it in one line; what they mean is in [events](../events.md). \
+             After the first, members that do not differ in kind are left out: `process` and `container`.\n",
+        );
+        let mut kinds = 0;
+        for record in examples() {
             let text = text(record);
-            assert!(page.contains(&format!("`{kind}`:\n```json\n{text}\n```")), "missing: {text}");
+            let whole: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+            let kind = whole["event"]["kind"].as_str().unwrap_or_default();
+            let (event, rest) = text.split_once(",\"process\":").unwrap_or_default();
+            let shown = match (kinds, rest.split_once(",\"target\":")) {
+                (0, _) => text
+                    .replace(",\"process\":", ",\n\"process\":")
+                    .replace(",\"container\":", ",\n\"container\":"),
+                (_, None) => format!("{event}}}"),
+                (_, Some((_, target))) => {
+                    let (target, _) = target.split_once(",\"container\":").unwrap_or_default();
+                    format!("{event},\n\"target\":{target}}}")
+                }
+            };
+            page.push_str(&format!("\n`{kind}`:\n```json\n{shown}\n```\n"));
+            kinds += 1;
+        }
+        assert_eq!(kinds + 1, taffrail_common::kind::KINDS);
+        testing::assert_fresh("docs/reference/examples.md", &page);
+    }
+
+    #[test]
+    fn each_call_is_json_and_a_line_whatever_its_arguments() {
+        let mut state = 5u64;
+        for record in testing::calls(7, 1_000) {
+            for _ in 0..20 {
+                let mut record = record.clone();
+                let at = std::mem::offset_of!(taffrail_common::event::Call, args);
+                for byte in &mut record[at..at + 56] {
+                    state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                    *byte = if state >> 62 == 0 { 0xff } else { (state >> 33) as u8 };
+                }
+                line(record.clone());
+                let mut out = String::new();
+                with_subject(&[record], |subject| crate::event::human::write_line(subject, &mut out));
+                assert!(!out.contains('\n'));
+            }
         }
     }
 
@@ -333,7 +475,7 @@ mod tests {
             json!({
                 "event": {
                     "kind": "open", "type": "openat", "result": 3, "file": "/etc/passwd", "file_ino": 42,
-                    "file_dev": "8:1", "flags": 2, "mode": "100644", "links": 1, "owner": 0,
+                    "file_dev": "8:1", "flags": 2, "flags_names": ["O_RDWR"], "mode": "100644", "links": 1, "owner": 0,
                 },
                 "process": {
                     "key": "7-0", "pid": 7, "vpid": 1, "tid": 7, "name": "sh", "exe": "/bin/sh",
@@ -355,6 +497,7 @@ mod tests {
             line(testing::open(7, 1_000, "/no", 0, -2))["event"],
             json!({
                 "kind": "open", "type": "openat", "result": -2, "file": "/no", "file_flags": ["unverified"], "flags": 0,
+                "flags_names": ["O_RDONLY"],
             })
         );
     }
@@ -364,20 +507,21 @@ mod tests {
         assert_eq!(
             line(testing::fork(7, 1_000, (8, 30_000_000)))["event"],
             json!({
-                "kind": "fork", "type": "clone", "child_pid": 8, "child_vpid": 2, "child_key": "8-3", "clone_flags": 0,
+                "kind": "fork", "type": "clone", "child_pid": 8, "child_vpid": 2, "child_key": "8-3", "clone_flags": 0x4100,
+                "clone_flags_names": ["CLONE_VM", "CLONE_VFORK"],
             })
         );
         assert_eq!(
             line(testing::exit(7, 1_000, 0x8b))["event"],
             json!({
-                "kind": "exit", "type": "procexit", "code": 0, "signal": 11, "core_dumped": true,
+                "kind": "exit", "type": "procexit", "code": 0, "signal": 11, "signal_name": "SIGSEGV", "core_dumped": true,
                 "duration_ns": 1_000_000,
             })
         );
         assert_eq!(
             line(testing::connect(7, 1_000, ([10, 0, 0, 1], 443), -111))["event"],
             json!({
-                "kind": "connect", "type": "connect", "result": -111, "fd": 3, "family": 2, "protocol": "tcp",
+                "kind": "connect", "type": "connect", "result": -111, "fd": 3, "family": 2, "family_name": "AF_INET", "protocol": "tcp",
                 "remote_ip": "10.0.0.1", "remote_port": 443, "local_ip": "10.0.0.2", "local_port": 40_000,
                 "address_source": "socket",
             })
@@ -415,7 +559,8 @@ mod tests {
                 "unreadable",
                 "upper_layer",
                 "image_layer",
-                "tmpfs"
+                "tmpfs",
+                "host_mount"
             ])
         );
     }

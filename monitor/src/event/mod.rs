@@ -2,6 +2,7 @@
 //! what each kind tells; `fields` gives their values the names that rules, formats and docs use.
 
 mod capability;
+mod constant;
 pub mod decode;
 pub mod errno;
 pub mod field;

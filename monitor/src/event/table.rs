@@ -9,11 +9,12 @@ use taffrail_common::kind;
 use super::decode::CALL_KINDS;
 use super::field::{Field, Get, Inline, KindSet, Type, Value};
 use super::model::open::{reads, writes};
-use super::model::{Target, cred, flow};
-use super::{Call, Connect, Event, Open, capability, errno};
+use super::model::{Target, cred, flow, signal};
+use super::{Call, Connect, Event, Open, capability, constant, errno};
 use crate::enrich::Subject;
 use crate::enrich::container::Container;
 use crate::enrich::process::{Image, Process};
+use crate::probe::call::kinds_with_role;
 use crate::probe::hook::{ALL_KINDS, bit};
 
 const ALL: KindSet = ALL_KINDS;
@@ -29,10 +30,14 @@ const MOVE: KindSet = bit(kind::CGROUP_MOVE);
 const NET: KindSet = SOCKETS | FLOW;
 /// Kinds that are system calls.
 const CALLS: KindSet = OPEN | SOCKETS | CRED | CALL_KINDS;
+/// Kinds with an open file; the files of `access` came over from another process.
+const FILES: KindSet = OPEN | kinds_with_role("fd") | bit(kind::ACCESS);
+const OBJECTS: KindSet = FILES | SOCKETS;
 /// Kinds with a path.
-const PATHS: KindSet = OPEN | SOCKETS | CALL_KINDS;
+const PATHS: KindSet = OBJECTS | kinds_with_role("file");
 const FD: KindSet = PATHS | FLOW;
-const TARGETS: KindSet = SIGNAL | MOVE | bit(kind::ACCESS) | bit(kind::KERNEL);
+const FS: KindSet = PATHS & CALL_KINDS;
+const TARGETS: KindSet = SIGNAL | MOVE | kinds_with_role("process");
 
 const fn one(
     name: &'static str,
@@ -53,22 +58,22 @@ const fn ancestors(
     Field { name, ty, kinds: ALL, doc, get: Get::Ancestors(get) }
 }
 
-/// The capabilities of one set, by name.
-const fn capabilities(
-    name: &'static str,
-    doc: &'static str,
-    get: for<'a> fn(&Subject<'a>, &mut dyn FnMut(Value<'a>) -> bool) -> bool,
-) -> Field {
-    Field { name, ty: Type::TextList, kinds: ALL, doc, get: Get::Many(get) }
-}
-
-const fn capabilities_of(
+const fn many(
     kinds: KindSet,
     name: &'static str,
     doc: &'static str,
     get: for<'a> fn(&Subject<'a>, &mut dyn FnMut(Value<'a>) -> bool) -> bool,
 ) -> Field {
     Field { name, ty: Type::TextList, kinds, doc, get: Get::Many(get) }
+}
+
+/// The names of a number that a call was given.
+macro_rules! argument {
+    ($name:literal, $more:expr, $doc:literal) => {
+        many(constant::kinds_with($name) | $more, concat!("evt.arg.", $name), $doc, |s, test| {
+            argument_names(s, $name, test)
+        })
+    };
 }
 
 /// All fields.
@@ -88,8 +93,17 @@ pub static FIELDS: &[Field] = &[
     one("evt.is_open_write", Type::Bool, OPEN, "Whether the file was opened for writing.", |s| Some(Value::Bool(writes(flags(s)?)))),
     one("evt.is_open_create", Type::Bool, OPEN, "Whether the call was to create the file if it is not there (`O_CREAT`).", |s| Some(Value::Bool(flags(s)? & libc::O_CREAT as u32 != 0))),
     one("evt.open_flags", Type::Number, OPEN, "Flags of the open call (`O_*`).", |s| number(flags(s)?.into())),
-    one("evt.text", Type::Text, CALL_KINDS, "What the call was given as a text that names no file: type of a file system, name of a module, an extended attribute, a memfd.", |s| call(s).and_then(|call| non_empty(call.text))),
+    one("evt.text", Type::Text, kinds_with_role("text"), "What the call was given as a text that names no file: type of a file system, name of a module, an extended attribute, a memfd.", |s| call(s).and_then(|call| non_empty(call.text()?))),
     Field { name: "evt.rawarg", ty: Type::Number, kinds: CALL_KINDS, doc: "Arguments of the call as numbers: any of them, or with `[n]` the n-th (0 is the first).", get: Get::Indexed(raw_argument) },
+    argument!("flags", OPEN | FORK, "Names of the call's flags: `CLONE_NEWPID`, `O_CREAT`, `MS_BIND` …; a bit without a name in hexadecimal."),
+    argument!("request", 0, "Name of the request of ptrace: `PTRACE_ATTACH` …"),
+    argument!("option", 0, "Name of the option of prctl: `PR_SET_NAME` …"),
+    argument!("operation", 0, "Name of the operation of seccomp, keyctl or io_uring_register: `SECCOMP_SET_MODE_FILTER` …"),
+    argument!("opcode", 0, "Name of the operation of an io_uring: `IORING_OP_OPENAT` …"),
+    argument!("command", 0, "Name of the command of bpf, fsconfig, syslog or reboot: `BPF_PROG_LOAD` …"),
+    argument!("protection", 0, "Names of the protection of memory: `PROT_EXEC` …"),
+    argument!("family", SOCKETS, "Name of a socket's family: `AF_PACKET` …"),
+    argument!("type", 0, "Name of a socket's type and its flags: `SOCK_RAW` …"),
     // The process.
     one("proc.name", Type::Text, ALL, "Command name of the process (at most 15 bytes).", |s| Some(Value::Text(s.process.name()))),
     one("proc.exe", Type::Text, ALL, "First argument of the command line.", |s| first_argument(s.process)),
@@ -125,6 +139,7 @@ pub static FIELDS: &[Field] = &[
     one("proc.is_exe_deleted", Type::Bool, ALL, "Whether the executable was unlinked when it was started.", |s| image_flag(s, path_flag::DELETED)),
     one("proc.is_exe_memfd", Type::Bool, ALL, "Whether the executable is in memory only (memfd) or on a detached mount.", |s| image_flag(s, path_flag::DETACHED)),
     one("proc.is_exe_from_memfd", Type::Bool, ALL, "Whether the executable is a memfd.", is_exe_from_memfd),
+    one("proc.is_exe_upper_layer", Type::Bool, ALL, "Whether the executable lies in the container's own writable layer: it was made or changed since the container started.", |s| image_flag(s, path_flag::UPPER_LAYER)),
     one("proc.is_from_host", Type::Bool, ALL, "Whether the process runs a program that was started outside of its container: the runtime that sets the container up.", |s| Some(Value::Bool(s.process.from_host && s.container.is_some()))),
     one("proc.exit_code", Type::Number, EXIT, "Status that the process ended with.", |s| { let status = exit_status(s)?; number((status >> 8 & 0xff).into()) }),
     one("proc.exit_signal", Type::Number, EXIT, "Number of the signal that ended the process, 0 if none did.", |s| number((exit_status(s)? & 0x7f).into())),
@@ -140,15 +155,17 @@ pub static FIELDS: &[Field] = &[
     one("thread.tid", Type::Number, ALL, "Thread id in the host's pid namespace.", |s| number(s.event.header().tid.into())),
     one("thread.vtid", Type::Number, ALL, "Thread id in its own pid namespace.", |s| number(s.event.header().ns_tid.into())),
     one("thread.name", Type::Text, ALL, "Command name of the thread.", thread_name),
-    capabilities("thread.cap_effective", "Effective capabilities of the process, by name (`CAP_SYS_ADMIN`).", |s, test| named(s.process.credentials.cap_effective, test)),
-    capabilities("thread.cap_permitted", "Permitted capabilities of the process, by name.", |s, test| named(s.process.credentials.cap_permitted, test)),
-    capabilities("thread.cap_inheritable", "Inheritable capabilities of the process, by name.", |s, test| named(s.process.credentials.cap_inheritable, test)),
+    many(ALL, "thread.cap_effective", "Effective capabilities of the process, by name (`CAP_SYS_ADMIN`).", |s, test| named(s.process.credentials.cap_effective, test)),
+    many(ALL, "thread.cap_permitted", "Permitted capabilities of the process, by name.", |s, test| named(s.process.credentials.cap_permitted, test)),
+    many(ALL, "thread.cap_inheritable", "Inheritable capabilities of the process, by name.", |s, test| named(s.process.credentials.cap_inheritable, test)),
     // Who.
     one("user.uid", Type::Number, ALL, "Effective user id as the host sees it.", |s| number(s.event.header().euid.into())),
-    one("user.ruid", Type::Number, ALL, "Real user id.", |s| number(s.process.credentials.uid.into())),
+    one("user.ruid", Type::Number, ALL, "Real user id.", |s| user(s.process.credentials.uid)),
     one("user.loginuid", Type::Number, ALL, "Login user id, -1 if unset.", |s| number((s.process.login_uid as i32).into())),
-    capabilities_of(CRED, "user.gained_caps", "Permitted capabilities that the process did not have before, by name.", |s, test| match s.event { Event::Cred(cred) => named(cred.new.cap_permitted & !cred::old(cred, s).map_or(u64::MAX, |old| old.cap_permitted), test), _ => false }),
-    one("user.old_ruid", Type::Number, CRED, "Real user id before the change, if known.", |s| match s.event { Event::Cred(cred) => number(cred::old(cred, s)?.uid.into()), _ => None }),
+    many(CRED, "user.gained_caps", "Permitted capabilities that the process did not have before, by name.", |s, test| changed_capabilities(s).is_some_and(|(gained, _)| named(gained, test))),
+    many(CRED, "user.lost_caps", "Permitted capabilities that the process had before and has no more, by name.", |s, test| changed_capabilities(s).is_some_and(|(_, lost)| named(lost, test))),
+    one("user.old_ruid", Type::Number, CRED, "Real user id before the change, if known.", |s| user(old_credentials(s)?.uid)),
+    one("user.old_uid", Type::Number, CRED, "Effective user id before the change, if known.", |s| user(old_credentials(s)?.euid)),
     one("group.gid", Type::Number, ALL, "Effective group id as the host sees it.", |s| number(s.event.header().egid.into())),
     // Where.
     one("container.id", Type::Text, ALL, "First 12 characters of the container's id; `host` for processes of the host.", |s| Some(Value::Text(container_id(s)))),
@@ -167,28 +184,33 @@ pub static FIELDS: &[Field] = &[
     one("target.exepath", Type::Path, TARGETS, "Executable of the other process.", |s| exe_path(s.target?)),
     one("target.container.id", Type::Text, TARGETS, "Container of the other process, as `container.id`.", |s| Some(Value::Text(short_id(s.target?.container.as_deref())))),
     one("target.is_other_container", Type::Bool, TARGETS, "Whether the other process is of another container, or of the host.", |s| Some(Value::Bool(s.target?.container.as_deref() != s.container))),
-    one("signal.number", Type::Number, SIGNAL, "Number of the signal.", |s| match s.event { Event::Signal(signal) => number(signal.signal.into()), _ => None }),
+    one("signal.number", Type::Number, SIGNAL, "Number of the signal.", |s| number(sent(s)?.signal.into())),
+    one("signal.name", Type::Text, SIGNAL, "Name of the signal: `SIGKILL` …", |s| Some(Value::Text(constant::SIGNAL.name(sent(s)?.signal.into())?.as_bytes()))),
+    one("signal.outcome", Type::Text, SIGNAL, "What became of it: `delivered`, `ignored`, `already_pending`, `lost`.", |s| Some(Value::Text(signal::outcome(sent(s)?).as_bytes()))),
     // The file or the connection.
     one("fd.name", Type::Path, FD, "The file's path, the Unix socket's path, or the connection as `ip:port->ip:port`.", fd_name),
     one("fd.directory", Type::Path, PATHS, "Directory part of the path.", |s| Some(Value::Text(split(fd_path(s)?).0))),
     one("fd.filename", Type::Text, PATHS, "Last part of the path.", |s| Some(Value::Text(split(fd_path(s)?).1))),
     one("fd.num", Type::Number, OPEN | SOCKETS, "Number of the file descriptor.", |s| match s.event { Event::Open(open) if open.record.result >= 0 => number(open.record.result.into()), Event::Connect(connect) => number(connect.record.fd.into()), _ => None }),
-    one("fd.type", Type::Text, FD, "`file`, `directory`, `device`, `pipe`, `ipv4`, `ipv6`, `unix`, `other`.", |s| Some(Value::Text(fd_type(s)?.as_bytes()))),
-    one("fd.typechar", Type::Text, FD, "`fd.type` as Falco's one character: `f` file or device, `d` directory, `p` pipe, `4`, `6`, `u` Unix socket, `o` other.", |s| Some(Value::Text(fd_type_char(fd_type(s)?)))),
-    one("fd.ino", Type::Number, PATHS, "Inode number of the file or of the Unix socket's file.", |s| object(s).map(|path| Value::Number(path.ino as i64))),
-    one("fd.dev", Type::Number, PATHS, "Device of the file system (major << 20, minor).", |s| object(s).map(|path| Value::Number(path.dev.into()))),
-    one("fd.dev.major", Type::Number, PATHS, "Major number of the file system's device.", |s| object(s).map(|path| Value::Number((path.dev >> 20).into()))),
-    one("fd.dev.minor", Type::Number, PATHS, "Minor number of the file system's device.", |s| object(s).map(|path| Value::Number((path.dev & 0xf_ffff).into()))),
-    one("fd.mode", Type::Number, OPEN | CALL_KINDS, "Type and permissions of the file (`st_mode`).", |s| mode(s).map(|mode| Value::Number(mode.into()))),
+    one("fd.type", Type::Text, OBJECTS | FLOW, "`file`, `directory`, `device`, `pipe`, `ipv4`, `ipv6`, `unix`, `other`.", |s| Some(Value::Text(fd_type(s)?.as_bytes()))),
+    one("fd.typechar", Type::Text, OBJECTS | FLOW, "`fd.type` as Falco's one character: `f` file or device, `d` directory, `p` pipe, `4`, `6`, `u` Unix socket, `o` other.", |s| Some(Value::Text(fd_type_char(fd_type(s)?)))),
+    one("fd.ino", Type::Number, OBJECTS, "Inode number of the file or of the Unix socket's file.", |s| object(s).map(|path| Value::Number(path.ino as i64))),
+    one("fd.dev", Type::Number, OBJECTS, "Device of the file system (major << 20, minor).", |s| object(s).map(|path| Value::Number(path.dev.into()))),
+    one("fd.dev.major", Type::Number, OBJECTS, "Major number of the file system's device.", |s| object(s).map(|path| Value::Number((path.dev >> 20).into()))),
+    one("fd.dev.minor", Type::Number, OBJECTS, "Minor number of the file system's device.", |s| object(s).map(|path| Value::Number((path.dev & 0xf_ffff).into()))),
+    one("fd.mode", Type::Number, FILES, "Type and permissions of the file (`st_mode`).", |s| mode(s).map(|mode| Value::Number(mode.into()))),
     one("fd.links", Type::Number, OPEN, "Number of hard links of the file.", |s| number(opened(s)?.record.links.into())),
     one("fd.owner", Type::Number, OPEN, "User id of the file's owner as the host sees it.", |s| number(opened(s)?.record.owner.into())),
+    one("fd.is_set_id", Type::Bool, FILES, "Whether the file is a regular one with a set-user-id or set-group-id bit.", |s| mode(s).map(|mode| Value::Bool(mode & libc::S_IFMT == libc::S_IFREG && mode & 0o6000 != 0))),
     one("fd.is_unverified", Type::Bool, PATHS, "Whether the path is only what the caller passed, since no object is left to ask.", |s| path_is(s, path_flag::UNVERIFIED)),
-    one("fd.is_outside_root", Type::Bool, PATHS, "Whether the object lies outside the process's root directory.", |s| path_is(s, path_flag::OUTSIDE_ROOT)),
-    one("fd.is_deleted", Type::Bool, PATHS, "Whether the name was unlinked already.", |s| path_is(s, path_flag::DELETED)),
+    one("fd.is_outside_root", Type::Bool, OBJECTS, "Whether the object lies outside the process's root directory.", |s| object_is(s, path_flag::OUTSIDE_ROOT)),
+    one("fd.is_in_chroot", Type::Bool, OBJECTS, "Whether the process's root directory is not that of its container (chroot); the path is from the container's root.", |s| object_is(s, path_flag::CHROOT)),
+    one("fd.is_deleted", Type::Bool, OBJECTS, "Whether the name was unlinked already.", |s| object_is(s, path_flag::DELETED)),
     one("fd.is_cut", Type::Bool, PATHS, "Whether the start of the path is missing.", |s| path_is(s, path_flag::INCOMPLETE)),
-    one("fd.is_upper_layer", Type::Bool, PATHS, "Whether the file lies in the container's own writable layer: it was made or changed since the container started.", |s| path_is(s, path_flag::UPPER_LAYER)),
-    one("fd.is_image_layer", Type::Bool, PATHS, "Whether the file is the image's, unchanged.", |s| path_is(s, path_flag::IMAGE_LAYER)),
-    one("fd.is_tmpfs", Type::Bool, PATHS, "Whether the file is in memory only.", |s| path_is(s, path_flag::TMPFS)),
+    one("fd.is_upper_layer", Type::Bool, OBJECTS, "Whether the file lies in the container's own writable layer: it was made or changed since the container started.", |s| object_is(s, path_flag::UPPER_LAYER)),
+    one("fd.is_image_layer", Type::Bool, OBJECTS, "Whether the file is the image's, unchanged.", |s| object_is(s, path_flag::IMAGE_LAYER)),
+    one("fd.is_tmpfs", Type::Bool, OBJECTS, "Whether the file is in memory only.", |s| object_is(s, path_flag::TMPFS)),
+    one("fd.is_host_mount", Type::Bool, OBJECTS, "Whether the file lies on another mount than the process's root, which shows a disk or a part of a file system: in a container, a volume or what else the host lends it.", |s| object_is(s, path_flag::HOST_MOUNT)),
     one("fd.l4proto", Type::Text, NET, "`tcp`, `udp`, `mptcp`, `icmp`, `raw` or `other`.", |s| match s.event { Event::Flow(_) => Some(Value::Text(b"tcp")), _ => Some(Value::Text(connect(s)?.protocol()?.as_bytes())) }),
     one("fd.rip", Type::Address, NET, "Peer's address.", |s| address(s.event.remote())),
     one("fd.rport", Type::Number, NET, "Peer's port.", |s| port(s.event.remote())),
@@ -205,9 +227,9 @@ pub static FIELDS: &[Field] = &[
     one("flow.duration", Type::Number, FLOW, "How long the connection stood, in nanoseconds.", |s| match flow_of(s)?.established_ns { 0 => None, begin => number(s.event.header().boot_ns.saturating_sub(begin) as i64) }),
     one("flow.error", Type::Text, FLOW, "Why it failed or broke: `ECONNREFUSED`, `ETIMEDOUT`, `ECONNRESET` …", |s| Some(Value::Text(errno::name(flow_of(s)?.error)?.as_bytes()))),
     one("flow.is_established", Type::Bool, FLOW, "Whether it was ever made.", |s| Some(Value::Bool(flow_of(s)?.established_ns != 0))),
-    one("fs.path.name", Type::Path, CALL_KINDS, "The path that a call is about; of two the first.", |s| call(s).and_then(|call| non_empty(call.file))),
-    one("fs.path.source", Type::Path, CALL_KINDS, "Of a call with two paths (rename, link, mount …) the first.", |s| call(s).filter(|call| call.target_path().is_some()).and_then(|call| non_empty(call.file))),
-    one("fs.path.target", Type::Path, CALL_KINDS, "Of a call with two paths the second.", |s| call(s).and_then(|call| non_empty(call.target))),
+    one("fs.path.name", Type::Path, FS, "The path that a call is about; of two the first.", |s| call(s).and_then(|call| non_empty(call.file))),
+    one("fs.path.source", Type::Path, kinds_with_role("target"), "Of a call with two paths (rename, link, mount …) the first.", |s| call(s).filter(|call| call.target_path().is_some()).and_then(|call| non_empty(call.file))),
+    one("fs.path.target", Type::Path, kinds_with_role("target"), "Of a call with two paths the second.", |s| call(s).and_then(|call| non_empty(call.target))),
 ];
 
 fn number<'a>(value: i64) -> Option<Value<'a>> {
@@ -278,6 +300,51 @@ fn session_name<'a>(subject: &Subject<'a>) -> Option<Value<'a>> {
 
 fn named<'a>(set: u64, test: &mut dyn FnMut(Value<'a>) -> bool) -> bool {
     capability::names(set).any(|name| test(Value::Text(name.as_bytes())))
+}
+
+/// A user id; none if it is not known.
+fn user<'a>(id: u32) -> Option<Value<'a>> {
+    (id != u32::MAX).then_some(Value::Number(id.into()))
+}
+
+fn old_credentials<'a>(subject: &Subject<'a>) -> Option<&'a taffrail_common::event::Credentials> {
+    match subject.event {
+        Event::Cred(cred) => cred::old(cred, subject),
+        _ => None,
+    }
+}
+
+/// Gained and lost.
+fn changed_capabilities(subject: &Subject<'_>) -> Option<(u64, u64)> {
+    match subject.event {
+        Event::Cred(cred) => Some(cred::changed_capabilities(cred, cred::old(cred, subject)?)),
+        _ => None,
+    }
+}
+
+fn sent<'a>(subject: &Subject<'a>) -> Option<&'a taffrail_common::event::Signal> {
+    match subject.event {
+        Event::Signal(signal) => Some(signal),
+        _ => None,
+    }
+}
+
+/// Names of the number that an argument is, one after the other, and what has no name.
+fn argument_names<'a>(subject: &Subject<'a>, name: &str, test: &mut dyn FnMut(Value<'a>) -> bool) -> bool {
+    let (value, names) = match (subject.event, name) {
+        (Event::Open(open), "flags") => (open.flags().map(u64::from), &constant::OPEN),
+        (Event::Fork(fork), "flags") => (Some(fork.clone_flags), &constant::CLONE),
+        (Event::Connect(connect), "family") => (Some(connect.record.family.into()), &constant::FAMILY),
+        (Event::Call(call), _) => match call.numbers().find(|(argument, _)| argument.name == name) {
+            Some((argument, value)) if let Some(names) = argument.names => (Some(value as u64), names),
+            _ => return false,
+        },
+        _ => return false,
+    };
+    let Some(value) = value else { return false };
+    let mut holds = false;
+    let rest = names.each(value, |name| holds = holds || test(Value::Text(name.as_bytes())));
+    holds || rest != 0 && test(Value::Inline(Inline::format(format_args!("{rest:#x}"))))
 }
 
 fn exit_status(subject: &Subject<'_>) -> Option<u32> {
@@ -363,6 +430,11 @@ fn object(subject: &Subject<'_>) -> Option<Path> {
     (path.ino != 0).then_some(path)
 }
 
+/// A flag of the object behind the path; none of a name without an object.
+fn object_is<'a>(subject: &Subject<'a>, flag: u32) -> Option<Value<'a>> {
+    Some(Value::Bool(object(subject)?.flags & flag != 0))
+}
+
 fn path_is<'a>(subject: &Subject<'a>, flag: u32) -> Option<Value<'a>> {
     Some(Value::Bool(subject.event.model().path()?.1.flags & flag != 0))
 }
@@ -437,6 +509,8 @@ fn port<'a>(address: Option<SocketAddr>) -> Option<Value<'a>> {
 #[cfg(test)]
 mod tests {
     use super::super::field::{Values, find};
+    use taffrail_common::kind::KINDS;
+
     use super::super::text::escaped;
     use super::*;
     use crate::testing::{self, with_subject};
@@ -455,8 +529,19 @@ mod tests {
             testing::open(7, 1_000, "/etc/missing", 0, -2),
             testing::connect(7, 1_000, ([10, 0, 0, 1], 443), 0),
             testing::connect_unix(7, 1_000, "/run/x.sock"),
+            testing::cred(7, 1_000, (1000, 1 << 21), 0),
+            testing::signal(7, 1_000, (6, 500), 9),
+            testing::cgroup_move(7, 1_000, (6, 500), "/elsewhere"),
+            testing::flow(7, 1_000, ([10, 0, 0, 1], 443), 104),
+            testing::of_kind(testing::connect_unix(7, 1_000, "/run/x.sock"), kind::BIND),
+            testing::of_kind(testing::connect_unix(7, 1_000, "/run/x.sock"), kind::LISTEN),
+            testing::of_kind(testing::connect_unix(7, 1_000, "/run/x.sock"), kind::ACCEPT),
+            testing::of_kind(testing::connect(7, 1_000, ([10, 0, 0, 1], 443), 0), kind::BIND),
+            testing::of_kind(testing::connect(7, 1_000, ([10, 0, 0, 1], 443), 0), kind::LISTEN),
+            testing::of_kind(testing::connect(7, 1_000, ([10, 0, 0, 1], 443), 0), kind::ACCEPT),
         ];
-        last.into_iter().map(|last| before.iter().cloned().chain([last]).collect()).collect()
+        let last = last.into_iter().chain(testing::calls(7, 1_000));
+        last.map(|last| before.iter().cloned().chain([last]).collect()).collect()
     }
 
     /// All values of a field, as text.
@@ -498,15 +583,13 @@ mod tests {
                 }
             });
         }
-        for field in FIELDS {
-            // No sample has an inheritable capability.
-            if field.name == "thread.cap_inheritable" {
-                continue;
-            }
-            for kind in (0..32).map(|bit| 1 << bit).filter(|kind| field.kinds & kind != 0) {
-                assert!(seen.contains(&(field.name, kind)), "{} has no value for kind {kind:#b}", field.name);
-            }
-        }
+        // No sample has an inheritable capability.
+        let fields = FIELDS.iter().filter(|field| field.name != "thread.cap_inheritable");
+        let wanted = fields.flat_map(|field| {
+            (1..KINDS as u16).filter(|kind| field.kinds & bit(*kind) != 0).map(|kind| (field.name, kind))
+        });
+        let missing: Vec<_> = wanted.filter(|(name, kind)| !seen.contains(&(*name, bit(*kind)))).collect();
+        assert!(missing.is_empty(), "no value of field for kind: {missing:?}");
     }
 
     #[test]

@@ -45,6 +45,7 @@ const SOCKETCALL_OPERATIONS: &[(u32, u16)] = &[
     (5, call::ACCEPT),
     (17, call::RECVMSG),
     (18, call::ACCEPT4),
+    (19, call::RECVMMSG),
 ];
 
 /// The entries of the map `CALLS` that the wanted kinds need: place and value. `chosen` are names of calls that are
@@ -98,7 +99,13 @@ fn shape(id: u16, row: &CallRow) -> CallShape {
             Role::TargetDir => shape.target_dir = place,
             Role::Target => shape.target = place,
             Role::Text => shape.text = place,
-            Role::Number | Role::Descriptor | Role::Process | Role::Pointer => {}
+            Role::Number
+            | Role::Int
+            | Role::Long
+            | Role::Octal
+            | Role::Descriptor
+            | Role::Process
+            | Role::Pointer => {}
         }
         if let Some((kind, mask)) = argument.filter {
             shape.filter = if kind == "any" { filter::ANY_BIT } else { filter::IN_SET };
@@ -109,7 +116,7 @@ fn shape(id: u16, row: &CallRow) -> CallShape {
     shape.filter = match id {
         call::MMAP | call::MMAP2 => filter::MAPPING,
         call::SOCKET => filter::UNUSUAL_SOCKET,
-        call::RECVMSG => filter::PASSED_FILE,
+        call::RECVMSG | call::RECVMMSG | call::RECVMMSG_TIME64 => filter::PASSED_FILE,
         call::PIDFD_GETFD => filter::TAKEN_FILE,
         _ if row.kind == kind::WRITE => filter::FIRST_WRITE,
         _ => shape.filter,
@@ -127,6 +134,30 @@ pub const CALL_TABLE_KINDS: KindSet = {
     }
     kinds
 };
+
+/// Kinds that have a call with an argument of that role.
+pub const fn kinds_with_role(role: &str) -> KindSet {
+    let role = role.as_bytes();
+    let mut kinds = 0;
+    let mut id = 0;
+    while id < CALLS.len() {
+        let text = CALLS[id].arguments.as_bytes();
+        let mut at = 0;
+        while at + role.len() < text.len() {
+            let end = at + 1 + role.len();
+            let mut same = 0;
+            while same < role.len() && text[at + 1 + same] == role[same] {
+                same += 1;
+            }
+            if text[at] == b':' && same == role.len() && (end == text.len() || text[end] == b' ') {
+                kinds |= bit(CALLS[id].kind);
+            }
+            at += 1;
+        }
+        id += 1;
+    }
+    kinds
+}
 
 #[cfg(test)]
 mod tests {
@@ -160,6 +191,13 @@ mod tests {
         let getpid = of(native_number("getpid").unwrap_or(0)).unwrap_or_default();
         assert_eq!((getpid.kind, getpid.call & CHOSEN), (kind::SYSCALL, CHOSEN));
         assert_eq!(name(u32::from(getpid.call & !CHOSEN), false), "getpid");
+    }
+
+    #[test]
+    fn role_tells_which_kinds_have_it() {
+        assert_eq!(kinds_with_role("process"), bit(kind::ACCESS) | bit(kind::KERNEL));
+        assert_eq!(kinds_with_role("target"), bit(kind::CHANGE) | bit(kind::MOUNT));
+        assert_eq!(kinds_with_role("tex"), 0);
     }
 
     #[test]

@@ -142,7 +142,9 @@ impl Probes {
             .map_err(classify)?;
 
         let root = options.cgroup_root.as_deref();
-        let wanted = options.kinds | PROCESS_KINDS;
+        // An open begins anew what `write` tells of a file.
+        let for_writes = if options.kinds & bit(kind::WRITE) != 0 { bit(kind::OPEN) } else { 0 };
+        let wanted = options.kinds | PROCESS_KINDS | for_writes;
         let mut programs = ProgramArray::try_from(take(&mut ebpf, "CALL_PROGRAMS")?)
             .map_err(|_| LoadError::Map("CALL_PROGRAMS"))?;
         let states: Vec<ProbeState> =

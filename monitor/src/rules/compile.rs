@@ -57,12 +57,14 @@ const TESTS_MAX: usize = 20_000;
 /// Deepest nesting of macros.
 const MACROS_MAX: usize = 32;
 
-/// Compiles a condition and says which kinds of event it can match.
-pub fn compile(parsed: &Parsed, names: &Names) -> Result<(Node, KindSet), Vec<Diagnostic>> {
-    let mut compiler = Compiler { names, within: Vec::new(), tests: 0, diagnostics: Vec::new() };
+/// Compiles a condition and says which kinds of event it can match, and which system calls it names that are no
+/// event unless they are asked for.
+pub fn compile(parsed: &Parsed, names: &Names) -> Result<(Node, KindSet, Vec<String>), Vec<Diagnostic>> {
+    let mut compiler =
+        Compiler { names, within: Vec::new(), tests: 0, calls: Vec::new(), diagnostics: Vec::new() };
     let compiled = compiler.expr(&parsed.expr, &parsed.node);
     match compiled {
-        Some((node, kinds, _)) if compiler.diagnostics.is_empty() => Ok((node, kinds)),
+        Some((node, kinds, _)) if compiler.diagnostics.is_empty() => Ok((node, kinds, compiler.calls)),
         _ => Err(compiler.diagnostics),
     }
 }
@@ -72,6 +74,7 @@ struct Compiler<'a> {
     /// Macros that are being put in place, to find rings.
     within: Vec<String>,
     tests: usize,
+    calls: Vec<String>,
     diagnostics: Vec<Diagnostic>,
 }
 
@@ -168,6 +171,10 @@ impl Compiler<'_> {
         match test.matcher(&values, at) {
             Ok(matcher) => {
                 let exact = kinds_by_name(field, op, &values);
+                if exact.is_some() && field.name == "evt.type" {
+                    self.calls
+                        .extend(values.into_iter().map(|value| value.text).filter(|name| is_chosen(name)));
+                }
                 let kinds = exact.unwrap_or(field.kinds);
                 // `evt.type` says less than its kind: `open` is one of the names of the kind `open`.
                 let exact = exact.is_some() && field.name == "evt.kind";
@@ -248,11 +255,17 @@ fn kinds_by_name(field: &Field, op: Op, values: &[Word]) -> Option<KindSet> {
         "flow" => bit(kind::FLOW),
         name => {
             let rows = CALLS.iter().filter(|row| row.name == name);
-            let exists = call::native_number(name).or(call::compat_number(name)).is_some();
-            rows.fold(if exists { bit(kind::SYSCALL) } else { 0 }, |set, row| set | bit(row.kind))
+            rows.fold(if is_chosen(name) { bit(kind::SYSCALL) } else { 0 }, |set, row| set | bit(row.kind))
         }
     };
     Some(values.iter().map(kinds_of).fold(0, |kinds, kind| kinds | kind))
+}
+
+/// Whether it is a system call that is an event only because a rule names it.
+fn is_chosen(name: &str) -> bool {
+    let of_others =
+        matches!(name, "execve" | "execveat" | "clone") || CALLS.iter().any(|row| row.name == name);
+    !of_others && call::native_number(name).or(call::compat_number(name)).is_some()
 }
 
 /// A test whose field is known, for checking its values.

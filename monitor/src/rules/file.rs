@@ -183,7 +183,7 @@ impl Loader {
             );
             return None;
         }
-        let (condition, kinds) = compiled?;
+        let (condition, kinds, calls) = compiled?;
         if kinds == 0 {
             self.diagnostics.push(
                 Diagnostic::warning("R308", format!("rule `{name}` can match no event"))
@@ -193,7 +193,7 @@ impl Loader {
         }
         let desc = keys.get("desc").and_then(Node::as_text).unwrap_or_default().trim().to_owned();
         let (output, priority, examples) = (output?, priority?, examples?);
-        Some(Rule { name, desc, priority, tags, output, enabled, source, kinds, condition, examples })
+        Some(Rule { name, desc, priority, tags, output, enabled, source, kinds, calls, condition, examples })
     }
 
     fn priority(&mut self, keys: &Keys) -> Option<Priority> {

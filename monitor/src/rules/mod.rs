@@ -95,6 +95,8 @@ pub struct Rule {
     pub source: Arc<Source>,
     /// The kinds of event that it can match.
     pub kinds: KindSet,
+    /// System calls that it names and that are no event unless they are asked for.
+    pub calls: Vec<String>,
     condition: Node,
     examples: Vec<example::Example>,
 }
@@ -141,6 +143,11 @@ impl RuleSet {
         self.enabled().fold(0, |kinds, rule| kinds | rule.kinds)
     }
 
+    /// System calls that any enabled rule names and that are no event unless they are asked for.
+    pub fn calls(&self) -> impl Iterator<Item = &String> {
+        self.enabled().flat_map(|rule| &rule.calls)
+    }
+
     /// The rules that take part.
     pub fn enabled(&self) -> impl Iterator<Item = &Rule> {
         self.rules.iter().filter(|rule| rule.enabled)
@@ -175,14 +182,16 @@ pub struct Filter {
     condition: Node,
     /// The kinds of event that it can match.
     pub kinds: KindSet,
+    /// System calls that it names and that are no event unless they are asked for.
+    pub calls: Vec<String>,
 }
 
 impl Filter {
     /// Compiles the condition in a scalar. It can use no macros or lists.
     pub fn compile(node: &yaml::Node) -> Result<Self, Vec<Diagnostic>> {
         let parsed = compile::parse(node).map_err(|diagnostic| vec![diagnostic])?;
-        let (condition, kinds) = compile::compile(&parsed, &compile::Names::default())?;
-        Ok(Self { condition, kinds })
+        let (condition, kinds, calls) = compile::compile(&parsed, &compile::Names::default())?;
+        Ok(Self { condition, kinds, calls })
     }
 
     /// Compiles a condition from somewhere else than a file, such as `--filter`.
@@ -340,7 +349,8 @@ mod tests {
         for (condition, kinds) in [
             ("evt.type in (execve, execveat) and proc.name = x", bit(EXEC)),
             ("fd.links = 1", bit(OPEN)),
-            ("evt.type in (mount, umount2)", bit(MOUNT) | bit(SYSCALL)),
+            ("evt.type in (mount, umount2)", bit(MOUNT)),
+            ("evt.type in (mount, getppid)", bit(MOUNT) | bit(SYSCALL)),
             ("evt.kind = mount", bit(MOUNT)),
             ("evt.kind = exec or fd.links = 1", bit(EXEC) | bit(OPEN)),
             ("not evt.kind = exec", ALL_KINDS & !bit(EXEC)),
@@ -349,6 +359,9 @@ mod tests {
         ] {
             assert_eq!(Filter::from_text(condition, "t").unwrap().kinds, kinds, "{condition}");
         }
+        let calls = |condition| Filter::from_text(condition, "t").unwrap().calls;
+        assert_eq!(calls("evt.type in (mount, getppid) or evt.type = getpgid"), ["getppid", "getpgid"]);
+        assert!(calls("evt.type = execve or evt.type = openat").is_empty());
     }
 
     #[test]

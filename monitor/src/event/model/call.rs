@@ -3,12 +3,13 @@
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
-use taffrail_common::call::CALLS;
+use taffrail_common::call::{CALLS, PRCTL, SETDOMAINNAME, SETHOSTNAME};
 use taffrail_common::event::{self as abi, Path, header_flag};
 use taffrail_common::kind;
 
 use super::{Model, Target, call_name, write_failure};
 use crate::enrich::Subject;
+use crate::event::constant::{self, Names};
 use crate::event::json::Members;
 use crate::event::text::escape;
 
@@ -32,8 +33,14 @@ pub struct Call<'a> {
 /// What an argument is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// A number.
+    /// A number of 32 bits without a sign.
     Number,
+    /// A number of 32 bits with a sign.
+    Int,
+    /// A number of 64 bits.
+    Long,
+    /// Permissions.
+    Octal,
     /// A descriptor.
     Descriptor,
     /// The descriptor whose open file is the event's file.
@@ -63,23 +70,44 @@ pub struct Argument {
     pub role: Role,
     /// `any=N` or `in=N`: which calls are events; and `N`.
     pub filter: Option<(&'static str, u64)>,
+    /// Names of its values.
+    pub names: Option<&'static Names>,
+}
+
+impl Argument {
+    /// The value as the kernel takes it; `None` if it is an address or a text.
+    fn value(&self, register: u64) -> Option<i64> {
+        match self.role {
+            Role::Number | Role::Octal => Some(i64::from(register as u32)),
+            Role::Long => Some(register as i64),
+            Role::Int | Role::Descriptor | Role::File | Role::Dir | Role::TargetDir | Role::Process => {
+                Some(i64::from(register as i32))
+            }
+            Role::Name | Role::Target | Role::Text | Role::Pointer => None,
+        }
+    }
 }
 
 static ARGUMENTS: LazyLock<Vec<Vec<Argument>>> = LazyLock::new(|| {
-    CALLS.iter().map(|row| row.arguments.split_whitespace().map(argument).collect()).collect()
+    let of =
+        |id: usize, texts: &'static str| texts.split_whitespace().map(move |text| argument(id as u16, text));
+    CALLS.iter().enumerate().map(|(id, row)| of(id, row.arguments).collect()).collect()
 });
 
-fn argument(text: &'static str) -> Argument {
+fn argument(call: u16, text: &'static str) -> Argument {
     let (name, role) = text.split_once(':').unwrap_or((text, ""));
     let (role, filter) = match role.split_once('=') {
         Some((filter, mask)) => {
             let mask =
                 mask.strip_prefix("0x").map_or_else(|| mask.parse(), |hex| u64::from_str_radix(hex, 16));
-            ("", mask.ok().map(|mask| (filter, mask)))
+            (if filter == "any" { "long" } else { "" }, mask.ok().map(|mask| (filter, mask)))
         }
         None => (role, None),
     };
     let role = match role {
+        "int" => Role::Int,
+        "long" => Role::Long,
+        "octal" => Role::Octal,
         "fd" => Role::File,
         "dir" => Role::Dir,
         "file" => Role::Name,
@@ -91,7 +119,7 @@ fn argument(text: &'static str) -> Argument {
         _ if name.ends_with("fd") => Role::Descriptor,
         _ => Role::Number,
     };
-    Argument { name, role, filter }
+    Argument { name, role, filter, names: constant::of(call, name) }
 }
 
 /// The arguments of a call by its id; none for one that is not in the table.
@@ -106,18 +134,35 @@ impl<'a> Call<'a> {
     }
 
     /// The arguments that say something by themselves, with their values.
-    fn numbers(&self) -> impl Iterator<Item = (&'static str, i64)> {
+    pub fn numbers(&self) -> impl Iterator<Item = (&'static Argument, i64)> {
         // A write by an io_uring is told by its file and its result.
         let told =
             self.record.header.flags & header_flag::IO_URING == 0 || self.record.header.kind != kind::WRITE;
         let arguments = if told { arguments(self.record.call) } else { &[] };
-        arguments.iter().zip(self.record.args).filter_map(|(argument, value)| match argument.role {
-            Role::Number => Some((argument.name, value as i64)),
-            Role::Descriptor | Role::File | Role::Dir | Role::TargetDir | Role::Process => {
-                Some((argument.name, i64::from(value as i32)))
-            }
-            Role::Name | Role::Target | Role::Text | Role::Pointer => None,
+        arguments.iter().zip(self.record.args).filter_map(|(argument, register)| {
+            let value = match argument.role {
+                // Only one of the options takes a text.
+                Role::Text if !self.has_text() => Some(register as i64),
+                _ => argument.value(register),
+            };
+            Some((argument, value?))
         })
+    }
+
+    /// The text that names no file, as far as it is the call's.
+    pub fn text(&self) -> Option<&'a [u8]> {
+        if self.record.text.full_len == 0 || !self.has_text() {
+            return None;
+        }
+        let id = self.record.call as u16;
+        // Its end is told by a length, not by NUL.
+        let len =
+            if matches!(id, SETHOSTNAME | SETDOMAINNAME) { self.record.args[1] as usize } else { usize::MAX };
+        Some(self.text.get(..len).unwrap_or(self.text))
+    }
+
+    fn has_text(&self) -> bool {
+        self.record.call != u32::from(PRCTL) || self.record.args[0] as i32 == libc::PR_SET_NAME
     }
 }
 
@@ -138,11 +183,12 @@ impl Model for Call<'_> {
     fn target(&self) -> Option<Target> {
         let mut arguments = arguments(self.record.call).iter().zip(self.record.args);
         let (_, pid) = arguments.find(|(argument, _)| argument.role == Role::Process)?;
-        Some(Target::Numbered(pid as i32))
+        // 0 is the caller, -1 all.
+        (pid as i32 > 0).then_some(Target::Numbered(pid as i32))
     }
 
     fn write_json(&self, _subject: &Subject<'_>, out: &mut Members<'_>) {
-        let Call { record, file, base, target, target_base, text } = self;
+        let Call { record, file, base, target, target_base, text: _ } = self;
         match self.result() {
             Some(result) => out.number("result", result),
             None => out.bool("submitted", true),
@@ -162,7 +208,7 @@ impl Model for Call<'_> {
         if record.target_base.full_len > 0 {
             out.path("target_base", target_base, &record.target_base);
         }
-        if record.text.full_len > 0 {
+        if let Some(text) = self.text() {
             out.text("text", text);
         }
         let mut args = out.object("args");
@@ -171,13 +217,20 @@ impl Model for Call<'_> {
                 args.raw(name, format_args!("\"{value:x}\""));
             }
         }
-        self.numbers().for_each(|(name, value)| args.number(name, value));
+        for (argument, value) in self.numbers() {
+            match (argument.names, argument.role) {
+                (Some(names), _) => args.named(argument.name, value, names),
+                (None, Role::Octal) => args.raw(argument.name, format_args!("\"{value:o}\"")),
+                (None, _) => args.number(argument.name, value),
+            }
+        }
         args.close();
     }
 
     fn write_line(&self, _subject: &Subject<'_>, out: &mut String) {
         out.push_str(self.type_name());
-        for (base, name) in [(self.base, self.file), (self.target_base, self.target), (&[][..], self.text)] {
+        let text = self.text().unwrap_or_default();
+        for (base, name) in [(self.base, self.file), (self.target_base, self.target), (&[][..], text)] {
             if !name.is_empty() {
                 out.push(' ');
                 if !base.is_empty() {
@@ -187,9 +240,17 @@ impl Model for Call<'_> {
                 escape(name, out);
             }
         }
-        self.numbers().for_each(|(name, value)| {
-            let _ = write!(out, " {name}={value}");
-        });
+        for (argument, value) in self.numbers() {
+            let _ = write!(out, " {}=", argument.name);
+            let _ = match (argument.names, argument.role) {
+                (Some(names), _) => {
+                    names.write(value as u64, out);
+                    Ok(())
+                }
+                (None, Role::Octal) => write!(out, "{value:o}"),
+                (None, _) => write!(out, "{value}"),
+            };
+        }
         write_failure(self.result().unwrap_or(0), out);
     }
 }

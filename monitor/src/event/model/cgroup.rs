@@ -1,10 +1,8 @@
 //! `cgroup_move`: a task was put into another cgroup.
 
-use std::fmt::Write as _;
-
 use taffrail_common::event as abi;
 
-use super::{Model, Target};
+use super::{Model, Target, write_target};
 use crate::enrich::Subject;
 use crate::event::json::Members;
 use crate::event::text::escape;
@@ -39,8 +37,10 @@ impl Model for CgroupMove<'_> {
         out.bool("whole_process", self.record.whole != 0);
     }
 
-    fn write_line(&self, _subject: &Subject<'_>, out: &mut String) {
-        let _ = write!(out, "{} to ", self.record.target_tgid);
+    fn write_line(&self, subject: &Subject<'_>, out: &mut String) {
+        out.push_str(if self.record.whole != 0 { "process" } else { "thread" });
+        write_target(self.record.target_tgid, subject, out);
+        out.push_str(" to ");
         escape(self.path, out);
     }
 }

@@ -8,6 +8,7 @@ use taffrail_common::kind;
 
 use super::{Model, call_name, socket_address, write_ends, write_failure};
 use crate::enrich::Subject;
+use crate::event::constant::FAMILY;
 use crate::event::json::Members;
 use crate::event::text::escape;
 
@@ -76,7 +77,7 @@ impl Model for Connect<'_> {
         let record = &self.record;
         out.number("result", record.result.into());
         out.number("fd", record.fd.into());
-        out.number("family", record.family.into());
+        out.named("family", record.family.into(), &FAMILY);
         if let Some(protocol) = self.protocol() {
             out.text("protocol", protocol.as_bytes());
         }
@@ -96,9 +97,7 @@ impl Model for Connect<'_> {
             (Some(address), _) => {
                 let _ = write!(out, "{} {address}", self.protocol().unwrap_or("other"));
             }
-            (None, []) => {
-                let _ = write!(out, "family {}", self.record.family);
-            }
+            (None, []) => FAMILY.write(self.record.family.into(), out),
             (None, path) => {
                 out.push_str("unix ");
                 escape(path, out);

@@ -9,7 +9,7 @@ mod exit;
 pub mod flow;
 mod fork;
 pub mod open;
-mod signal;
+pub mod signal;
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -19,6 +19,7 @@ use taffrail_common::event::{Path, header_flag};
 
 use super::errno;
 use super::json::Members;
+use super::text::escape;
 use crate::enrich::Subject;
 
 pub use call::{Argument, Call, Role, arguments};
@@ -104,6 +105,15 @@ fn write_ends(remote: Option<SocketAddr>, local: Option<SocketAddr>, out: &mut M
             out.number(port, address.port().into());
         }
     }
+}
+
+/// Appends whom something was done to: ` name[pid]`.
+fn write_target(tgid: u32, subject: &Subject<'_>, out: &mut String) {
+    out.push(' ');
+    if let Some(process) = subject.target {
+        escape(process.name(), out);
+    }
+    let _ = write!(out, "[{tgid}]");
 }
 
 /// Appends how a call failed; nothing if it did not.

@@ -4,6 +4,7 @@ use taffrail_common::event::{self as abi, Path};
 
 use super::{Model, call_name, write_failure};
 use crate::enrich::Subject;
+use crate::event::constant;
 use crate::event::json::Members;
 use crate::event::text::escape;
 
@@ -58,7 +59,7 @@ impl Model for Open<'_> {
             out.path("base", base, &record.base);
         }
         if let Some(flags) = self.flags() {
-            out.number("flags", flags.into());
+            out.named("flags", flags.into(), &constant::OPEN);
         }
         if record.result >= 0 && record.mode != 0 {
             out.raw("mode", format_args!("\"{:o}\"", record.mode));

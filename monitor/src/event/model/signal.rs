@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use taffrail_common::event::Signal;
 
-use super::{Model, Target};
+use super::{Model, Target, write_target};
 use crate::enrich::Subject;
+use crate::event::constant::SIGNAL;
 use crate::event::json::Members;
 
 impl Model for Signal {
@@ -24,17 +25,25 @@ impl Model for Signal {
     }
 
     fn write_json(&self, _subject: &Subject<'_>, out: &mut Members<'_>) {
-        out.number("signal", self.signal.into());
-        let outcome: &[u8] = match self.result {
-            0 => b"delivered",
-            1 => b"ignored",
-            2 => b"already_pending",
-            _ => b"lost",
-        };
-        out.text("outcome", outcome);
+        out.named("signal", self.signal.into(), &SIGNAL);
+        out.text("outcome", outcome(self).as_bytes());
     }
 
-    fn write_line(&self, _subject: &Subject<'_>, out: &mut String) {
-        let _ = write!(out, "{} to {}", self.signal, self.target_tgid);
+    fn write_line(&self, subject: &Subject<'_>, out: &mut String) {
+        SIGNAL.write(self.signal.into(), out);
+        write_target(self.target_tgid, subject, out);
+        if self.result != 0 {
+            let _ = write!(out, " ({})", outcome(self));
+        }
+    }
+}
+
+/// What became of it.
+pub fn outcome(signal: &Signal) -> &'static str {
+    match signal.result {
+        0 => "delivered",
+        1 => "ignored",
+        2 => "already_pending",
+        _ => "lost",
     }
 }
