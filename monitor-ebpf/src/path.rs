@@ -80,10 +80,12 @@ pub fn append_inode<R, const LOOP: bool>(
     let start = walk.get(START);
     let len = draft.append_kernel(walk.text(start), TEXT as u64 - start);
     let super_block: *const u8 = kernel(inode, offset!(inode_sb));
+    walk.add(storage(inode, super_block));
+    walk.add(mounted(path, root, inode, super_block));
     Path {
         len,
         full_len: walk.get(FULL_LEN) as u32,
-        flags: walk.get(FLAGS) as u32 | storage(inode, super_block) | mounted(path, root, inode, super_block),
+        flags: walk.get(FLAGS) as u32,
         dev: kernel(super_block, offset!(super_block_dev)),
         ino: kernel(inode, offset!(inode_ino)),
     }
@@ -311,6 +313,12 @@ impl Walk {
         // SAFETY: as above; the helper checks the address it reads.
         unsafe { bpf_probe_read_kernel(text.add(1).cast(), mask::<0xff>(len) as u32, name.cast()) };
         self.set(START, start);
+    }
+
+    /// Sets flags. VERIFIER: in memory, so that what decided on them is forgotten.
+    #[inline(always)]
+    fn add(self, flags: u32) {
+        self.set(FLAGS, self.get(FLAGS) | flags as u64);
     }
 
     #[inline(always)]

@@ -4,7 +4,7 @@
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
-use core::ptr::{read_volatile, write_volatile};
+use core::ptr::read_volatile;
 use taffrail_common::call::{CallShape, MMAP, NUMBERS, SOCKETCALL, SOCKETCALLS, SOCKETCALLS_MAX};
 use taffrail_common::event::header_flag;
 use taffrail_common::kind::{OPEN, WRITE};
@@ -146,15 +146,6 @@ impl Ended {
         let index = mask::<7>((place as u64).wrapping_sub(1));
         // SAFETY: within the eight words.
         unsafe { read_volatile(self.args.add(index as usize)) }
-    }
-
-    /// The same value, of which the verifier then knows nothing.
-    #[inline(always)]
-    pub fn by_memory(&self, value: u64) -> u64 {
-        // SAFETY: the seventh of the eight words, which no argument has.
-        unsafe { write_volatile(self.args.add(6).cast_mut(), value) };
-        // SAFETY: as above.
-        unsafe { read_volatile(self.args.add(6)) }
     }
 
     /// All arguments.
