@@ -182,7 +182,6 @@ pub fn open(tgid: u32, start_ns: u64, file: &str, flags: u32, result: i32) -> Ve
 
 /// A TCP connect from 10.0.0.2:40000 to an IPv4 peer.
 pub fn connect(tgid: u32, start_ns: u64, peer: ([u8; 4], u16), result: i32) -> Vec<u8> {
-    let in_first = |[a, b, c, d]: [u8; 4]| [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let record = abi::Connect {
         header: header(kind::CONNECT, tgid, start_ns),
         path: abi::Path { len: 0, full_len: 0, flags: 0, dev: 0, ino: 0 },
@@ -221,4 +220,68 @@ pub fn connect_unix(tgid: u32, start_ns: u64, peer: &str) -> Vec<u8> {
         call: taffrail_common::call::CONNECT.into(),
     };
     record_bytes(&record, &[peer.as_bytes()])
+}
+
+/// The address in a record's sixteen bytes.
+fn in_first([a, b, c, d]: [u8; 4]) -> [u8; 16] {
+    [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+}
+
+/// The end of a TCP connection from 10.0.0.2:40000 that the peer reset.
+pub fn flow(tgid: u32, start_ns: u64, peer: ([u8; 4], u16)) -> Vec<u8> {
+    let header = header(kind::FLOW, tgid, start_ns);
+    let record = abi::Flow {
+        header,
+        remote_addr: in_first(peer.0),
+        local_addr: in_first([10, 0, 0, 2]),
+        bytes_sent: 100,
+        bytes_received: 2_000,
+        begin_ns: header.boot_ns - 900_000,
+        established_ns: header.boot_ns - 800_000,
+        remote_port: peer.1,
+        local_port: 40_000,
+        family: libc::AF_INET as u16,
+        direction: 1,
+        error: libc::ECONNRESET as u32,
+        old_state: 1,
+    };
+    record_bytes(&record, &[])
+}
+
+/// A first datagram from 10.0.0.2:40000.
+pub fn udp(tgid: u32, start_ns: u64, peer: ([u8; 4], u16)) -> Vec<u8> {
+    let record = abi::Udp {
+        header: header(kind::UDP, tgid, start_ns),
+        remote_addr: in_first(peer.0),
+        local_addr: in_first([10, 0, 0, 2]),
+        bytes: 48,
+        remote_port: peer.1,
+        local_port: 40_000,
+        family: libc::AF_INET as u16,
+        direction: abi::direction::OUT,
+        reserved: 0,
+    };
+    record_bytes(&record, &[])
+}
+
+/// An answer about `www.example.com`: another name, and its address.
+pub const DNS_ANSWER: &[u8] = b"\x12\x34\x81\x80\0\x01\0\x02\0\0\0\0\x03WWW\x07example\x03com\0\0\x01\0\x01\
+    \xc0\x0c\0\x05\0\x01\0\0\x01\x2c\0\x08\x05other\xc0\x10\xc0\x2d\0\x01\0\x01\0\0\0\x3c\0\x04\xc0\0\x02\x07";
+
+/// A DNS message that came from 10.0.0.1 to 10.0.0.2:40000.
+pub fn dns(tgid: u32, start_ns: u64, message: &[u8]) -> Vec<u8> {
+    let len = message.len() as u32;
+    let record = abi::Dns {
+        header: header(kind::DNS, tgid, start_ns),
+        message: abi::Text { len, full_len: len },
+        remote_addr: in_first([10, 0, 0, 1]),
+        local_addr: in_first([10, 0, 0, 2]),
+        remote_port: 53,
+        local_port: 40_000,
+        family: libc::AF_INET as u16,
+        protocol: libc::IPPROTO_UDP as u16,
+        direction: abi::direction::IN,
+        reserved: [0; 3],
+    };
+    record_bytes(&record, &[message])
 }

@@ -34,7 +34,6 @@ enum When {
     Without(&'static [&'static str]),
 }
 
-const NO_UDP: &str = "no probe looks at datagrams of sockets that are not connected yet";
 const NO_RING: &str = "the probes `io_uring_submit` and `io_uring_complete` are not both there";
 const RING: When = When::Without(&["io_uring_submit", "io_uring_complete"]);
 
@@ -46,8 +45,6 @@ const BLIND: &[Blind] = &[
     Blind { trick: "io_uring: openat into a registered slot (no descriptor)", when: RING, reason: NO_RING },
     Blind { trick: "io_uring: renameat", when: RING, reason: NO_RING },
     Blind { trick: "io_uring: unlinkat", when: RING, reason: NO_RING },
-    Blind { trick: "udp: sendto without connect", when: When::Tier(&["portable"]), reason: NO_UDP },
-    Blind { trick: "udp: sendmmsg to several peers, the last one counts", when: When::Tier(&["portable"]), reason: NO_UDP },
 ];
 
 /// A count for this machine: a tenth where `TAFFRAIL_SLOW` says that it is an emulated one.

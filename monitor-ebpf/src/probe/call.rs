@@ -89,13 +89,17 @@ fn is_event(ended: &Ended, file: *const u8) -> bool {
             const USUAL: u64 = 1 << 1 | 1 << 2 | 1 << 10 | 1 << 16;
             const SOCK_RAW: u64 = 3;
             const SOCK_PACKET: u64 = 10;
-            const IPPROTO_MPTCP: u64 = 262;
             const AF_NETLINK: u64 = 16;
+            const SOCK_SEQPACKET: u64 = 5;
+            // Those that have events of their own: none given, TCP, UDP.
+            const SEEN_PROTOCOLS: u64 = 1 | 1 << 6 | 1 << 17;
             let (family, ty, protocol) = (ended.arg(1), ended.arg(2) & 0xf, ended.arg(3));
+            let is_inet = family == 2 || family == 10;
             family > 63
                 || 1u64 << (family & 63) & USUAL == 0
                 || (ty == SOCK_RAW || ty == SOCK_PACKET) && family != AF_NETLINK
-                || protocol == IPPROTO_MPTCP
+                // ICMP, SCTP, MPTCP …; SCTP is also the default of this type.
+                || is_inet && (protocol > 63 || 1u64 << (protocol & 63) & SEEN_PROTOCOLS == 0 || ty == SOCK_SEQPACKET)
         }
         _ => false,
     }

@@ -213,6 +213,13 @@ impl<'a> Members<'a> {
         self.raw(name, format_args!("\"{value:016x}\""));
     }
 
+    /// An array of objects as a member.
+    pub fn objects(&mut self, name: &str) -> Objects<'_> {
+        self.name(name);
+        self.out.push(b'[');
+        Objects { out: self.out, first: true }
+    }
+
     /// An object as a member.
     pub fn object(&mut self, name: &str) -> Members<'_> {
         self.name(name);
@@ -278,6 +285,29 @@ impl<'a> Members<'a> {
     }
 }
 
+/// Writes the objects of one array.
+pub struct Objects<'a> {
+    out: &'a mut Vec<u8>,
+    first: bool,
+}
+
+impl Objects<'_> {
+    /// The next object.
+    pub fn object(&mut self) -> Members<'_> {
+        if !self.first {
+            self.out.push(b',');
+        }
+        self.first = false;
+        self.out.push(b'{');
+        Members { out: self.out, first: true }
+    }
+
+    /// Ends the array.
+    pub fn close(self) {
+        self.out.push(b']');
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -313,6 +343,9 @@ mod tests {
             ("exit", testing::exit(7, 1_000, 0x100)),
             ("open", testing::open(7, 1_000, "/etc/passwd", 0, 3)),
             ("connect", testing::connect(7, 1_000, ([10, 0, 0, 1], 443), 0)),
+            ("flow", testing::flow(7, 1_000, ([10, 0, 0, 1], 443))),
+            ("udp", testing::udp(7, 1_000, ([10, 0, 0, 1], 123))),
+            ("dns", testing::dns(7, 1_000, testing::DNS_ANSWER)),
         ] {
             let text = text(record);
             assert!(page.contains(&format!("`{kind}`:\n```json\n{text}\n```")), "missing: {text}");

@@ -3,6 +3,7 @@
 
 mod capability;
 pub mod decode;
+pub mod dns;
 pub mod errno;
 pub mod field;
 pub mod human;
@@ -16,11 +17,12 @@ use std::net::SocketAddr;
 use taffrail_common::event as abi;
 
 pub use decode::{Malformed, decode};
-pub use model::{Call, CgroupMove, Connect, Exec, Model, Open};
+pub use model::{Call, CgroupMove, Connect, Dns, Exec, Model, Open};
 
 /// One event, by its record. The text parts borrow from the ring's bytes; all of them were chosen by whoever
 /// runs in the container.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]
 pub enum Event<'a> {
     /// A process replaced its image.
     Exec(Exec<'a>),
@@ -42,6 +44,10 @@ pub enum Event<'a> {
     Flow(abi::Flow),
     /// A system call that is an event by itself.
     Call(Call<'a>),
+    /// The first datagram of a UDP flow.
+    Udp(abi::Udp),
+    /// A DNS message.
+    Dns(Dns<'a>),
 }
 
 impl<'a> Event<'a> {
@@ -58,6 +64,8 @@ impl<'a> Event<'a> {
             Event::CgroupMove(cgroup_move) => cgroup_move,
             Event::Flow(flow) => flow,
             Event::Call(call) => call,
+            Event::Udp(udp) => udp,
+            Event::Dns(dns) => dns,
         }
     }
 
@@ -74,6 +82,8 @@ impl<'a> Event<'a> {
             Event::CgroupMove(cgroup_move) => &cgroup_move.record.header,
             Event::Flow(flow) => &flow.header,
             Event::Call(call) => &call.record.header,
+            Event::Udp(udp) => &udp.header,
+            Event::Dns(dns) => &dns.record.header,
         }
     }
 
@@ -87,6 +97,8 @@ impl<'a> Event<'a> {
         match self {
             Event::Connect(connect) => connect.remote(),
             Event::Flow(flow) => model::flow::remote(flow),
+            Event::Udp(udp) => model::udp::remote(udp),
+            Event::Dns(dns) => dns.remote(),
             _ => None,
         }
     }
@@ -96,6 +108,8 @@ impl<'a> Event<'a> {
         match self {
             Event::Connect(connect) => connect.local(),
             Event::Flow(flow) => model::flow::local(flow),
+            Event::Udp(udp) => model::udp::local(udp),
+            Event::Dns(dns) => dns.local(),
             _ => None,
         }
     }
