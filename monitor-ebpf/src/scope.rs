@@ -73,7 +73,7 @@ fn moved(tgid: u32) -> Scope {
 
 /// Whether any process is watched for having been in a cgroup.
 #[inline(always)]
-pub fn any_moved() -> bool {
+fn any_moved() -> bool {
     MOVED_COUNT.get(0).is_some_and(|[count, _]| *count > 0)
 }
 

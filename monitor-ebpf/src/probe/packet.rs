@@ -56,9 +56,12 @@ pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
 pub fn sock_create(ctx: SockContext) -> i32 {
     // SAFETY: the context is valid for the program's run.
     if unsafe { read_volatile(&raw const (*ctx.sock).protocol) } == IPPROTO_UDP as u32 {
-        let task = Task::current();
+        let (sk, task) = (address(ctx.sock), Task::current());
+        // Of an earlier socket at that address.
+        let _ = DATAGRAM_OWNERS.remove(&(sk as u64));
+        let _ = DNS_SOCKETS.remove(&(sk as u64));
         if !task.is_kernel_thread() {
-            uses(address(ctx.sock), scope::cgroup_id(), task);
+            uses(sk, scope::cgroup_id(), task);
         }
     }
     PASS
@@ -82,7 +85,11 @@ pub struct Packet {
     pub skb: *mut __sk_buff,
     /// The `struct sock` that sends or receives it.
     pub sk: *const u8,
-    /// Whose it is.
+    /// The task that sends it, if that is known: of a datagram.
+    sender: Option<Task>,
+    /// Else who is remembered to use the socket.
+    owner: Option<&'static Header>,
+    /// Whose it is: the sender's, or that of who uses the socket; else the socket's own.
     pub cgroup_id: u64,
     pub remote_addr: [u32; 4],
     pub local_addr: [u32; 4],
@@ -101,37 +108,12 @@ pub struct Packet {
 }
 
 impl Packet {
-    /// The task that sends it, if that is known to be the running one: a user's thread that sends a datagram.
-    #[inline(always)]
-    fn sender(&self) -> Option<Task> {
-        if self.direction != direction::OUT || self.protocol != IPPROTO_UDP {
-            return None;
-        }
-        let task = Task::current();
-        (!task.is_kernel_thread()).then_some(task)
-    }
-
-    /// Who is remembered to use the socket.
-    #[inline(always)]
-    fn owner(&self) -> Option<&'static Header> {
-        let key = self.sk as u64;
-        let owner = match self.protocol {
-            // SAFETY: callers copy the value at once.
-            IPPROTO_TCP => unsafe { OWNERS.get(&key) }.map(|owner| &owner.header),
-            // SAFETY: callers copy the value at once.
-            _ => unsafe { DATAGRAM_OWNERS.get(&key) },
-        };
-        // What is remembered may be of an earlier socket at that address.
-        owner.filter(|owner| owner.cgroup_id == self.cgroup_id)
-    }
-
     /// The kinds that its cgroup, or its process, is watched for.
     #[inline(always)]
     fn kinds(&self) -> Scope {
-        let tgid = match self.sender() {
+        let tgid = match self.sender {
             Some(task) => task.field(offset!(task_tgid)),
-            None if scope::any_moved() => self.owner().map_or(0, |owner| owner.tgid),
-            None => 0,
+            None => self.owner.map_or(0, |owner| owner.tgid),
         };
         scope::kinds_of(self.cgroup_id, tgid)
     }
@@ -142,11 +124,11 @@ impl Packet {
     /// `header` points to memory of the right size.
     #[inline(always)]
     pub unsafe fn fill_header(&self, header: *mut Header, kind: u16) {
-        if let Some(task) = self.sender() {
+        if let Some(task) = self.sender {
             // SAFETY: the caller's promise.
             return unsafe { task::fill_header(header, kind, 0, self.cgroup_id, task) };
         }
-        match self.owner() {
+        match self.owner {
             Some(owner) => {
                 // SAFETY: the caller's promise; plain stores.
                 #[expect(clippy::multiple_unsafe_ops_per_block, reason = "plain stores to one record")]
@@ -162,7 +144,7 @@ impl Packet {
         }
     }
 
-    /// Copies the first bytes of the transport's header.
+    /// Copies what is at a place of the packet; `None` if not all of it is there.
     #[inline(always)]
     pub fn load<T>(&self, at: u32) -> Option<T> {
         load(self.skb, at)
@@ -247,27 +229,52 @@ fn packet<const OUT: bool>(skb: *mut __sk_buff) -> Option<Packet> {
     } else {
         (source, destination, source_port, destination_port)
     };
-    let mut packet = Packet {
+    let sk = address(sk);
+    let sender = if OUT && protocol == IPPROTO_UDP { user_task() } else { None };
+    let owner = if sender.is_some() { None } else { owner(sk, protocol) };
+    let cgroup_id = match (sender, owner) {
+        (Some(task), _) => task.cgroup_id(),
+        (None, Some(owner)) => owner.cgroup_id,
+        // SAFETY: the context is valid for the program's run.
+        (None, None) => unsafe { bpf_skb_cgroup_id(skb) },
+    };
+    Some(Packet {
         skb,
-        sk: address(sk),
-        connected_port,
-        cgroup_id: 0,
+        sk,
+        sender,
+        owner,
+        cgroup_id,
         remote_addr,
         local_addr,
         remote_port,
         local_port,
+        connected_port,
         family,
         protocol,
         direction: if OUT { direction::OUT } else { direction::IN },
         transport,
         len: whole.saturating_sub(transport),
-    };
-    packet.cgroup_id = match packet.sender() {
-        Some(task) => task.cgroup_id(),
-        // SAFETY: the context is valid for the program's run.
-        None => unsafe { bpf_skb_cgroup_id(skb) },
-    };
-    Some(packet)
+    })
+}
+
+/// The acting task if it is a user's: a datagram goes out in its context.
+#[inline(always)]
+fn user_task() -> Option<Task> {
+    let task = Task::current();
+    (!task.is_kernel_thread()).then_some(task)
+}
+
+/// Who is remembered to use a socket. It is of this socket: each new one overwrites or removes what is remembered of an
+/// earlier one at its address.
+#[inline(always)]
+fn owner(sk: *const u8, protocol: u16) -> Option<&'static Header> {
+    let key = sk as u64;
+    match protocol {
+        // SAFETY: callers copy the value at once.
+        IPPROTO_TCP => unsafe { OWNERS.get(&key) }.map(|owner| &owner.header),
+        // SAFETY: callers copy the value at once.
+        _ => unsafe { DATAGRAM_OWNERS.get(&key) },
+    }
 }
 
 /// The peer's port that a socket is connected to, 0 if none.
