@@ -35,12 +35,14 @@ macro_rules! for_each_kind {
             (25, key, Call, Bulk)
             (26, kernel, Call, Urgent)
             (27, syscall, Call, Bulk)
+            (28, udp, Udp, Bulk)
+            (29, dns, Dns, Bulk)
         }
     };
 }
 
 /// One more than the highest kind id: the size of tables indexed by kind.
-pub const KINDS: usize = 28;
+pub const KINDS: usize = 30;
 
 /// A process replaced its image.
 pub const EXEC: u16 = 1;
@@ -96,3 +98,7 @@ pub const KEY: u16 = 25;
 pub const KERNEL: u16 = 26;
 /// A system call that was asked for by name.
 pub const SYSCALL: u16 = 27;
+/// The first datagram of a UDP flow.
+pub const UDP: u16 = 28;
+/// A DNS message.
+pub const DNS: u16 = 29;

@@ -34,6 +34,8 @@ pub mod feature {
     pub const LOOP: u32 = 1 << 1;
     /// Log kernel-side diagnosis (`--debug-probes`).
     pub const DEBUG: u32 = 1 << 2;
+    /// `bpf_task_pt_regs` (5.15): the registers of the system call that a task is in.
+    pub const TASK_REGS: u32 = 1 << 3;
 }
 
 /// Which event kinds a cgroup is watched for: bit n is kind n.
@@ -61,4 +63,42 @@ pub struct Owner {
     pub direction: u32,
     /// Zero.
     pub reserved: u32,
+}
+
+/// Key of the map of UDP flows that were told.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct UdpFlow {
+    /// v2 cgroup id of the record's header.
+    pub cgroup_id: u64,
+    /// Peer's address, as in the record.
+    pub remote_addr: [u32; 4],
+    /// Peer's port.
+    pub remote_port: u16,
+    /// Own port.
+    pub local_port: u16,
+    /// As in the record.
+    pub family: u16,
+    /// As in the record.
+    pub direction: u16,
+}
+
+/// Key of the map of where the messages of a TCP connection are.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DnsStream {
+    /// Address of its `struct sock`.
+    pub socket: u64,
+    /// As in the record.
+    pub direction: u64,
+}
+
+/// Where the next DNS message of a TCP connection is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct DnsNext {
+    /// Its sequence number.
+    pub sequence: u32,
+    /// Its length if that came already, else 0.
+    pub len: u32,
 }

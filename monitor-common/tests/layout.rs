@@ -155,6 +155,28 @@ fn layout_of_the_abi_is_fresh() {
             old_state
         }
     );
+    layout!(
+        out,
+        Udp { header, remote_addr, local_addr, bytes, remote_port, local_port, family, direction, reserved }
+    );
+    layout!(
+        out,
+        Dns {
+            header,
+            message,
+            remote_addr,
+            local_addr,
+            remote_port,
+            local_port,
+            family,
+            protocol,
+            direction,
+            reserved
+        }
+    );
+    layout!(out, UdpFlow { cgroup_id, remote_addr, remote_port, local_port, family, direction });
+    layout!(out, DnsStream { socket, direction });
+    layout!(out, DnsNext { sequence, len });
     layout!(out, Call { header, file, base, target, target_base, text, args, result, mode, call });
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/layout.golden");
     if std::env::var_os("TAFFRAIL_BLESS").is_some() {
@@ -204,6 +226,8 @@ fn table_of_kinds_agrees_with_the_constants() {
         (kind::KEY, "key"),
         (kind::KERNEL, "kernel"),
         (kind::SYSCALL, "syscall"),
+        (kind::UDP, "udp"),
+        (kind::DNS, "dns"),
     ] {
         assert_eq!(table[usize::from(constant) - 1], (constant, name));
     }

@@ -5,6 +5,7 @@ use aya_ebpf::helpers::generated::{
     bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user_str, bpf_ringbuf_output,
 };
 use aya_ebpf::maps::RingBuf;
+use aya_ebpf::maps::ring_buf::RingBufEntry;
 use core::marker::PhantomData;
 use core::ptr::read_volatile;
 use taffrail_common::event::{Header, PAYLOAD_MAX, TEXT_MAX, Text};
@@ -12,7 +13,7 @@ use taffrail_common::map::LossKey;
 
 use crate::maps::{BULK, LOST, RECORD_MAX, SCRATCH, Scratch, TALLY, URGENT, WAKE_BYTES};
 use crate::path::WalkMemory;
-use crate::read::{constant, mask, user};
+use crate::read::{constant, count, mask, user};
 
 /// Which ring a record takes.
 #[derive(Clone, Copy)]
@@ -173,15 +174,70 @@ pub unsafe fn emit<R>(record: *mut R, lane: Lane) {
     unsafe { send(record.cast(), size_of::<R>() as u64, lane) }
 }
 
-/// # Safety
-/// `header` is the start of a record of `len` bytes.
+/// A record that is put together in the ring itself, with room for `MAX` bytes of payload: for programs that another
+/// can interrupt on the same CPU, which must not share scratch memory.
+#[repr(C)]
+struct Whole<R, const MAX: usize> {
+    record: R,
+    payload: [u8; MAX],
+}
+
+/// A place in the ring for one.
+pub struct Slot<R: 'static, const MAX: usize> {
+    entry: RingBufEntry<Whole<R, MAX>>,
+    wake: bool,
+}
+
+/// Takes a place in the ring; counts the event as lost if there is none.
 #[inline(always)]
-unsafe fn send(header: *mut Header, len: u64, lane: Lane) {
+pub fn reserve<R: 'static, const MAX: usize>(kind: u16, cgroup_id: u64, lane: Lane) -> Option<Slot<R, MAX>> {
+    let (ring, wake) = ring(lane);
+    match ring.reserve(0) {
+        Some(entry) => Some(Slot { entry, wake }),
+        None => {
+            count_lost(kind, cgroup_id);
+            None
+        }
+    }
+}
+
+impl<R, const MAX: usize> Slot<R, MAX> {
+    /// The record and its payload, of which nothing is written yet.
+    #[inline(always)]
+    pub fn parts(&mut self) -> (*mut R, *mut u8) {
+        let whole = self.entry.as_mut_ptr();
+        // SAFETY: addresses within the entry.
+        unsafe { (&raw mut (*whole).record, (&raw mut (*whole).payload).cast()) }
+    }
+
+    /// Sends it; what is unused of its room the daemon passes over.
+    ///
+    /// # Safety
+    /// All fields of the record are written, it starts with its header, and `payload_len` bytes of payload are.
+    #[inline(always)]
+    pub unsafe fn submit(mut self, payload_len: u32) {
+        let header = self.entry.as_mut_ptr().cast::<Header>();
+        // SAFETY: the caller's promise.
+        unsafe { (*header).len = size_of::<R>() as u32 + payload_len };
+        self.entry.submit(if self.wake { FORCE_WAKEUP } else { NO_WAKEUP });
+    }
+}
+
+/// The ring of a lane, and whether it is so full that the daemon is to be woken.
+#[inline(always)]
+fn ring(lane: Lane) -> (&'static RingBuf, bool) {
     let (ring, wake_bytes) = match lane {
         Lane::Urgent => (&URGENT, &raw const WAKE_BYTES[0]),
         Lane::Bulk => (&BULK, &raw const WAKE_BYTES[1]),
     };
-    let wake = ring.query(AVAILABLE) >= constant(wake_bytes);
+    (ring, ring.query(AVAILABLE) >= constant(wake_bytes))
+}
+
+/// # Safety
+/// `header` is the start of a record of `len` bytes.
+#[inline(always)]
+unsafe fn send(header: *mut Header, len: u64, lane: Lane) {
+    let (ring, wake) = ring(lane);
     let ring = core::ptr::from_ref::<RingBuf>(ring).cast_mut();
     // SAFETY: the caller's promise.
     unsafe { (*header).len = len as u32 };
@@ -201,21 +257,20 @@ unsafe fn send(header: *mut Header, len: u64, lane: Lane) {
 pub fn count_lost(kind: u16, cgroup_id: u64) {
     let key = LossKey { cgroup_id, kind: kind as u32, reserved: 0 };
     let attributed = match LOST.get_ptr_mut(&key) {
-        Some(count) => {
-            // SAFETY: the value is this CPU's own.
-            unsafe { *count += 1 };
+        Some(lost) => {
+            // SAFETY: a map's value.
+            unsafe { count(lost) };
             true
         }
         // A new entry starts with this CPU's one; another CPU may have made it meanwhile.
         None => LOST.insert(&key, &1, 0).is_ok(),
     };
     if let Some(tally) = TALLY.get_ptr_mut(kind as u32) {
-        // SAFETY: the entry is this CPU's own.
-        unsafe {
-            (*tally).lost += 1;
-            if !attributed {
-                (*tally).lost_unattributed += 1;
-            }
+        // SAFETY: within the entry.
+        unsafe { count(&raw mut (*tally).lost) };
+        if !attributed {
+            // SAFETY: within the entry.
+            unsafe { count(&raw mut (*tally).lost_unattributed) };
         }
     }
 }

@@ -9,6 +9,7 @@ mod path;
 mod probe;
 mod read;
 mod scope;
+mod socket;
 mod task;
 
 /// The kernel allows GPL-only helpers to this object.

@@ -3,10 +3,10 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf};
 use taffrail_common::call::{CallShape, SOCKETCALLS, SOCKETCALLS_MAX};
-use taffrail_common::event::PAYLOAD_MAX;
+use taffrail_common::event::{Header, PAYLOAD_MAX};
 use taffrail_common::kernel::Offsets;
 use taffrail_common::kind::KINDS;
-use taffrail_common::map::{LossKey, Owner, Scope, Tally, Written};
+use taffrail_common::map::{DnsNext, DnsStream, LossKey, Owner, Scope, Tally, UdpFlow, Written};
 
 use crate::path::WalkMemory;
 
@@ -86,6 +86,27 @@ pub static IO_URING_TOLD: LruHashMap<[u64; 2], u32> = LruHashMap::with_max_entri
 /// Whose a TCP socket is, by address of its `struct sock`, from connect or accept to its end.
 #[map]
 pub static OWNERS: LruHashMap<u64, Owner> = LruHashMap::with_max_entries(16384, 0);
+
+/// Who listens, by network namespace and port.
+#[map]
+pub static LISTENERS: LruHashMap<u64, Header> = LruHashMap::with_max_entries(4096, 0);
+
+/// Who bound or used a UDP socket last, by address of its `struct sock`. Apart from [`OWNERS`], since most of these
+/// live for one question of DNS only.
+#[map]
+pub static DATAGRAM_OWNERS: LruHashMap<u64, Header> = LruHashMap::with_max_entries(8192, 0);
+
+/// UDP flows that were told, and whether they are DNS. One that ages out is told again.
+#[map]
+pub static UDP_FLOWS: LruHashMap<UdpFlow, u8> = LruHashMap::with_max_entries(32768, 0);
+
+/// UDP sockets that asked port 53, by address of their `struct sock`: the port on the way may be another, by NAT.
+#[map]
+pub static DNS_SOCKETS: LruHashMap<u64, u8> = LruHashMap::with_max_entries(4096, 0);
+
+/// Where the messages of a TCP connection at port 53 are.
+#[map]
+pub static DNS_STREAMS: LruHashMap<DnsStream, DnsNext> = LruHashMap::with_max_entries(4096, 0);
 
 /// The address that a thread is connecting to, by thread (`bpf_get_current_pid_tgid`), from the cgroup
 /// connect hook to the end of the system call. Entries of threads that die in between age out.

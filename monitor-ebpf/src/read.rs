@@ -80,6 +80,36 @@ pub fn user(to: *mut u8, len: u32, from: u64) -> bool {
     unsafe { bpf_probe_read_user(to.cast(), len, from as *const _) == 0 }
 }
 
+/// The plain address of a pointer that the verifier has a type for, such as the socket of a packet: it allows no
+/// arithmetic on those.
+#[inline(always)]
+pub fn address<T>(pointer: *mut T) -> *const u8 {
+    #[allow(unused_mut, reason = "only the BPF target writes it")]
+    let mut address = pointer as u64;
+    // VERIFIER: after a swap of bytes it takes the register for a number. Twice is as before.
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: changes one register.
+    unsafe {
+        core::arch::asm!("{address} = be64 {address}", "{address} = be64 {address}", address = inout(reg) address)
+    };
+    address as *const u8
+}
+
+/// Adds one, in one step: programs of other hooks interrupt this one on the same CPU.
+///
+/// # Safety
+/// `counter` is within a map's value.
+#[inline(always)]
+pub unsafe fn count(counter: *mut u64) {
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: the caller's promise. (Rust has no such operation for this target.)
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({counter} + 0) += {one}", counter = in(reg) counter, one = in(reg) 1u64)
+    };
+    #[cfg(not(target_arch = "bpf"))]
+    let _ = counter;
+}
+
 /// `value & MASK`, done where it stands.
 #[inline(always)]
 pub fn mask<const MASK: i32>(value: u64) -> u64 {

@@ -4,6 +4,7 @@ use aya_ebpf::helpers::generated::bpf_get_current_cgroup_id;
 use taffrail_common::map::Scope;
 
 use crate::maps::{MOVED, MOVED_COUNT, SCOPE, SCOPE_DEFAULT, TALLY};
+use crate::read::count;
 use crate::task::{PID_NS_INIT, Task, thread_key};
 
 /// The acting task's v2 cgroup id if its cgroup is watched for `kind`; then the event is counted as offered.
@@ -22,8 +23,8 @@ pub fn enter(kind: u16) -> Option<u64> {
 pub fn count_offered(kind: u16) {
     // Count before anything can fail: a full ring must not hide that the hook fired.
     if let Some(tally) = TALLY.get_ptr_mut(kind as u32) {
-        // SAFETY: the entry is this CPU's own.
-        unsafe { (*tally).offered += 1 };
+        // SAFETY: within the entry.
+        unsafe { count(&raw mut (*tally).offered) };
     }
 }
 
@@ -37,7 +38,19 @@ pub fn cgroup_id() -> u64 {
 /// Whether that cgroup is watched for `kind`, or the acting process for having been in one that is.
 #[inline(always)]
 pub fn watched(kind: u16, cgroup_id: u64) -> bool {
-    kinds(cgroup_id) & 1 << kind != 0 || moved(tgid()) & 1 << kind != 0
+    watched_of(kind, cgroup_id, tgid())
+}
+
+/// As [`watched`], of a process that need not be the acting one; 0 if it is not known.
+#[inline(always)]
+pub fn watched_of(kind: u16, cgroup_id: u64, tgid: u32) -> bool {
+    kinds(cgroup_id) & 1 << kind != 0 || moved(tgid) & 1 << kind != 0
+}
+
+/// As [`watched_of`], of all kinds.
+#[inline(always)]
+pub fn kinds_of(cgroup_id: u64, tgid: u32) -> Scope {
+    kinds(cgroup_id) | moved(tgid)
 }
 
 /// The kinds that a cgroup is watched for.
@@ -51,11 +64,17 @@ fn kinds(cgroup_id: u64) -> Scope {
 /// The kinds that a process stays watched for since it left a cgroup.
 #[inline(always)]
 fn moved(tgid: u32) -> Scope {
-    match MOVED_COUNT.get(0) {
-        // SAFETY: one word; values are replaced whole.
-        Some([count, _]) if *count > 0 => unsafe { MOVED.get(&tgid) }.copied().unwrap_or(0),
-        _ => 0,
+    if !any_moved() {
+        return 0;
     }
+    // SAFETY: one word; values are replaced whole.
+    unsafe { MOVED.get(&tgid) }.copied().unwrap_or(0)
+}
+
+/// Whether any process is watched for having been in a cgroup.
+#[inline(always)]
+fn any_moved() -> bool {
+    MOVED_COUNT.get(0).is_some_and(|[count, _]| *count > 0)
 }
 
 /// Keeps a contained process watched that comes, or is born, into a cgroup that is watched for less than a container's.

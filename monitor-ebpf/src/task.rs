@@ -1,8 +1,8 @@
 //! The acting task: who it is, by the kernel's own objects.
 
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf,
-    bpf_ktime_get_boot_ns,
+    bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf, bpf_ktime_get_boot_ns,
+    bpf_probe_read_kernel_str, bpf_task_pt_regs,
 };
 use taffrail_common::event::Header;
 use taffrail_common::map::feature;
@@ -48,6 +48,38 @@ impl Task {
     #[inline(always)]
     pub fn field<T: Copy>(self, offset: usize) -> T {
         if self.trusted { trusted(self.address, offset) } else { kernel(self.address, offset) }
+    }
+
+    /// Whether it is the kernel's own, without a user's program.
+    #[inline(always)]
+    pub fn is_kernel_thread(self) -> bool {
+        const PF_KTHREAD: u32 = 0x0020_0000;
+        self.field::<u32>(offset!(task_flags)) & PF_KTHREAD != 0
+    }
+
+    /// Whether it works for io_uring: with its process's id, but not at the process's call.
+    #[inline(always)]
+    pub fn is_io_worker(self) -> bool {
+        const PF_IO_WORKER: u32 = 0x10;
+        self.field::<u32>(offset!(task_flags)) & PF_IO_WORKER != 0
+    }
+
+    /// The registers of the system call that it is in, null if it can be in none: it works for io_uring.
+    #[inline(always)]
+    pub fn call_registers(self) -> *const u8 {
+        /// `PF_KTHREAD`, `PF_IO_WORKER`, `PF_USER_WORKER`: their registers are copies of their maker's.
+        const WORKERS: u32 = 0x0020_0000 | 0x10 | 0x4000;
+        if self.field::<u32>(offset!(task_flags)) & WORKERS != 0 {
+            return core::ptr::null();
+        }
+        if feature(feature::TASK_REGS) {
+            // SAFETY: the helper takes the acting task, which this is.
+            return unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as *const u8;
+        }
+        /// `THREAD_SIZE` of x86-64 and aarch64 before 5.15, at whose end the registers are.
+        const STACK_SIZE: usize = 16384;
+        let stack: *const u8 = self.field(offset!(task_stack));
+        stack.wrapping_add(STACK_SIZE).wrapping_sub(offset!(regs_size))
     }
 
     /// The thread that gives the process its id and start time.
@@ -112,8 +144,7 @@ pub fn thread_key() -> u64 {
 /// `header` points to memory of the right size.
 #[inline(always)]
 pub unsafe fn fill_header(header: *mut Header, kind: u16, flags: u16, cgroup_id: u64, task: Task) {
-    let ids = thread_key();
-    let (tgid, tid) = ((ids >> 32) as u32, ids as u32);
+    let (tgid, tid): (u32, u32) = (task.field(offset!(task_tgid)), task.field(offset!(task_pid)));
     let leader = task.leader();
     let (ns_tid, pid_ns) = task.ns_pid(tid);
     let ns_tgid = if tgid == tid { ns_tid } else { leader.ns_pid(tgid).0 };
@@ -138,6 +169,9 @@ pub unsafe fn fill_header(header: *mut Header, kind: u16, flags: u16, cgroup_id:
         (*header).egid = egid;
         (*header).pid_ns = pid_ns;
         (*header).mnt_ns = kernel(mnt_ns, offset!(mnt_ns_inum));
-        bpf_get_current_comm((&raw mut (*header).comm).cast(), 16);
+        // Not by the helper for it, nor for the ids: programs for packets have none.
+        let comm = (&raw mut (*header).comm).cast::<[u64; 2]>();
+        comm.write_unaligned([0; 2]);
+        bpf_probe_read_kernel_str(comm.cast(), 16, task.address.wrapping_add(offset!(task_comm)).cast());
     }
 }

@@ -384,3 +384,41 @@ pub fn calls(tgid: u32, start_ns: u64) -> Vec<Vec<u8>> {
 fn in_first([a, b, c, d]: [u8; 4]) -> [u8; 16] {
     [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 }
+
+/// A first datagram from 10.0.0.2:40000.
+pub fn udp(tgid: u32, start_ns: u64, peer: ([u8; 4], u16)) -> Vec<u8> {
+    let record = abi::Udp {
+        header: header(kind::UDP, tgid, start_ns),
+        remote_addr: in_first(peer.0),
+        local_addr: in_first([10, 0, 0, 2]),
+        bytes: 48,
+        remote_port: peer.1,
+        local_port: 40_000,
+        family: libc::AF_INET as u16,
+        direction: abi::direction::OUT,
+        reserved: 0,
+    };
+    record_bytes(&record, &[])
+}
+
+/// An answer about `www.example.com`: another name, and its address.
+pub const DNS_ANSWER: &[u8] = b"\x12\x34\x81\x80\0\x01\0\x02\0\0\0\0\x03WWW\x07example\x03com\0\0\x01\0\x01\
+    \xc0\x0c\0\x05\0\x01\0\0\x01\x2c\0\x08\x05other\xc0\x10\xc0\x2d\0\x01\0\x01\0\0\0\x3c\0\x04\xc0\0\x02\x07";
+
+/// A DNS message that came from 10.0.0.1 to 10.0.0.2:40000.
+pub fn dns(tgid: u32, start_ns: u64, message: &[u8]) -> Vec<u8> {
+    let len = message.len() as u32;
+    let record = abi::Dns {
+        header: header(kind::DNS, tgid, start_ns),
+        message: abi::Text { len, full_len: len },
+        remote_addr: in_first([10, 0, 0, 1]),
+        local_addr: in_first([10, 0, 0, 2]),
+        remote_port: 53,
+        local_port: 40_000,
+        family: libc::AF_INET as u16,
+        protocol: libc::IPPROTO_UDP as u16,
+        direction: abi::direction::IN,
+        reserved: [0; 3],
+    };
+    record_bytes(&record, &[message])
+}

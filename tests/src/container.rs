@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 const APPLETS: &[&str] = &[
     "sh", "cat", "ls", "cp", "mv", "rm", "mkdir", "echo", "sleep", "id", "nc", "wget", "true", "false",
     "kill", "ln", "chmod", "setsid", "nohup", "env", "seq", "touch", "dd", "head", "test", "chroot", "mount",
-    "umount", "unshare",
+    "umount", "unshare", "nslookup",
 ];
 
 /// Where Debian's busybox-static puts it.

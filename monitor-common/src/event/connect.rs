@@ -14,7 +14,8 @@ pub mod source {
     pub const NONE: u8 = 0;
 }
 
-/// connect(2), bind(2), listen(2) or accept(2) returned. Payload: `path`.
+/// connect(2), bind(2), listen(2) or accept(2) returned, or the like was done by other means: by io_uring, by a send
+/// with `MSG_FASTOPEN`, by the kernel for MPTCP. Payload: `path`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Connect {
@@ -27,9 +28,10 @@ pub struct Connect {
     pub remote_addr: [u8; 16],
     /// Own address, as `remote_addr`.
     pub local_addr: [u8; 16],
-    /// 0, or a negative errno (`-EINPROGRESS` for a non-blocking connect).
+    /// 0, or a negative errno (`-EINPROGRESS` for a non-blocking connect, and for one by other means, whose end is not
+    /// known yet).
     pub result: i32,
-    /// File descriptor of the socket; of an accept: of the one that listens.
+    /// File descriptor of the socket; of an accept: of the one that listens; -1 if it was done by other means.
     pub fd: i32,
     /// Peer's port in host order, 0 if the family has none.
     pub remote_port: u16,
@@ -45,6 +47,7 @@ pub struct Connect {
     pub source: u8,
     /// Zero.
     pub reserved: u8,
-    /// Id of the call in [`CALLS`](crate::call::CALLS).
+    /// Id of the call in [`CALLS`](crate::call::CALLS); by other means that of the call that was running, or
+    /// [`NO_CALL`](crate::call::NO_CALL).
     pub call: u32,
 }

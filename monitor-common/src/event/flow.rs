@@ -2,8 +2,9 @@
 
 use super::Header;
 
-/// A TCP socket that had a peer was closed (`inet_sock_set_state` to `TCP_CLOSE`). No payload. The header is of
-/// whoever opened or accepted it, as far as that was seen; else of the task that ran.
+/// A TCP connection was closed (`inet_sock_set_state` to `TCP_CLOSE`). No payload. The header is of whoever opened or
+/// accepted it; of one that came in and was not accepted by then, of whoever listens. If that was not seen, or was
+/// forgotten among too many, it is of process 0 in the cgroup that the socket was made in.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Flow {
@@ -13,11 +14,12 @@ pub struct Flow {
     pub remote_addr: [u8; 16],
     /// Own address, as `remote_addr`.
     pub local_addr: [u8; 16],
-    /// Bytes that the peer has acknowledged (`tcp_sock.bytes_acked`).
+    /// Bytes of payload that were sent, each counted once however often it was sent (`tcp_sock.bytes_sent` less
+    /// `bytes_retrans`).
     pub bytes_sent: u64,
-    /// Bytes that came in (`tcp_sock.bytes_received`).
+    /// Bytes of payload that came in (`tcp_sock.bytes_received`, less the one that the kernel counts for a FIN).
     pub bytes_received: u64,
-    /// `CLOCK_BOOTTIME` when the connection was begun: its SYN was sent or came in, in ns; 0 if not seen.
+    /// `CLOCK_BOOTTIME` when its SYN was sent, in ns; 0 if it came in, or that was not seen.
     pub begin_ns: u64,
     /// `CLOCK_BOOTTIME` when it was established, in ns; 0 if it never was, or that was not seen.
     pub established_ns: u64,
@@ -29,7 +31,8 @@ pub struct Flow {
     pub family: u16,
     /// 1 if we connected, 2 if we accepted, 0 if not seen.
     pub direction: u16,
-    /// The socket's error (`sk_err`), a positive errno: refused, timed out, reset; 0 if none.
+    /// The socket's error (`sk_err`), a positive errno: refused, timed out, reset by the peer; 0 if none, also if this
+    /// end reset it.
     pub error: u32,
     /// The state before (`TCP_*`): 2 (`SYN_SENT`) says that it was never established.
     pub old_state: u32,

@@ -7,23 +7,27 @@ mod call;
 mod cgroup;
 mod connect;
 mod cred;
+mod dns;
 mod exec;
 mod exit;
 mod flow;
 mod fork;
 mod open;
 mod signal;
+mod udp;
 
 pub use call::Call;
 pub use cgroup::CgroupMove;
 pub use connect::{Connect, source};
 pub use cred::Cred;
+pub use dns::{DNS_MAX, Dns};
 pub use exec::{Credentials, Exec};
 pub use exit::Exit;
 pub use flow::Flow;
 pub use fork::Fork;
 pub use open::Open;
 pub use signal::Signal;
+pub use udp::{Udp, direction};
 
 /// The most bytes of one path or of a command line that a record carries.
 pub const TEXT_MAX: usize = 4095;

@@ -95,15 +95,19 @@ fn is_event(ended: &Ended, file: *const u8) -> bool {
             // AF_UNIX, AF_INET, AF_INET6, AF_NETLINK.
             const USUAL: u64 = 1 << 1 | 1 << 2 | 1 << 10 | 1 << 16;
             const SOCK_RAW: u32 = 3;
+            const SOCK_SEQPACKET: u32 = 5;
             const SOCK_PACKET: u32 = 10;
-            const IPPROTO_MPTCP: u32 = 262;
             const AF_NETLINK: u32 = 16;
+            // Those that have events of their own: none given, TCP, UDP.
+            const SEEN_PROTOCOLS: u64 = 1 | 1 << 6 | 1 << 17;
             let (family, ty, protocol) =
                 (ended.arg(1) as u32, ended.arg(2) as u32 & 0xf, ended.arg(3) as u32);
+            let is_inet = family == 2 || family == 10;
             family > 63
                 || USUAL >> (family & 63) & 1 == 0
                 || (ty == SOCK_RAW || ty == SOCK_PACKET) && family != AF_NETLINK
-                || protocol == IPPROTO_MPTCP
+                // ICMP, SCTP, MPTCP …; SCTP is also the default of this type.
+                || is_inet && (protocol > 63 || SEEN_PROTOCOLS >> (protocol & 63) & 1 == 0 || ty == SOCK_SEQPACKET)
         }
         _ => false,
     }

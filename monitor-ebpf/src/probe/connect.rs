@@ -3,62 +3,167 @@
 
 use aya_ebpf::macros::{btf_tracepoint, cgroup_sock_addr};
 use aya_ebpf::programs::{BtfTracePointContext, SockAddrContext};
+use core::mem::MaybeUninit;
 use core::ptr::read_volatile;
-use taffrail_common::event::{Connect, Path, Text, path_flag, source};
-use taffrail_common::kind::{ACCEPT, BIND, CONNECT};
+use taffrail_common::call::NO_CALL;
+use taffrail_common::event::{Connect, Path, Text, header_flag, path_flag, source};
+use taffrail_common::kind::{ACCEPT, BIND, CONNECT, LISTEN};
 
-use super::flow;
 use super::open::file_of;
-use super::syscall::Ended;
-use crate::emit::{Draft, Lane, count_lost};
+use super::syscall::{Ended, in_io_uring, running};
+use super::{flow, packet};
+use crate::emit::{Draft, Lane, count_lost, emit};
 use crate::maps::{CONNECTING, Connecting, SCRATCH_SYSCALL};
 use crate::path::{self, kernel_path};
-use crate::read::{kernel, kernel_or, offset, user};
-use crate::{scope, task};
+use crate::read::{address, kernel, kernel_or, offset, user};
+use crate::scope;
+use crate::socket::{self, AF_INET, AF_INET6, AF_UNIX, Actor, IPPROTO_TCP, IPPROTO_UDP};
+use crate::task::{self, Task};
 
-const AF_UNIX: u16 = 1;
-pub const AF_INET: u16 = 2;
-pub const AF_INET6: u16 = 10;
 const EINPROGRESS: i32 = 115;
+const SOCK_STREAM: u16 = 1;
 const S_IFMT: u16 = 0o170000;
 const S_IFSOCK: u16 = 0o140000;
 
-/// `BPF_CGROUP_INET4_CONNECT`: runs before connect(2) on an IPv4 socket, with the kernel's copy of the
-/// address. It only remembers; it always allows.
+/// `BPF_CGROUP_INET4_CONNECT`: runs before a connect of an IPv4 socket, by whatever means, with the kernel's copy of
+/// the address. It always allows.
 #[cgroup_sock_addr(connect4)]
 pub fn connect4(ctx: SockAddrContext) -> i32 {
-    if scope::watched(CONNECT, scope::cgroup_id()) {
-        // SAFETY: the context is valid for the program's run.
-        let (addr, port) = unsafe { ((*ctx.sock_addr).user_ip4, (*ctx.sock_addr).user_port) };
-        remember(Connecting { addr: [addr, 0, 0, 0], port, family: AF_INET as u32 });
-    }
+    // SAFETY: the context is valid for the program's run.
+    let (addr, port) = unsafe { ((*ctx.sock_addr).user_ip4, (*ctx.sock_addr).user_port) };
+    connecting(&ctx, Connecting { addr: [addr, 0, 0, 0], port, family: AF_INET as u32 });
     1
 }
 
 /// `BPF_CGROUP_INET6_CONNECT`: as [`connect4`], for IPv6.
 #[cgroup_sock_addr(connect6)]
 pub fn connect6(ctx: SockAddrContext) -> i32 {
-    if scope::watched(CONNECT, scope::cgroup_id()) {
-        // SAFETY: the context is valid for the program's run. The kernel wants one load per word.
-        let (addr, port) = unsafe {
-            let words = (&raw const (*ctx.sock_addr).user_ip6).cast::<u32>();
-            let addr = [
-                read_volatile(words),
-                read_volatile(words.add(1)),
-                read_volatile(words.add(2)),
-                read_volatile(words.add(3)),
-            ];
-            (addr, read_volatile(&raw const (*ctx.sock_addr).user_port))
-        };
-        remember(Connecting { addr, port, family: AF_INET6 as u32 });
-    }
+    // SAFETY: the context is valid for the program's run. The kernel wants one load per word.
+    let (addr, port) = unsafe {
+        let words = (&raw const (*ctx.sock_addr).user_ip6).cast::<u32>();
+        let addr = [
+            read_volatile(words),
+            read_volatile(words.add(1)),
+            read_volatile(words.add(2)),
+            read_volatile(words.add(3)),
+        ];
+        (addr, read_volatile(&raw const (*ctx.sock_addr).user_port))
+    };
+    connecting(&ctx, Connecting { addr, port, family: AF_INET6 as u32 });
     1
 }
 
+/// Of connect(2) it remembers the address for the end of the call. Whatever else connects (io_uring, a send with
+/// `MSG_FASTOPEN`, MPTCP's further connections) is told here: nothing else will see it.
 #[inline(always)]
-fn remember(connecting: Connecting) {
-    // An error leaves a failed connect with the caller's copy, which the record then says.
-    let _ = CONNECTING.insert(&task::thread_key(), &connecting, 0);
+fn connecting(ctx: &SockAddrContext, to: Connecting) {
+    // SAFETY: the context is valid for the program's run.
+    let (sk, ty, protocol) = unsafe {
+        (
+            address((*ctx.sock_addr).__bindgen_anon_1.sk),
+            read_volatile(&raw const (*ctx.sock_addr).type_),
+            read_volatile(&raw const (*ctx.sock_addr).protocol),
+        )
+    };
+    let Some(actor) = socket::acting(sk, [CONNECT]) else { return };
+    let Err(call) = running(CONNECT) else {
+        // An error leaves a failed connect with the caller's copy, which the record then says.
+        let _ = CONNECTING.insert(&task::thread_key(), &to, 0);
+        return;
+    };
+    scope::count_offered(CONNECT);
+    let ends = Ends {
+        remote_addr: to.addr,
+        remote_port: u16::from_be(to.port as u16),
+        family: to.family as u16,
+        source: source::KERNEL_COPY,
+        ..Ends::NONE
+    };
+    // How it ends is not known yet.
+    tell(CONNECT, actor, sk, &ends, [ty as u16, protocol as u16], (-EINPROGRESS, call));
+}
+
+/// A TCP socket began to listen, not by listen(2).
+#[inline(always)]
+pub fn listens_otherwise(sk: *const u8) {
+    let Some(actor) = socket::acting(sk, [LISTEN]) else { return };
+    scope::count_offered(LISTEN);
+    let ends = addresses(sk, kernel(sk, offset!(sock_family)));
+    tell(LISTEN, actor, sk, &ends, [SOCK_STREAM, IPPROTO_TCP], (0, NO_CALL));
+}
+
+/// An io_uring gave out a connection at a descriptor.
+#[inline(always)]
+pub fn accepted_by_ring(task: Task, cgroup_id: u64, fd: i32) {
+    let socket = socket_of(file_of(task, fd));
+    let sk: *const u8 = if socket.is_null() { socket } else { kernel(socket, offset!(socket_sk)) };
+    if sk.is_null() {
+        return;
+    }
+    flow::accepted(sk, cgroup_id, task);
+    let family = kernel(sk, offset!(sock_family));
+    if !scope::watched(ACCEPT, cgroup_id) || family != AF_INET && family != AF_INET6 {
+        return;
+    }
+    scope::count_offered(ACCEPT);
+    let ends = addresses(sk, family);
+    let protocol = kernel(sk, offset!(sock_protocol));
+    tell(ACCEPT, Actor::task(task, cgroup_id), sk, &ends, [SOCK_STREAM, protocol], (fd, NO_CALL));
+}
+
+/// Sends a record of what was done without a call of its own.
+#[inline(always)]
+fn tell(
+    kind: u16,
+    actor: Actor,
+    sk: *const u8,
+    ends: &Ends,
+    [socket_type, protocol]: [u16; 2],
+    (result, call): (i32, u16),
+) {
+    let mut record = MaybeUninit::<Connect>::uninit();
+    let record = record.as_mut_ptr();
+    // SAFETY: it starts with the header.
+    unsafe { actor.fill_header(&raw mut (*record).header, kind, sk) };
+    if kind == ACCEPT || in_io_uring() {
+        // SAFETY: plain store.
+        unsafe { (*record).header.flags = header_flag::IO_URING };
+    }
+    // SAFETY: memory of a record.
+    unsafe { fill(record, ends, [socket_type, protocol], (result, call), -1) };
+    // SAFETY: all fields are written.
+    unsafe { emit(record, Lane::Bulk) };
+}
+
+/// Fills in all but the header.
+///
+/// # Safety
+/// `record` points to memory of the right size.
+#[inline(always)]
+unsafe fn fill(
+    record: *mut Connect,
+    ends: &Ends,
+    [socket_type, protocol]: [u16; 2],
+    (result, call): (i32, u16),
+    fd: i32,
+) {
+    // SAFETY: the caller's promise; plain stores.
+    #[expect(clippy::multiple_unsafe_ops_per_block, reason = "plain stores to one record")]
+    unsafe {
+        (*record).path = ends.path;
+        (&raw mut (*record).remote_addr).cast::<[u32; 4]>().write(ends.remote_addr);
+        (&raw mut (*record).local_addr).cast::<[u32; 4]>().write(ends.local_addr);
+        (*record).result = result;
+        (*record).fd = fd;
+        (*record).remote_port = ends.remote_port;
+        (*record).local_port = ends.local_port;
+        (*record).family = ends.family;
+        (*record).protocol = protocol;
+        (*record).socket_type = socket_type;
+        (*record).source = ends.source;
+        (*record).reserved = 0;
+        (*record).call = call as u32;
+    }
 }
 
 /// connect, bind, listen or accept ended.
@@ -130,7 +235,13 @@ fn capture<const LOOP: bool>(ended: &Ended) -> Option<()> {
     let socket = socket_of(file_of(task, if accepted { result } else { fd }));
     let sk: *const u8 = if socket.is_null() { socket } else { kernel(socket, offset!(socket_sk)) };
     if accepted && !sk.is_null() {
-        flow::remember(sk, ended.cgroup_id, task, flow::ACCEPTED);
+        flow::accepted(sk, ended.cgroup_id, task);
+    }
+    if (kind == BIND || kind == CONNECT)
+        && result == 0
+        && kernel::<u16>(sk, offset!(sock_protocol)) == IPPROTO_UDP
+    {
+        packet::uses(sk, ended.cgroup_id, task);
     }
     let from_sk = match kind {
         CONNECT => result == 0 || result == -EINPROGRESS,
@@ -155,23 +266,10 @@ fn capture<const LOOP: bool>(ended: &Ended) -> Option<()> {
         None if kind == CONNECT || kind == BIND => from_caller(&draft, ended),
         None => Ends::NONE,
     };
-    // SAFETY: plain stores to the record.
-    #[expect(clippy::multiple_unsafe_ops_per_block, reason = "plain stores to one record")]
-    unsafe {
-        (*record).path = ends.path;
-        (&raw mut (*record).remote_addr).cast::<[u32; 4]>().write(ends.remote_addr);
-        (&raw mut (*record).local_addr).cast::<[u32; 4]>().write(ends.local_addr);
-        (*record).result = result;
-        (*record).fd = fd;
-        (*record).remote_port = ends.remote_port;
-        (*record).local_port = ends.local_port;
-        (*record).family = ends.family;
-        (*record).protocol = if sk.is_null() { 0 } else { kernel(sk, offset!(sock_protocol)) };
-        (*record).socket_type = if socket.is_null() { 0 } else { kernel(socket, offset!(socket_type)) };
-        (*record).source = ends.source;
-        (*record).reserved = 0;
-        (*record).call = ended.call as u32;
-    }
+    let protocol = if sk.is_null() { 0 } else { kernel(sk, offset!(sock_protocol)) };
+    let socket_type = if socket.is_null() { 0 } else { kernel(socket, offset!(socket_type)) };
+    // SAFETY: the draft's own record.
+    unsafe { fill(record, &ends, [socket_type, protocol], (result, ended.call), fd) };
     draft.emit(Lane::Bulk);
     Some(())
 }

@@ -14,6 +14,7 @@ use taffrail_common::kind::{self, CHANGE, IO_URING, OPEN};
 use core::ptr::{read_volatile, write_volatile};
 
 use super::call::is_first_write;
+use super::connect;
 use super::open::{self, base, file_of};
 use crate::emit::{Draft, count_lost, lane};
 use crate::maps::{IO_URING_ARGUMENTS, IO_URING_TOLD, SCRATCH, SCRATCH_COMPLETE, SCRATCH_SUBMIT};
@@ -26,6 +27,7 @@ use crate::task::{self, Task};
 mod op {
     pub const WRITEV: u8 = 2;
     pub const WRITE_FIXED: u8 = 5;
+    pub const ACCEPT: u8 = 13;
     pub const OPENAT: u8 = 18;
     pub const WRITE: u8 = 23;
     pub const OPENAT2: u8 = 28;
@@ -328,11 +330,15 @@ impl Completed {
 fn completed<const LOOP: bool>(ctx: &BtfTracePointContext) -> i32 {
     let cgroup_id = scope::cgroup_id();
     let watched = |kind: u16| scope::watched(kind, cgroup_id);
-    if !watched(IO_URING) && !watched(CHANGE) && !watched(OPEN) && !watched(kind::WRITE) {
+    let sockets = watched(kind::ACCEPT) || watched(kind::FLOW);
+    if !sockets && !watched(IO_URING) && !watched(CHANGE) && !watched(OPEN) && !watched(kind::WRITE) {
         return 0;
     }
     let Some(done) = Completed::of(ctx) else { return 0 };
     let task = Task::current();
+    if done.opcode == op::ACCEPT && done.result >= 0 && !is_accepted_direct(&done) {
+        connect::accepted_by_ring(task, cgroup_id, done.result);
+    }
     let kind = match done.opcode {
         op::OPENAT | op::OPENAT2 if done.result >= 0 && !is_direct(&done) => OPEN,
         op::WRITE | op::WRITEV | op::WRITE_FIXED if done.result > 0 && !done.req.is_null() => kind::WRITE,
@@ -366,6 +372,12 @@ fn completed<const LOOP: bool>(ctx: &BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn is_direct(done: &Completed) -> bool {
     !done.req.is_null() && kernel::<u32>(done.req, offset!(uring_open_slot)) != 0
+}
+
+/// As [`is_direct`], of a connection: it is then of who listens.
+#[inline(always)]
+fn is_accepted_direct(done: &Completed) -> bool {
+    !done.req.is_null() && kernel_or::<u32>(done.req, offset!(uring_accept_slot), 0) != 0
 }
 
 #[inline(always)]

@@ -5,13 +5,13 @@
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use core::ptr::read_volatile;
-use taffrail_common::call::{CallShape, MMAP, NUMBERS, SOCKETCALL, SOCKETCALLS, SOCKETCALLS_MAX};
+use taffrail_common::call::{CallShape, MMAP, NO_CALL, NUMBERS, SOCKETCALL, SOCKETCALLS, SOCKETCALLS_MAX};
 use taffrail_common::event::header_flag;
 use taffrail_common::kind::{OPEN, WRITE};
 
 use crate::emit::count_lost;
 use crate::maps::{CALL_PROGRAMS, CALLS, SCRATCH, SCRATCH_SYSCALL};
-use crate::read::{diagnose, mask, offset, trusted, user};
+use crate::read::{diagnose, kernel, mask, offset, trusted, user};
 use crate::scope;
 use crate::task::Task;
 
@@ -65,6 +65,48 @@ fn shape(regs: *const u8) -> Option<(*const CallShape, bool)> {
         shape = CALLS.get(SOCKETCALLS as u32 + operation as u32)?;
     }
     (shape.kind != 0).then_some((core::ptr::from_ref(shape), is_compat))
+}
+
+/// Whether the acting task is in a call of that kind, whose end [`syscall_exit`] will see. If not, the error is the
+/// id of the call that it is in.
+#[inline(always)]
+pub fn running(kind: u16) -> Result<(), u16> {
+    let task = Task::current();
+    let regs = task.call_registers();
+    if regs.is_null() {
+        return Err(NO_CALL);
+    }
+    let number = arch::running_number(regs);
+    if number >= NUMBERS as u32 {
+        return Err(NO_CALL);
+    }
+    let is_compat = arch::is_compat(task);
+    let Some(mut shape) = CALLS.get(number + if is_compat { NUMBERS as u32 } else { 0 }) else {
+        return Err(NO_CALL);
+    };
+    if shape.call == SOCKETCALL {
+        let operation = arch::socketcall_operation(regs);
+        let entry =
+            CALLS.get(SOCKETCALLS as u32 + if operation < SOCKETCALLS_MAX as u32 { operation } else { 0 });
+        let Some(entry) = entry else { return Err(NO_CALL) };
+        shape = entry;
+    }
+    match shape.kind {
+        0 => Err(NO_CALL),
+        running if running == kind => Ok(()),
+        _ => Err(shape.call),
+    }
+}
+
+/// Whether the acting task does the work of an io_uring: in io_uring_enter(2), or as one of its workers. (Not what is
+/// put off to the end of another call.)
+#[inline(always)]
+pub fn in_io_uring() -> bool {
+    /// io_uring_enter(2), in all tables.
+    const ENTER: u32 = 426;
+    let task = Task::current();
+    let regs = task.call_registers();
+    task.is_io_worker() || !regs.is_null() && arch::running_number(regs) == ENTER
 }
 
 /// A system call that ended.
@@ -157,7 +199,7 @@ impl Ended {
 
 #[cfg(bpf_target_arch = "x86_64")]
 mod arch {
-    use super::{Task, offset, trusted};
+    use super::{Task, kernel, offset, trusted};
 
     /// Bit of the x32 calls, which else have the numbers of the 64-bit table, and some of their own from 512.
     const X32_BIT: u32 = 0x4000_0000;
@@ -171,9 +213,26 @@ mod arch {
         trusted::<u64>(regs, offset!(regs_orig_ax)) as u32 & !X32_BIT
     }
 
+    /// Number of the call that is running; beyond all numbers if it has ended: work that was put off runs then.
+    #[inline(always)]
+    pub fn running_number(regs: *const u8) -> u32 {
+        /// What the kernel sets the result to at the entry.
+        const NO_RESULT: i64 = -38;
+        if kernel::<i64>(regs, offset!(regs_ax)) != NO_RESULT {
+            return u32::MAX;
+        }
+        kernel::<u64>(regs, offset!(regs_orig_ax)) as u32 & !X32_BIT
+    }
+
     #[inline(always)]
     pub fn is_socketcall(regs: *const u8) -> bool {
         number(regs) == SOCKETCALL
+    }
+
+    /// The operation of the socketcall(2) that is running.
+    #[inline(always)]
+    pub fn socketcall_operation(regs: *const u8) -> u32 {
+        kernel(regs, offset!(regs_bx))
     }
 
     #[inline(always)]
@@ -198,7 +257,23 @@ mod arch {
 
 #[cfg(bpf_target_arch = "aarch64")]
 mod arch {
-    use super::{Task, offset, trusted};
+    use super::{Task, kernel, offset, trusted};
+
+    /// Number of the call that is running; beyond all numbers if it has ended: work that was put off runs then.
+    #[inline(always)]
+    pub fn running_number(regs: *const u8) -> u32 {
+        // The result takes the place of the first argument.
+        if kernel::<u64>(regs, offset!(regs_regs)) != kernel::<u64>(regs, offset!(regs_orig_x0)) {
+            return u32::MAX;
+        }
+        kernel(regs, offset!(regs_syscallno))
+    }
+
+    /// The 32-bit table has no socketcall(2).
+    #[inline(always)]
+    pub fn socketcall_operation(_regs: *const u8) -> u32 {
+        0
+    }
 
     #[inline(always)]
     pub fn number(regs: *const u8) -> u32 {

@@ -266,6 +266,12 @@ impl Enricher {
     pub fn handle(&mut self, event: &Event<'_>) -> Handled {
         let header = event.header();
         let key = self.processes.key(header.tgid, header.start_ns);
+        // Only the cgroup is known: of a socket that nobody was seen to use.
+        if header.tgid == 0 && header.start_ns == 0 {
+            let container = self.container_of(header.cgroup_id);
+            self.processes.insert_nobody(header, container);
+            return Handled::Process(key);
+        }
         self.know(key, header);
         match event {
             Event::Exec(exec) => {
@@ -299,7 +305,7 @@ impl Enricher {
                 self.moved(&moved.record);
             }
             // Not of the acting task's doing, or of an earlier moment: the cgroup may be another one by now.
-            Event::Flow(_) => {}
+            Event::Flow(_) | Event::Udp(_) | Event::Dns(_) => {}
             _ => self.place(key, header.cgroup_id),
         }
         Handled::Process(key)
@@ -414,6 +420,19 @@ mod tests {
     fn handle(enricher: &mut Enricher, record: &[u8]) -> Process {
         let Handled::Process(key) = enricher.handle(&decode(record).unwrap()) else { panic!("a duplicate") };
         enricher.processes.get(key).unwrap().clone()
+    }
+
+    #[test]
+    fn event_of_nobody_has_the_container_of_its_cgroup_each_time_and_is_nobodys_parent() {
+        let mut enricher = enricher();
+        let udp = crate::testing::udp(0, 0, ([10, 0, 0, 1], 53));
+        let first = handle(&mut enricher, &udp);
+        assert_eq!((first.key.tgid, first.container.as_ref().map(|it| it.id.len())), (0, Some(64)));
+        let second = handle(&mut enricher, &in_cgroup(udp, 1));
+        assert_eq!((second.key.tgid, second.container), (0, None));
+        // Its fork was not seen, so its parent is not known.
+        let unknown = handle(&mut enricher, &open(10, SECOND, "/x", 0, 3));
+        assert_eq!(enricher.processes.ancestors(&unknown).count(), 0);
     }
 
     #[test]

@@ -313,9 +313,9 @@ impl ProcessTable {
         }
     }
 
-    /// The parent of a process, if it is still known.
+    /// The parent of a process, if it is still known. Process 0 is nobody's.
     pub fn parent(&self, of: &Process) -> Option<&Process> {
-        self.get(of.parent)
+        if of.parent.tgid == 0 { None } else { self.get(of.parent) }
     }
 
     /// The ancestors of a process, nearest first, as far as they are known.
@@ -391,6 +391,11 @@ impl ProcessTable {
     pub(super) fn insert_unknown(&mut self, key: ProcessKey, header: &Header) {
         self.stats.unknown += 1;
         self.insert(Process { key, ..Process::of_header(header) });
+    }
+
+    /// Sets process 0, which stands for whoever it was.
+    pub(super) fn insert_nobody(&mut self, header: &Header, container: Option<Arc<Container>>) {
+        self.insert(Process { container, ..Process::of_header(header) });
     }
 
     /// A child as it is right after fork: in all but its ids its parent.

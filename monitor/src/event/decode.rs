@@ -4,7 +4,7 @@
 use taffrail_common::{event as abi, kind};
 use thiserror::Error;
 
-use super::{Call, CgroupMove, Connect, Event, Exec, Open};
+use super::{Call, CgroupMove, Connect, Dns, Event, Exec, Open};
 
 /// Why bytes are not an event. Each is counted by the receiver, never skipped in silence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -63,6 +63,12 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, Malformed> {
         kind::CRED => Ok(Event::Cred(fixed(bytes, kind)?)),
         kind::SIGNAL => Ok(Event::Signal(fixed(bytes, kind)?)),
         kind::FLOW => Ok(Event::Flow(fixed(bytes, kind)?)),
+        kind::UDP => Ok(Event::Udp(fixed(bytes, kind)?)),
+        kind::DNS => {
+            let record: abi::Dns = fixed(bytes, kind)?;
+            let mut payload = Payload::after::<abi::Dns>(bytes, kind);
+            Ok(Event::Dns(Dns::new(record, payload.take(record.message.len)?)))
+        }
         kind::CGROUP_MOVE => {
             let record: abi::CgroupMove = fixed(bytes, kind)?;
             let mut payload = Payload::after::<abi::CgroupMove>(bytes, kind);
@@ -121,6 +127,10 @@ unsafe impl Record for abi::CgroupMove {}
 unsafe impl Record for abi::Flow {}
 // SAFETY: integers and arrays of integers only.
 unsafe impl Record for abi::Call {}
+// SAFETY: integers and arrays of integers only.
+unsafe impl Record for abi::Udp {}
+// SAFETY: integers and arrays of integers only.
+unsafe impl Record for abi::Dns {}
 
 fn fixed<T: Record>(bytes: &[u8], kind: u16) -> Result<T, Malformed> {
     let need = size_of::<T>();
@@ -185,6 +195,8 @@ mod tests {
                 CallParts { name: "/a", target: "/b", ..CallParts::default() },
             ),
             testing::call(7, 1_000, id::FINIT_MODULE, parts),
+            testing::udp(7, 1_000, ([10, 0, 0, 1], 123)),
+            testing::dns(7, 1_000, testing::DNS_ANSWER),
         ]
     }
 
@@ -247,6 +259,7 @@ mod tests {
             (&samples()[11], std::mem::offset_of!(abi::Call, target)),
             (&samples()[12], std::mem::offset_of!(abi::Call, text)),
             (&samples()[9], std::mem::offset_of!(abi::CgroupMove, path)),
+            (&samples()[14], std::mem::offset_of!(abi::Dns, message)),
         ] {
             for len in [sample.len() as u32, u32::MAX] {
                 let mut bad = sample.clone();

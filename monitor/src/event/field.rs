@@ -112,8 +112,11 @@ pub enum Get {
     /// Values by their number: without one any of them.
     Indexed(for<'a> fn(&Subject<'a>, u32) -> Option<Value<'a>>),
     /// Several values.
-    Many(for<'a> fn(&Subject<'a>, &mut dyn FnMut(Value<'a>) -> bool) -> bool),
+    Many(GetMany),
 }
+
+/// Calls the test with each value until it returns true; returns whether it did.
+pub type GetMany = for<'a> fn(&Subject<'a>, &mut dyn FnMut(Value<'_>) -> bool) -> bool;
 
 /// A set of event kinds: bit n is the kind with id n of `taffrail_common::kind`.
 pub type KindSet = u64;

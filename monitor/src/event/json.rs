@@ -251,6 +251,13 @@ impl<'a> Members<'a> {
         self.raw(name, format_args!("\"{value:016x}\""));
     }
 
+    /// An array of objects as a member.
+    pub fn objects(&mut self, name: &str) -> Objects<'_> {
+        self.name(name);
+        self.out.push(b'[');
+        Objects { out: self.out, first: true }
+    }
+
     /// An object as a member.
     pub fn object(&mut self, name: &str) -> Members<'_> {
         self.name(name);
@@ -314,6 +321,29 @@ impl<'a> Members<'a> {
             }
             self.out.push(b']');
         }
+    }
+}
+
+/// Writes the objects of one array.
+pub struct Objects<'a> {
+    out: &'a mut Vec<u8>,
+    first: bool,
+}
+
+impl Objects<'_> {
+    /// The next object.
+    pub fn object(&mut self) -> Members<'_> {
+        if !self.first {
+            self.out.push(b',');
+        }
+        self.first = false;
+        self.out.push(b'{');
+        Members { out: self.out, first: true }
+    }
+
+    /// Ends the array.
+    pub fn close(self) {
+        self.out.push(b']');
     }
 }
 
@@ -392,6 +422,8 @@ mod tests {
             of_socket(kind::LISTEN),
             of_socket(kind::ACCEPT),
             testing::flow(7, 1_000, ([10, 0, 0, 1], 443), 104),
+            testing::udp(7, 1_000, ([10, 0, 0, 1], 123)),
+            testing::dns(7, 1_000, testing::DNS_ANSWER),
             call(id::BPF, CallParts { args: [5, 0, 144, 0, 0, 0], result: -1, ..parts }),
             call(
                 id::FINIT_MODULE,

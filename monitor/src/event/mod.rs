@@ -4,6 +4,7 @@
 mod capability;
 mod constant;
 pub mod decode;
+pub mod dns;
 pub mod errno;
 pub mod field;
 pub mod human;
@@ -17,11 +18,12 @@ use std::net::SocketAddr;
 use taffrail_common::event as abi;
 
 pub use decode::{Malformed, decode};
-pub use model::{Call, CgroupMove, Connect, Exec, Model, Open};
+pub use model::{Call, CgroupMove, Connect, Dns, Exec, Model, Open};
 
 /// One event, by its record. The text parts borrow from the ring's bytes; all of them were chosen by whoever
 /// runs in the container.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]
 pub enum Event<'a> {
     /// A process replaced its image.
     Exec(Exec<'a>),
@@ -43,6 +45,10 @@ pub enum Event<'a> {
     Flow(abi::Flow),
     /// A system call that is an event by itself.
     Call(Call<'a>),
+    /// The first datagram of a UDP flow.
+    Udp(abi::Udp),
+    /// A DNS message.
+    Dns(Dns<'a>),
 }
 
 impl<'a> Event<'a> {
@@ -59,6 +65,8 @@ impl<'a> Event<'a> {
             Event::CgroupMove(cgroup_move) => cgroup_move,
             Event::Flow(flow) => flow,
             Event::Call(call) => call,
+            Event::Udp(udp) => udp,
+            Event::Dns(dns) => dns,
         }
     }
 
@@ -75,6 +83,8 @@ impl<'a> Event<'a> {
             Event::CgroupMove(cgroup_move) => &cgroup_move.record.header,
             Event::Flow(flow) => &flow.header,
             Event::Call(call) => &call.record.header,
+            Event::Udp(udp) => &udp.header,
+            Event::Dns(dns) => &dns.record.header,
         }
     }
 
@@ -88,6 +98,8 @@ impl<'a> Event<'a> {
         match self {
             Event::Connect(connect) => connect.remote(),
             Event::Flow(flow) => model::flow::remote(flow),
+            Event::Udp(udp) => model::udp::remote(udp),
+            Event::Dns(dns) => dns.remote(),
             _ => None,
         }
     }
@@ -97,6 +109,8 @@ impl<'a> Event<'a> {
         match self {
             Event::Connect(connect) => connect.local(),
             Event::Flow(flow) => model::flow::local(flow),
+            Event::Udp(udp) => model::udp::local(udp),
+            Event::Dns(dns) => dns.local(),
             _ => None,
         }
     }

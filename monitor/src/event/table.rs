@@ -7,10 +7,10 @@ use taffrail_common::event::{Path, header_flag, path_flag};
 use taffrail_common::kind;
 
 use super::decode::CALL_KINDS;
-use super::field::{Field, Get, Inline, KindSet, Type, Value};
+use super::field::{Field, Get, GetMany, Inline, KindSet, Type, Value};
 use super::model::open::{reads, writes};
-use super::model::{Target, cred, flow, signal};
-use super::{Call, Connect, Event, Open, capability, constant, errno};
+use super::model::{Target, cred, flow, signal, udp};
+use super::{Call, Connect, Dns, Event, Open, capability, constant, errno};
 use crate::enrich::Subject;
 use crate::enrich::container::Container;
 use crate::enrich::process::{Image, Process};
@@ -27,7 +27,9 @@ const FLOW: KindSet = bit(kind::FLOW);
 const CRED: KindSet = bit(kind::CRED);
 const SIGNAL: KindSet = bit(kind::SIGNAL);
 const MOVE: KindSet = bit(kind::CGROUP_MOVE);
-const NET: KindSet = SOCKETS | FLOW;
+const UDP: KindSet = bit(kind::UDP);
+const DNS: KindSet = bit(kind::DNS);
+const NET: KindSet = SOCKETS | FLOW | UDP | DNS;
 /// Kinds that are system calls.
 const CALLS: KindSet = OPEN | SOCKETS | CRED | CALL_KINDS;
 /// Kinds with an open file; the files of `access` came over from another process.
@@ -35,7 +37,7 @@ const FILES: KindSet = OPEN | kinds_with_role("fd") | bit(kind::ACCESS);
 const OBJECTS: KindSet = FILES | SOCKETS;
 /// Kinds with a path.
 const PATHS: KindSet = OBJECTS | kinds_with_role("file");
-const FD: KindSet = PATHS | FLOW;
+const FD: KindSet = PATHS | NET;
 const FS: KindSet = PATHS & CALL_KINDS;
 const TARGETS: KindSet = SIGNAL | MOVE | kinds_with_role("process");
 
@@ -58,12 +60,7 @@ const fn ancestors(
     Field { name, ty, kinds: ALL, doc, get: Get::Ancestors(get) }
 }
 
-const fn many(
-    kinds: KindSet,
-    name: &'static str,
-    doc: &'static str,
-    get: for<'a> fn(&Subject<'a>, &mut dyn FnMut(Value<'a>) -> bool) -> bool,
-) -> Field {
+const fn many(kinds: KindSet, name: &'static str, doc: &'static str, get: GetMany) -> Field {
     Field { name, ty: Type::TextList, kinds, doc, get: Get::Many(get) }
 }
 
@@ -192,8 +189,8 @@ pub static FIELDS: &[Field] = &[
     one("fd.directory", Type::Path, PATHS, "Directory part of the path.", |s| Some(Value::Text(split(fd_path(s)?).0))),
     one("fd.filename", Type::Text, PATHS, "Last part of the path.", |s| Some(Value::Text(split(fd_path(s)?).1))),
     one("fd.num", Type::Number, OPEN | SOCKETS, "Number of the file descriptor.", |s| match s.event { Event::Open(open) if open.record.result >= 0 => number(open.record.result.into()), Event::Connect(connect) => number(connect.record.fd.into()), _ => None }),
-    one("fd.type", Type::Text, OBJECTS | FLOW, "`file`, `directory`, `device`, `pipe`, `ipv4`, `ipv6`, `unix`, `other`.", |s| Some(Value::Text(fd_type(s)?.as_bytes()))),
-    one("fd.typechar", Type::Text, OBJECTS | FLOW, "`fd.type` as Falco's one character: `f` file or device, `d` directory, `p` pipe, `4`, `6`, `u` Unix socket, `o` other.", |s| Some(Value::Text(fd_type_char(fd_type(s)?)))),
+    one("fd.type", Type::Text, OBJECTS | NET, "`file`, `directory`, `device`, `pipe`, `ipv4`, `ipv6`, `unix`, `other`.", |s| Some(Value::Text(fd_type(s)?.as_bytes()))),
+    one("fd.typechar", Type::Text, OBJECTS | NET, "`fd.type` as Falco's one character: `f` file or device, `d` directory, `p` pipe, `4`, `6`, `u` Unix socket, `o` other.", |s| Some(Value::Text(fd_type_char(fd_type(s)?)))),
     one("fd.ino", Type::Number, OBJECTS, "Inode number of the file or of the Unix socket's file.", |s| object(s).map(|path| Value::Number(path.ino as i64))),
     one("fd.dev", Type::Number, OBJECTS, "Device of the file system (major << 20, minor).", |s| object(s).map(|path| Value::Number(path.dev.into()))),
     one("fd.dev.major", Type::Number, OBJECTS, "Major number of the file system's device.", |s| object(s).map(|path| Value::Number((path.dev >> 20).into()))),
@@ -211,7 +208,7 @@ pub static FIELDS: &[Field] = &[
     one("fd.is_image_layer", Type::Bool, OBJECTS, "Whether the file is the image's, unchanged.", |s| object_is(s, path_flag::IMAGE_LAYER)),
     one("fd.is_tmpfs", Type::Bool, OBJECTS, "Whether the file is in memory only.", |s| object_is(s, path_flag::TMPFS)),
     one("fd.is_host_mount", Type::Bool, OBJECTS, "Whether the file lies on another mount than the process's root, which shows a disk or a part of a file system: in a container, a volume or what else the host lends it.", |s| object_is(s, path_flag::HOST_MOUNT)),
-    one("fd.l4proto", Type::Text, NET, "`tcp`, `udp`, `mptcp`, `icmp`, `raw` or `other`.", |s| match s.event { Event::Flow(_) => Some(Value::Text(b"tcp")), _ => Some(Value::Text(connect(s)?.protocol()?.as_bytes())) }),
+    one("fd.l4proto", Type::Text, NET, "`tcp`, `udp`, `mptcp`, `icmp`, `raw` or `other`.", |s| match s.event { Event::Flow(_) => Some(Value::Text(b"tcp")), Event::Udp(_) => Some(Value::Text(b"udp")), Event::Dns(dns) => Some(Value::Text(dns.protocol().as_bytes())), _ => Some(Value::Text(connect(s)?.protocol()?.as_bytes())) }),
     one("fd.rip", Type::Address, NET, "Peer's address.", |s| address(s.event.remote())),
     one("fd.rport", Type::Number, NET, "Peer's port.", |s| port(s.event.remote())),
     one("fd.lip", Type::Address, NET, "Own address.", |s| address(s.event.local())),
@@ -222,11 +219,23 @@ pub static FIELDS: &[Field] = &[
     one("fd.cport", Type::Number, NET, "Client's port.", |s| port(ends(s).1)),
     one("fd.source", Type::Text, SOCKETS, "Where the peer's address was read: `socket`, `kernel_copy`, `caller` (another thread can have changed it), `none`.", |s| Some(Value::Text(connect(s)?.source_name().as_bytes()))),
     one("flow.direction", Type::Text, FLOW, "`out` if the process connected, `in` if it accepted.", |s| Some(Value::Text(flow::direction(flow_of(s)?).as_bytes()))),
-    one("flow.sent", Type::Number, FLOW, "Bytes that the peer has acknowledged.", |s| number(flow_of(s)?.bytes_sent as i64)),
-    one("flow.received", Type::Number, FLOW, "Bytes that came from the peer.", |s| number(flow_of(s)?.bytes_received as i64)),
+    one("flow.sent", Type::Number, FLOW, "Bytes of payload that were sent, each counted once.", |s| number(flow_of(s)?.bytes_sent as i64)),
+    one("flow.received", Type::Number, FLOW, "Bytes of payload that came from the peer.", |s| number(flow_of(s)?.bytes_received as i64)),
     one("flow.duration", Type::Number, FLOW, "How long the connection stood, in nanoseconds.", |s| match flow_of(s)?.established_ns { 0 => None, begin => number(s.event.header().boot_ns.saturating_sub(begin) as i64) }),
-    one("flow.error", Type::Text, FLOW, "Why it failed or broke: `ECONNREFUSED`, `ETIMEDOUT`, `ECONNRESET` …", |s| Some(Value::Text(errno::name(flow_of(s)?.error)?.as_bytes()))),
-    one("flow.is_established", Type::Bool, FLOW, "Whether it was ever made.", |s| Some(Value::Bool(flow_of(s)?.established_ns != 0))),
+    one("flow.error", Type::Text, FLOW, "Why it failed or broke: `ECONNREFUSED`, `ETIMEDOUT`, `ECONNRESET` and others.", |s| Some(Value::Text(errno::name(flow_of(s)?.error)?.as_bytes()))),
+    one("flow.is_established", Type::Bool, FLOW, "Whether it was ever made.", |s| Some(Value::Bool(flow::is_established(flow_of(s)?)))),
+    one("udp.direction", Type::Text, UDP, "`out` if the process sent the datagram, `in` if it came for it.", |s| match s.event { Event::Udp(event) => Some(Value::Text(udp::direction_name(event.direction).as_bytes())), _ => None }),
+    one("udp.bytes", Type::Number, UDP, "Bytes that the flow's first datagram carries.", |s| match s.event { Event::Udp(event) => number(event.bytes.into()), _ => None }),
+    one("dns.question.name", Type::Text, DNS, "The name that is asked for, in lower case and without a dot at its end; a dot within a label has a backslash before it.", |s| dns(s)?.question_name().map(Value::Text)),
+    one("dns.question.type", Type::Text, DNS, "The type of record that is asked for: `A`, `AAAA`, `TXT` … or `TYPE` and its number.", |s| dns(s)?.question_type().map(Value::Inline)),
+    one("dns.type", Type::Text, DNS, "`query` or `answer`.", |s| Some(Value::Text(dns(s)?.message_type()?.as_bytes()))),
+    one("dns.id", Type::Number, DNS, "Number that an answer shares with its query.", |s| number(dns(s)?.message?.id.into())),
+    one("dns.rcode", Type::Text, DNS, "How it went, of an answer: `NOERROR`, `NXDOMAIN`, `SERVFAIL` and others.", |s| dns(s)?.response_code().map(Value::Inline)),
+    Field { name: "dns.answers", ty: Type::TextList, kinds: DNS, doc: "What the answers say: addresses, names, texts.", get: Get::Many(|s, test| dns(s).is_some_and(|dns| dns.any_answer(test))) },
+    one("dns.direction", Type::Text, DNS, "`out` if the process sent the message, `in` if it came for it.", |s| Some(Value::Text(udp::direction_name(dns(s)?.record.direction).as_bytes()))),
+    one("dns.bytes", Type::Number, DNS, "Bytes of the whole message.", |s| number(dns(s)?.record.message.full_len.into())),
+    one("dns.is_cut", Type::Bool, DNS, "Whether only the start of the message was seen.", |s| Some(Value::Bool(dns(s)?.is_cut()))),
+    one("dns.is_malformed", Type::Bool, DNS, "Whether what went over port 53 is no message of DNS.", |s| Some(Value::Bool(dns(s)?.message.is_none()))),
     one("fs.path.name", Type::Path, FS, "The path that a call is about; of two the first.", |s| call(s).and_then(|call| non_empty(call.file))),
     one("fs.path.source", Type::Path, kinds_with_role("target"), "Of a call with two paths (rename, link, mount …) the first.", |s| call(s).filter(|call| call.target_path().is_some()).and_then(|call| non_empty(call.file))),
     one("fs.path.target", Type::Path, kinds_with_role("target"), "Of a call with two paths the second.", |s| call(s).and_then(|call| non_empty(call.target))),
@@ -298,7 +307,7 @@ fn session_name<'a>(subject: &Subject<'a>) -> Option<Value<'a>> {
     (session != 0).then(|| Value::Text(eldest.unwrap_or(subject.process).name()))
 }
 
-fn named<'a>(set: u64, test: &mut dyn FnMut(Value<'a>) -> bool) -> bool {
+fn named(set: u64, test: &mut dyn FnMut(Value<'_>) -> bool) -> bool {
     capability::names(set).any(|name| test(Value::Text(name.as_bytes())))
 }
 
@@ -400,6 +409,13 @@ fn flow_of<'a>(subject: &Subject<'a>) -> Option<&'a taffrail_common::event::Flow
     }
 }
 
+fn dns<'a>(subject: &Subject<'a>) -> Option<&'a Dns<'a>> {
+    match subject.event {
+        Event::Dns(dns) => Some(dns),
+        _ => None,
+    }
+}
+
 fn raw_argument<'a>(subject: &Subject<'a>, index: u32) -> Option<Value<'a>> {
     let value = call(subject)?.record.args.get(index as usize)?;
     Some(Value::Number(*value as i64))
@@ -410,6 +426,10 @@ fn ends(subject: &Subject<'_>) -> (Option<SocketAddr>, Option<SocketAddr>) {
     let (remote, local) = (subject.event.remote(), subject.event.local());
     let serves = match subject.event {
         Event::Flow(flow) => flow::direction(flow) == "in",
+        // Of a datagram that came in the own end is the server.
+        Event::Udp(udp) => udp::direction_name(udp.direction) == "in",
+        // Whoever answers is the server.
+        Event::Dns(dns) => dns.is_answer() == (udp::direction_name(dns.record.direction) == "out"),
         event => event.header().kind != kind::CONNECT,
     };
     if serves { (local, remote) } else { (remote, local) }
@@ -539,6 +559,8 @@ mod tests {
             testing::of_kind(testing::connect(7, 1_000, ([10, 0, 0, 1], 443), 0), kind::BIND),
             testing::of_kind(testing::connect(7, 1_000, ([10, 0, 0, 1], 443), 0), kind::LISTEN),
             testing::of_kind(testing::connect(7, 1_000, ([10, 0, 0, 1], 443), 0), kind::ACCEPT),
+            testing::udp(7, 1_000, ([10, 0, 0, 1], 123)),
+            testing::dns(7, 1_000, testing::DNS_ANSWER),
         ];
         let last = last.into_iter().chain(testing::calls(7, 1_000));
         last.map(|last| before.iter().cloned().chain([last]).collect()).collect()
@@ -620,6 +642,13 @@ mod tests {
             (5, "fd.name", None, &["10.0.0.2:40000->10.0.0.1:443"]),
             (6, "fd.typechar", None, &["u"]),
             (6, "fd.rip", None, &[]),
+            (17, "fd.sip", None, &["10.0.0.1"]),
+            (17, "fd.l4proto", None, &["udp"]),
+            (18, "dns.question.name", None, &["www.example.com"]),
+            (18, "dns.answers", None, &["other.example.com", "192.0.2.7"]),
+            (18, "dns.rcode", None, &["NOERROR"]),
+            (18, "fd.sport", None, &["53"]),
+            (18, "fd.cport", None, &["40000"]),
         ];
         let subjects = subjects();
         for (number, name, index, expected) in table {

@@ -201,9 +201,11 @@ impl KernelFacts {
             })
             .collect();
         let mut features = 0;
-        for (helper, bit) in
-            [("BPF_FUNC_get_current_task_btf", feature::TASK_BTF), ("BPF_FUNC_loop", feature::LOOP)]
-        {
+        for (helper, bit) in [
+            ("BPF_FUNC_get_current_task_btf", feature::TASK_BTF),
+            ("BPF_FUNC_loop", feature::LOOP),
+            ("BPF_FUNC_task_pt_regs", feature::TASK_REGS),
+        ] {
             if btf.has_enumerator("bpf_func_id", helper) {
                 features |= bit;
             }
@@ -213,6 +215,7 @@ impl KernelFacts {
             ["pt_regs.orig_x0", "pt_regs.regs", "pt_regs.syscallno"].as_slice()
         } else {
             &[
+                "pt_regs.ax",
                 "pt_regs.bp",
                 "pt_regs.bx",
                 "pt_regs.cx",

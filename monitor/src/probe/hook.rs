@@ -11,10 +11,23 @@ use crate::event::field::KindSet;
 pub enum Attach {
     /// A tracepoint with typed arguments (`tp_btf`); `|` separates its names in different kernels.
     BtfTracepoint(&'static str),
-    /// `connect4`, `connect6` of the root cgroup.
-    CgroupConnect,
+    /// A hook of the root cgroup.
+    Cgroup(CgroupHook),
     /// The program that the probe `syscall_exit` hands the calls of its kinds to (a tail call).
     Calls,
+}
+
+/// A hook of a cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CgroupHook {
+    /// Where a socket's address is given: `connect4`, `sendmsg6` …, which the program names itself.
+    Address,
+    /// Where a socket is made.
+    Create,
+    /// Packets that come in.
+    Ingress,
+    /// Packets that go out.
+    Egress,
 }
 
 /// One probe.
@@ -43,7 +56,7 @@ impl Hook {
     pub fn hook_name(&self) -> &'static str {
         match self.attach {
             Attach::BtfTracepoint(name) => name.split('|').next().unwrap_or(name),
-            Attach::CgroupConnect => self.program,
+            Attach::Cgroup(_) => self.program,
             Attach::Calls => "sys_exit",
         }
     }
@@ -149,22 +162,72 @@ pub const HOOKS: &[Hook] = &[
     Hook {
         program: "connect4",
         fallback: None,
-        attach: Attach::CgroupConnect,
+        attach: Attach::Cgroup(CgroupHook::Address),
         tier: "portable",
         since: "5.7",
         kinds: bit(kind::CONNECT),
         vital: false,
-        blinds: "the kernel's copy of an IPv4 address when a connect fails; the caller's copy is taken and marked",
+        blinds: "IPv4 connects by io_uring, MSG_FASTOPEN and MPTCP; of a failed connect the kernel's copy of the address",
     },
     Hook {
         program: "connect6",
         fallback: None,
-        attach: Attach::CgroupConnect,
+        attach: Attach::Cgroup(CgroupHook::Address),
         tier: "portable",
         since: "5.7",
         kinds: bit(kind::CONNECT),
         vital: false,
-        blinds: "the kernel's copy of an IPv6 address when a connect fails; the caller's copy is taken and marked",
+        blinds: "IPv6 connects by io_uring, MSG_FASTOPEN and MPTCP; of a failed connect the kernel's copy of the address",
+    },
+    Hook {
+        program: "egress",
+        fallback: None,
+        attach: Attach::Cgroup(CgroupHook::Egress),
+        tier: "portable",
+        since: "5.8",
+        kinds: bit(kind::UDP) | bit(kind::DNS),
+        vital: true,
+        blinds: "datagrams and DNS messages that are sent",
+    },
+    Hook {
+        program: "ingress",
+        fallback: None,
+        attach: Attach::Cgroup(CgroupHook::Ingress),
+        tier: "portable",
+        since: "5.8",
+        kinds: bit(kind::UDP) | bit(kind::DNS),
+        vital: true,
+        blinds: "datagrams and DNS messages that come in",
+    },
+    Hook {
+        program: "sock_create",
+        fallback: None,
+        attach: Attach::Cgroup(CgroupHook::Create),
+        tier: "portable",
+        since: "5.10",
+        kinds: bit(kind::UDP) | bit(kind::DNS),
+        vital: false,
+        blinds: "which process a datagram came for, if the socket has not sent one yet",
+    },
+    Hook {
+        program: "sendmsg4",
+        fallback: None,
+        attach: Attach::Cgroup(CgroupHook::Address),
+        tier: "portable",
+        since: "5.7",
+        kinds: bit(kind::DNS),
+        vital: false,
+        blinds: "DNS over IPv4 that the container's own network translates to another port",
+    },
+    Hook {
+        program: "sendmsg6",
+        fallback: None,
+        attach: Attach::Cgroup(CgroupHook::Address),
+        tier: "portable",
+        since: "5.7",
+        kinds: bit(kind::DNS),
+        vital: false,
+        blinds: "DNS over IPv6 that the container's own network translates to another port",
     },
     Hook {
         program: "syscall_exit",

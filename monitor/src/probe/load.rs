@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use aya::Pod;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf};
 use aya::programs::{
-    BtfTracePoint, CgroupAttachMode, CgroupSockAddr, FEntry, Program, ProgramError, ProgramFd,
+    BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, FEntry,
+    Program, ProgramError, ProgramFd,
 };
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
 use aya_log::EbpfLogger;
@@ -19,7 +20,7 @@ use thiserror::Error;
 
 use super::btf::{self, KernelFacts};
 use super::call;
-use super::hook::{ALL_KINDS, Attach, HOOKS, Hook, PROCESS_KINDS, ProbeState, Status, bit};
+use super::hook::{ALL_KINDS, Attach, CgroupHook, HOOKS, Hook, PROCESS_KINDS, ProbeState, Status, bit};
 use super::loss::{LossKeyPod, LossReader, TallyPod};
 use super::receive::Receiver;
 use crate::event::field::KindSet;
@@ -142,9 +143,15 @@ impl Probes {
             .map_err(classify)?;
 
         let root = options.cgroup_root.as_deref();
+        let mut wanted = options.kinds | PROCESS_KINDS;
         // An open begins anew what `write` tells of a file.
-        let for_writes = if options.kinds & bit(kind::WRITE) != 0 { bit(kind::OPEN) } else { 0 };
-        let wanted = options.kinds | PROCESS_KINDS | for_writes;
+        if wanted & bit(kind::WRITE) != 0 {
+            wanted |= bit(kind::OPEN);
+        }
+        // Whose a TCP connection is that DNS goes over, the probe for its end knows.
+        if wanted & bit(kind::DNS) != 0 {
+            wanted |= bit(kind::FLOW);
+        }
         let mut programs = ProgramArray::try_from(take(&mut ebpf, "CALL_PROGRAMS")?)
             .map_err(|_| LoadError::Map("CALL_PROGRAMS"))?;
         let states: Vec<ProbeState> =
@@ -344,14 +351,35 @@ fn try_attach(
                 programs.set(kind.into(), fd, 0).map_err(|error| error.to_string())?;
             }
         }
-        Attach::CgroupConnect => {
+        Attach::Cgroup(hook) => {
             let root = root.ok_or("there is no v2 cgroup tree")?;
-            let program = <&mut CgroupSockAddr>::try_from(program).map_err(one_line)?;
-            program.load().map_err(one_line)?;
             let folder = File::open(root).map_err(|error| format!("{}: {error}", root.display()))?;
-            program.attach(folder, CgroupAttachMode::Single).map_err(one_line)?;
+            attach_to_cgroup(program, hook, folder).map_err(one_line)?;
         }
     }
+    Ok(())
+}
+
+fn attach_to_cgroup(program: &mut Program, hook: CgroupHook, folder: File) -> Result<(), ProgramError> {
+    let direction = match hook {
+        CgroupHook::Address => {
+            let program = <&mut CgroupSockAddr>::try_from(program)?;
+            program.load()?;
+            program.attach(folder, CgroupAttachMode::Single)?;
+            return Ok(());
+        }
+        CgroupHook::Create => {
+            let program = <&mut CgroupSock>::try_from(program)?;
+            program.load()?;
+            program.attach(folder, CgroupAttachMode::Single)?;
+            return Ok(());
+        }
+        CgroupHook::Ingress => CgroupSkbAttachType::Ingress,
+        CgroupHook::Egress => CgroupSkbAttachType::Egress,
+    };
+    let program = <&mut CgroupSkb>::try_from(program)?;
+    program.load()?;
+    program.attach(folder, direction, CgroupAttachMode::Single)?;
     Ok(())
 }
 

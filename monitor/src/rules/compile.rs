@@ -253,6 +253,8 @@ fn kinds_by_name(field: &Field, op: Op, values: &[Word]) -> Option<KindSet> {
         "signal" => bit(kind::SIGNAL),
         "cgroup_attach_task" => bit(kind::CGROUP_MOVE),
         "flow" => bit(kind::FLOW),
+        "udp" => bit(kind::UDP),
+        "dns" => bit(kind::DNS),
         name => {
             let rows = CALLS.iter().filter(|row| row.name == name);
             rows.fold(if is_chosen(name) { bit(kind::SYSCALL) } else { 0 }, |set, row| set | bit(row.kind))

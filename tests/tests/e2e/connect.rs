@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::{UnixListener, UnixStream};
 
+use io_uring::{opcode, squeue, types};
 use serde_json::{Value, json};
 use taffrail_tests::container::Container;
 use taffrail_tests::daemon::{Daemon, is_event};
@@ -80,6 +81,73 @@ fn udp_connect_is_recorded_as_udp() {
         (&event["protocol"], &event["remote_port"], &event["result"]),
         (&json!("udp"), &json!(9), &json!(0))
     );
+}
+
+/// An IPv4 address of loopback as the kernel takes it.
+fn loopback(port: u16) -> libc::sockaddr_in {
+    libc::sockaddr_in {
+        sin_family: libc::AF_INET as u16,
+        sin_port: port.to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes([127, 0, 0, 1]) },
+        sin_zero: [0; 8],
+    }
+}
+
+#[test]
+fn connect_by_a_send_or_by_an_io_uring_is_told_once_and_one_by_the_call_is_told_once() {
+    const TEST: &str = "connect_by_a_send_or_by_an_io_uring_is_told_once_and_one_by_the_call_is_told_once";
+    if let Some(reason) = cannot_trace() {
+        skip!(TEST, "{reason}");
+    }
+    let daemon = Daemon::start(&OWN);
+    let listeners: [TcpListener; 4] =
+        std::array::from_fn(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+    let ports = listeners.each_ref().map(|listener| listener.local_addr().unwrap().port());
+    let addresses = ports.map(loopback);
+    let at = |n: usize| std::ptr::from_ref(&addresses[n]);
+    // SAFETY: new sockets.
+    let socket = |ty: i32| unsafe { libc::socket(libc::AF_INET, ty, 0) };
+
+    let fast = socket(libc::SOCK_STREAM);
+    // SAFETY: five bytes, and a whole address.
+    let sent =
+        unsafe { libc::sendto(fast, b"hello".as_ptr().cast(), 5, libc::MSG_FASTOPEN, at(0).cast(), 16) };
+    assert_eq!(sent, 5, "{}", std::io::Error::last_os_error());
+    // At once, and by a worker of the ring.
+    let mut sockets = vec![fast];
+    for (n, flags) in [(1, squeue::Flags::empty()), (2, squeue::Flags::ASYNC)] {
+        for fd in [socket(libc::SOCK_STREAM), socket(libc::SOCK_DGRAM)] {
+            let connect = opcode::Connect::new(types::Fd(fd), at(n).cast(), 16).build().flags(flags);
+            let Some(result) = crate::by_ring(&connect) else { skip!(TEST, "no io_uring") };
+            assert_eq!(result, 0);
+            sockets.push(fd);
+        }
+    }
+    let _stream = TcpStream::connect((Ipv4Addr::LOCALHOST, ports[3])).unwrap();
+    own(&daemon, |event| event["remote_port"] == ports[3]);
+
+    let (_, records) = daemon.stop();
+    let told = |port: u16, protocol: &str| {
+        let own = records.iter().filter(|record| record["process"]["pid"] == std::process::id());
+        let events = own.map(|record| &record["event"]);
+        let to = events.filter(|event| event["remote_port"] == port && event["protocol"] == protocol);
+        to.map(|event| {
+            assert_eq!((&event["kind"], &event["type"]), (&json!("connect"), &json!("connect")));
+            (event["result"].clone(), event["address_source"].clone(), event["io_uring"] == json!(true))
+        })
+        .collect::<Vec<_>>()
+    };
+    let otherwise = |ring| vec![(json!(-libc::EINPROGRESS), json!("kernel_copy"), ring)];
+    assert_eq!(told(ports[0], "tcp"), otherwise(false));
+    for port in [ports[1], ports[2]] {
+        assert_eq!(told(port, "tcp"), otherwise(true));
+        assert_eq!(told(port, "udp"), otherwise(true));
+    }
+    assert_eq!(told(ports[3], "tcp"), [(json!(0), json!("socket"), false)]);
+    for fd in sockets {
+        // SAFETY: a descriptor that this test made.
+        unsafe { libc::close(fd) };
+    }
 }
 
 #[test]

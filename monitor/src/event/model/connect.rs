@@ -10,6 +10,7 @@ use super::{Model, call_name, socket_address, write_ends, write_failure};
 use crate::enrich::Subject;
 use crate::event::constant::FAMILY;
 use crate::event::json::Members;
+use crate::event::kind_name;
 use crate::event::text::escape;
 
 /// `connect`, `bind`, `listen` or `accept`, with its texts.
@@ -62,6 +63,10 @@ impl Connect<'_> {
 
 impl Model for Connect<'_> {
     fn type_name(&self) -> &'static str {
+        // Whatever did it, if not the call for it.
+        if self.record.fd < 0 && self.record.source != source::NONE {
+            return kind_name(self.record.header.kind);
+        }
         call_name(self.record.call, self.record.header.flags)
     }
 

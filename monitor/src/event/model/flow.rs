@@ -29,6 +29,13 @@ pub fn direction(flow: &Flow) -> &'static str {
     }
 }
 
+/// Whether it was ever made.
+pub fn is_established(flow: &Flow) -> bool {
+    /// `TCP_SYN_SENT`, `TCP_SYN_RECV`.
+    const BEFORE: [u32; 2] = [2, 3];
+    flow.established_ns != 0 || !BEFORE.contains(&flow.old_state)
+}
+
 impl Model for Flow {
     fn type_name(&self) -> &'static str {
         "flow"
@@ -38,7 +45,7 @@ impl Model for Flow {
         out.text("protocol", b"tcp");
         out.text("direction", direction(self).as_bytes());
         write_ends(remote(self), local(self), out);
-        out.bool("established", self.established_ns != 0);
+        out.bool("established", is_established(self));
         if self.error != 0 {
             match errno::name(self.error) {
                 Some(name) => out.text("error", name.as_bytes()),

@@ -4,12 +4,14 @@ mod call;
 mod cgroup;
 mod connect;
 pub mod cred;
+mod dns;
 mod exec;
 mod exit;
 pub mod flow;
 mod fork;
 pub mod open;
 pub mod signal;
+pub mod udp;
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -25,6 +27,7 @@ use crate::enrich::Subject;
 pub use call::{Argument, Call, Role, arguments};
 pub use cgroup::CgroupMove;
 pub use connect::Connect;
+pub use dns::Dns;
 pub use exec::Exec;
 pub use open::Open;
 
