@@ -84,15 +84,22 @@ pub fn user(to: *mut u8, len: u32, from: u64) -> bool {
 /// arithmetic on those.
 #[inline(always)]
 pub fn address<T>(pointer: *mut T) -> *const u8 {
+    unknown(pointer as u64) as *const u8
+}
+
+/// The same value, of which the verifier knows nothing any more: so that it looks at what follows once, not once for
+/// each value.
+#[inline(always)]
+pub fn unknown(value: u64) -> u64 {
     #[allow(unused_mut, reason = "only the BPF target writes it")]
-    let mut address = pointer as u64;
-    // VERIFIER: after a swap of bytes it takes the register for a number. Twice is as before.
+    let mut value = value;
+    // VERIFIER: after a swap of bytes it takes a register for any number. Twice is as before.
     #[cfg(target_arch = "bpf")]
     // SAFETY: changes one register.
     unsafe {
-        core::arch::asm!("{address} = be64 {address}", "{address} = be64 {address}", address = inout(reg) address)
+        core::arch::asm!("{value} = be64 {value}", "{value} = be64 {value}", value = inout(reg) value)
     };
-    address as *const u8
+    value
 }
 
 /// Adds one, in one step: programs of other hooks interrupt this one on the same CPU.

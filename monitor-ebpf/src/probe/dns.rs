@@ -1,7 +1,8 @@
 //! `dns`: messages at port 53, as they are; the daemon takes them apart.
 
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
-use taffrail_common::event::{DNS_MAX, Dns, Text, direction};
+use core::mem::MaybeUninit;
+use taffrail_common::event::{DNS_MAX, Dns, Header, Text, direction};
 use taffrail_common::kind::DNS;
 use taffrail_common::map::{DnsNext, DnsStream};
 
@@ -19,7 +20,9 @@ pub const PORT: u16 = 53;
 #[inline(always)]
 pub fn datagram(packet: &Packet) {
     let len = packet.len.saturating_sub(udp::HEADER);
-    tell(packet, packet.transport + udp::HEADER, len, len);
+    let header = header(packet);
+    // SAFETY: it is written.
+    tell(packet, unsafe { header.assume_init_ref() }, packet.transport + udp::HEADER, len, len);
 }
 
 /// Tells the messages that start in a TCP segment. Each has its length before it, in two bytes.
@@ -61,6 +64,8 @@ fn find(packet: &Packet) -> Option<()> {
     if (sequence.wrapping_sub(next.sequence) as i32) > 0 {
         next = DnsNext { sequence, len: 0 };
     }
+    // VERIFIER: once, before the loop, not for each message.
+    let whose = self::header(packet);
     for _ in 0..MESSAGES {
         let at = next.sequence.wrapping_sub(sequence);
         // The rest of a message that was told, or the same again.
@@ -75,7 +80,9 @@ fn find(packet: &Packet) -> Option<()> {
         }
         // Its length may come in a segment of its own.
         if start < len {
-            tell(packet, packet.transport + header + start, len - start, next.len);
+            // SAFETY: it is written.
+            let whose = unsafe { whose.assume_init_ref() };
+            tell(packet, whose, packet.transport + header + start, len - start, next.len);
             start += next.len;
             next.len = 0;
         }
@@ -89,24 +96,35 @@ fn find(packet: &Packet) -> Option<()> {
     Some(())
 }
 
+/// The header of the records of a packet.
+#[inline(always)]
+fn header(packet: &Packet) -> MaybeUninit<Header> {
+    let mut header = MaybeUninit::<Header>::uninit();
+    // SAFETY: memory of the right size.
+    unsafe { packet.fill_header(header.as_mut_ptr(), DNS) };
+    // SAFETY: plain store.
+    unsafe { (*header.as_mut_ptr()).len = 0 };
+    header
+}
+
 /// Sends the record of the message at a place of the packet, of which `there` bytes are in it.
 #[inline(always)]
-fn tell(packet: &Packet, at: u32, there: u32, full_len: u32) {
+fn tell(packet: &Packet, header: &Header, at: u32, there: u32, full_len: u32) {
     scope::count_offered(DNS);
     let len = if there < full_len { there } else { full_len };
     if len <= 512 {
-        send::<512>(packet, at, len, full_len);
+        send::<512>(packet, header, at, len, full_len);
     } else {
-        send::<DNS_MAX>(packet, at, len, full_len);
+        send::<DNS_MAX>(packet, header, at, len, full_len);
     }
 }
 
 #[inline(always)]
-fn send<const MAX: usize>(packet: &Packet, at: u32, len: u32, full_len: u32) {
+fn send<const MAX: usize>(packet: &Packet, header: &Header, at: u32, len: u32, full_len: u32) {
     let Some(mut slot) = reserve::<Dns, MAX>(DNS, packet.cgroup_id, Lane::Bulk) else { return };
     let (record, payload) = slot.parts();
     // SAFETY: it starts with the header.
-    unsafe { packet.fill_header(&raw mut (*record).header, DNS) };
+    unsafe { (*record).header = *header };
     let mut taken = 0;
     if len != 0 {
         let len = if len > MAX as u32 { MAX as u32 } else { len };

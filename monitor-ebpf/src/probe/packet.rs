@@ -11,11 +11,10 @@ use core::mem::MaybeUninit;
 use core::ptr::read_volatile;
 use taffrail_common::event::{Header, direction};
 use taffrail_common::kind::{DNS, UDP};
-use taffrail_common::map::Scope;
 
 use super::{dns, udp};
 use crate::maps::{DATAGRAM_OWNERS, DNS_SOCKETS, OWNERS};
-use crate::read::{address, offset};
+use crate::read::{address, offset, unknown};
 use crate::scope;
 use crate::socket::{self, AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP};
 use crate::task::{self, Task};
@@ -85,12 +84,10 @@ pub struct Packet {
     pub skb: *mut __sk_buff,
     /// The `struct sock` that sends or receives it.
     pub sk: *const u8,
-    /// The task that sends it, if that is known: of a datagram.
-    sender: Option<Task>,
-    /// Else who is remembered to use the socket.
-    owner: Option<&'static Header>,
     /// Whose it is: the sender's, or that of who uses the socket; else the socket's own.
     pub cgroup_id: u64,
+    /// Which process, 0 if that is not known.
+    tgid: u32,
     pub remote_addr: [u32; 4],
     pub local_addr: [u32; 4],
     pub remote_port: u16,
@@ -108,27 +105,18 @@ pub struct Packet {
 }
 
 impl Packet {
-    /// The kinds that its cgroup, or its process, is watched for.
-    #[inline(always)]
-    fn kinds(&self) -> Scope {
-        let tgid = match self.sender {
-            Some(task) => task.field(offset!(task_tgid)),
-            None => self.owner.map_or(0, |owner| owner.tgid),
-        };
-        scope::kinds_of(self.cgroup_id, tgid)
-    }
-
     /// Fills in a record's header but for its length.
     ///
     /// # Safety
     /// `header` points to memory of the right size.
     #[inline(always)]
     pub unsafe fn fill_header(&self, header: *mut Header, kind: u16) {
-        if let Some(task) = self.sender {
+        let sender = if self.direction == direction::OUT { sender::<true>(self.protocol) } else { None };
+        if let Some(task) = sender {
             // SAFETY: the caller's promise.
             return unsafe { task::fill_header(header, kind, 0, self.cgroup_id, task) };
         }
-        match self.owner {
+        match owner(self.sk, self.protocol) {
             Some(owner) => {
                 // SAFETY: the caller's promise; plain stores.
                 #[expect(clippy::multiple_unsafe_ops_per_block, reason = "plain stores to one record")]
@@ -164,7 +152,7 @@ fn load<T>(skb: *mut __sk_buff, at: u32) -> Option<T> {
 #[inline(always)]
 fn look<const OUT: bool>(ctx: &SkBuffContext) {
     let Some(packet) = packet::<OUT>(ctx.as_ptr().cast()) else { return };
-    let kinds = packet.kinds() & (1 << UDP | 1 << DNS);
+    let kinds = scope::kinds_of(packet.cgroup_id, packet.tgid) & (1 << UDP | 1 << DNS);
     if kinds == 0 {
         return;
     }
@@ -230,36 +218,36 @@ fn packet<const OUT: bool>(skb: *mut __sk_buff) -> Option<Packet> {
         (source, destination, source_port, destination_port)
     };
     let sk = address(sk);
-    let sender = if OUT && protocol == IPPROTO_UDP { user_task() } else { None };
-    let owner = if sender.is_some() { None } else { owner(sk, protocol) };
-    let cgroup_id = match (sender, owner) {
-        (Some(task), _) => task.cgroup_id(),
-        (None, Some(owner)) => owner.cgroup_id,
+    let (cgroup_id, tgid) = match (sender::<OUT>(protocol), owner(sk, protocol)) {
+        (Some(task), _) => (task.cgroup_id(), task.field(offset!(task_tgid))),
+        (None, Some(owner)) => (owner.cgroup_id, owner.tgid),
         // SAFETY: the context is valid for the program's run.
-        (None, None) => unsafe { bpf_skb_cgroup_id(skb) },
+        (None, None) => (unsafe { bpf_skb_cgroup_id(skb) }, 0),
     };
     Some(Packet {
         skb,
         sk,
-        sender,
-        owner,
-        cgroup_id,
+        cgroup_id: unknown(cgroup_id),
+        tgid: unknown(tgid as u64) as u32,
         remote_addr,
         local_addr,
-        remote_port,
-        local_port,
+        remote_port: unknown(remote_port as u64) as u16,
+        local_port: unknown(local_port as u64) as u16,
         connected_port,
-        family,
-        protocol,
+        family: unknown(family as u64) as u16,
+        protocol: unknown(protocol as u64) as u16,
         direction: if OUT { direction::OUT } else { direction::IN },
-        transport,
-        len: whole.saturating_sub(transport),
+        transport: unknown(transport as u64) as u32,
+        len: unknown(whole.saturating_sub(transport) as u64) as u32,
     })
 }
 
-/// The acting task if it is a user's: a datagram goes out in its context.
+/// The acting task if it sends the packet: a datagram of a user's goes out in its context.
 #[inline(always)]
-fn user_task() -> Option<Task> {
+fn sender<const OUT: bool>(protocol: u16) -> Option<Task> {
+    if !OUT || protocol != IPPROTO_UDP {
+        return None;
+    }
     let task = Task::current();
     (!task.is_kernel_thread()).then_some(task)
 }
