@@ -20,10 +20,9 @@ pub struct LossKey {
 pub struct Tally {
     /// Events that a hook saw in a watched cgroup. `offered = received by the daemon + lost`.
     pub offered: u64,
-    /// Events that found their ring full.
+    /// Events that found no room in their ring, or were above their cgroup's share of it. What the map of lost
+    /// events has less had no room there: known by kind, not by cgroup.
     pub lost: u64,
-    /// Part of `lost` for which the map of lost events had no room: known by kind, not by cgroup.
-    pub lost_unattributed: u64,
 }
 
 /// Bits of the read-only global `FEATURES`: what the running kernel can do.
@@ -36,8 +35,30 @@ pub mod feature {
     pub const DEBUG: u32 = 1 << 2;
 }
 
-/// Which event kinds a cgroup is watched for: bit n is kind n.
-pub type Scope = u64;
+/// What the daemon has decided about a cgroup.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// The event kinds that it is watched for: bit n is kind n.
+    pub kinds: u64,
+    /// Its place in the map of shares, which all cgroups of a container have in common.
+    pub share: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// What one holder of a share has put into one ring since its reading end last came to a new quarter.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Share {
+    /// Number of that quarter since the ring was made.
+    pub quarter: u64,
+    /// Bytes.
+    pub used_bytes: u64,
+}
+
+/// Shares of the rings that there are. The first one is for all cgroups that the daemon does not know yet.
+pub const SHARES: usize = 4096;
 
 /// What is behind an open file that was written.
 #[repr(C)]

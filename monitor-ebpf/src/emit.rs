@@ -1,5 +1,11 @@
-//! Puts a record together and sends it: the only way out of the kernel. A full ring is counted, by kind
+//! Puts a record together and sends it: the only way out of the kernel. What finds no room is counted, by kind
 //! and cgroup, never swallowed.
+//!
+//! Rings are shared fairly once they are a quarter full. From then on a container may put in at most half of what
+//! is still free, counted anew each time that the reading end has come a quarter further. While nothing is read, one
+//! that floods thus gets a third of the rest, two get half of it, n get n in n+2, and something is always left for
+//! others; and as much as is read can be written, so that nobody is held back without need. Counters are shared by
+//! all CPUs: each can be a record late.
 
 use aya_ebpf::helpers::generated::{
     bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user_str, bpf_ringbuf_output,
@@ -8,11 +14,13 @@ use aya_ebpf::maps::RingBuf;
 use core::marker::PhantomData;
 use core::ptr::read_volatile;
 use taffrail_common::event::{Header, PAYLOAD_MAX, TEXT_MAX, Text};
-use taffrail_common::map::LossKey;
+use taffrail_common::map::{LossKey, Share};
 
-use crate::maps::{BULK, LOST, RECORD_MAX, SCRATCH, Scratch, TALLY, URGENT, WAKE_BYTES};
+use crate::atomic;
+use crate::maps::{BULK, LOST, RECORD_MAX, RING_BYTES, SCRATCH, Scratch, TALLY, URGENT, USED};
 use crate::path::WalkMemory;
 use crate::read::{constant, mask, user};
+use crate::scope;
 
 /// Which ring a record takes.
 #[derive(Clone, Copy)]
@@ -44,10 +52,14 @@ pub struct Draft<R> {
     record: PhantomData<R>,
 }
 
-/// `BPF_RB_NO_WAKEUP`, `BPF_RB_FORCE_WAKEUP` and `BPF_RB_AVAIL_DATA` of the kernel's `bpf.h`.
+/// `BPF_RB_NO_WAKEUP`, `BPF_RB_FORCE_WAKEUP`, `BPF_RB_AVAIL_DATA` and `BPF_RB_CONS_POS` of the kernel's `bpf.h`.
 const NO_WAKEUP: u64 = 1;
 const FORCE_WAKEUP: u64 = 2;
 const AVAILABLE: u64 = 0;
+const READ_POSITION: u64 = 2;
+
+/// Bytes that the kernel puts before each record in a ring.
+const RECORD_HEADER: u64 = 8;
 
 impl<R> Draft<R> {
     /// Starts a record in the program's entry of the scratch map.
@@ -177,45 +189,69 @@ pub unsafe fn emit<R>(record: *mut R, lane: Lane) {
 /// `header` is the start of a record of `len` bytes.
 #[inline(always)]
 unsafe fn send(header: *mut Header, len: u64, lane: Lane) {
-    let (ring, wake_bytes) = match lane {
-        Lane::Urgent => (&URGENT, &raw const WAKE_BYTES[0]),
-        Lane::Bulk => (&BULK, &raw const WAKE_BYTES[1]),
+    let (ring, ring_bytes) = match lane {
+        Lane::Urgent => (&URGENT, constant(&raw const RING_BYTES[0])),
+        Lane::Bulk => (&BULK, constant(&raw const RING_BYTES[1])),
     };
-    let wake = ring.query(AVAILABLE) >= constant(wake_bytes);
+    // SAFETY: the caller's promise.
+    let (kind, cgroup_id) = unsafe { ((*header).kind, (*header).cgroup_id) };
+    let waiting = ring.query(AVAILABLE);
+    let mut flags = NO_WAKEUP;
+    if waiting >= ring_bytes / 4 {
+        flags = FORCE_WAKEUP;
+        let free = ring_bytes.saturating_sub(waiting);
+        let quarter = ring.query(READ_POSITION) / (ring_bytes / 4);
+        if !take_share(cgroup_id, lane, quarter, len + RECORD_HEADER, free / 2) {
+            count_lost(kind, cgroup_id);
+            return;
+        }
+    }
     let ring = core::ptr::from_ref::<RingBuf>(ring).cast_mut();
     // SAFETY: the caller's promise.
     unsafe { (*header).len = len as u32 };
     // SAFETY: the verifier checks that `len` bytes are there.
-    let result = unsafe {
-        bpf_ringbuf_output(ring.cast(), header.cast(), len, if wake { FORCE_WAKEUP } else { NO_WAKEUP })
-    };
-    if result != 0 {
-        // SAFETY: the caller's promise.
-        let (kind, cgroup_id) = unsafe { ((*header).kind, (*header).cgroup_id) };
+    if unsafe { bpf_ringbuf_output(ring.cast(), header.cast(), len, flags) } != 0 {
         count_lost(kind, cgroup_id);
     }
+}
+
+/// Takes bytes of a ring off the share of a cgroup; false if they are more than it may have.
+#[inline(always)]
+fn take_share(cgroup_id: u64, lane: Lane, quarter: u64, bytes: u64, allowed: u64) -> bool {
+    let share = scope::of(cgroup_id).map_or(0, |scope| scope.share);
+    // There is an entry for each share: without one the ring itself decides.
+    let Some(entry) = USED.get_ptr_mut(2 * share + lane as u32) else { return true };
+    // SAFETY: an entry of an array map, which other CPUs use too: all that they can do is to count late.
+    let Share { quarter: last, used_bytes } = unsafe { read_volatile(entry) };
+    let used_bytes = if last == quarter {
+        used_bytes
+    } else {
+        // SAFETY: as above.
+        unsafe { entry.write_volatile(Share { quarter, used_bytes: 0 }) };
+        0
+    };
+    if used_bytes + bytes > allowed {
+        return false;
+    }
+    // SAFETY: as above; the counter is aligned.
+    unsafe { atomic::add(&raw mut (*entry).used_bytes, bytes) };
+    true
 }
 
 /// Counts an event that was offered and is not going to be seen.
 #[inline(always)]
 pub fn count_lost(kind: u16, cgroup_id: u64) {
     let key = LossKey { cgroup_id, kind: kind as u32, reserved: 0 };
-    let attributed = match LOST.get_ptr_mut(&key) {
-        Some(count) => {
-            // SAFETY: the value is this CPU's own.
-            unsafe { *count += 1 };
-            true
-        }
-        // A new entry starts with this CPU's one; another CPU may have made it meanwhile.
-        None => LOST.insert(&key, &1, 0).is_ok(),
-    };
+    match LOST.get_ptr_mut(&key) {
+        // SAFETY: the value is this CPU's own.
+        Some(count) => unsafe { *count += 1 },
+        // A new entry starts with this CPU's one; another CPU may have made it meanwhile. If there is no room, the
+        // tally has one more than this map.
+        None => drop(LOST.insert(&key, &1, 0)),
+    }
+    // The tally comes last: the daemon reads it first.
     if let Some(tally) = TALLY.get_ptr_mut(kind as u32) {
         // SAFETY: the entry is this CPU's own.
-        unsafe {
-            (*tally).lost += 1;
-            if !attributed {
-                (*tally).lost_unattributed += 1;
-            }
-        }
+        unsafe { (*tally).lost += 1 };
     }
 }

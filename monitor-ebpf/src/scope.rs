@@ -40,17 +40,23 @@ pub fn watched(kind: u16, cgroup_id: u64) -> bool {
     kinds(cgroup_id) & 1 << kind != 0 || moved(tgid()) & 1 << kind != 0
 }
 
-/// The kinds that a cgroup is watched for.
+/// What is decided about a cgroup.
 #[inline(always)]
-fn kinds(cgroup_id: u64) -> Scope {
+pub fn of(cgroup_id: u64) -> Option<&'static Scope> {
     // SAFETY: the daemon replaces values whole.
     let own = unsafe { SCOPE.get(&cgroup_id) };
-    own.or_else(|| SCOPE_DEFAULT.get(0)).copied().unwrap_or(0)
+    own.or_else(|| SCOPE_DEFAULT.get(0))
+}
+
+/// The kinds that a cgroup is watched for.
+#[inline(always)]
+fn kinds(cgroup_id: u64) -> u64 {
+    of(cgroup_id).map_or(0, |scope| scope.kinds)
 }
 
 /// The kinds that a process stays watched for since it left a cgroup.
 #[inline(always)]
-fn moved(tgid: u32) -> Scope {
+fn moved(tgid: u32) -> u64 {
     match MOVED_COUNT.get(0) {
         // SAFETY: one word; values are replaced whole.
         Some([count, _]) if *count > 0 => unsafe { MOVED.get(&tgid) }.copied().unwrap_or(0),
@@ -64,7 +70,7 @@ fn moved(tgid: u32) -> Scope {
 #[inline(always)]
 pub fn follow(task: Task, tgid: u32, parent_tgid: u32, to_cgroup_id: u64) {
     let contained = task.ns_pid(tgid).1 != PID_NS_INIT;
-    let own = if contained { SCOPE_DEFAULT.get(0).copied().unwrap_or(0) } else { 0 };
+    let own = if contained { SCOPE_DEFAULT.get(0).map_or(0, |scope| scope.kinds) } else { 0 };
     let stays = moved(parent_tgid) | own;
     if stays & !kinds(to_cgroup_id) == 0 {
         return;

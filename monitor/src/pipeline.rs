@@ -119,37 +119,39 @@ pub fn receive(
     let mut next_losses = Instant::now() + LOSS_INTERVAL;
     // Batches go round, so that a flood allocates nothing.
     let (give_back, empty) = sync_channel::<Batch>(QUEUE + 2);
+    // A flood may never let the rings run empty: neither losses nor the end wait for that.
+    let mut end_ns = None;
     loop {
-        let stopping = stop.load(Ordering::Acquire);
-        loop {
-            let mut batch = empty.try_recv().unwrap_or_default();
-            let more = rings.round(|record| {
-                batch.push(record);
-                batch.bytes.len() < BATCH_BYTES
-            });
-            if batch.ends.is_empty() {
-                // There is room for all batches that there are.
-                let _ = give_back.try_send(batch);
-            } else if to_match.send(Message::Batch(batch, give_back.clone())).is_err() {
-                return;
-            }
-            if !more {
-                break;
-            }
+        if end_ns.is_none() && stop.load(Ordering::Acquire) {
+            end_ns = Some(clock::boot_ns());
         }
-        if stopping || Instant::now() >= next_losses {
+        let mut batch = empty.try_recv().unwrap_or_default();
+        let more = rings.round(end_ns.unwrap_or_else(clock::boot_ns), |record| {
+            batch.push(record);
+            batch.bytes.len() < BATCH_BYTES
+        });
+        if batch.ends.is_empty() {
+            // There is room for all batches that there are.
+            let _ = give_back.try_send(batch);
+        } else if to_match.send(Message::Batch(batch, give_back.clone())).is_err() {
+            return;
+        }
+        let ended = end_ns.is_some() && !more;
+        if ended || Instant::now() >= next_losses {
             next_losses = Instant::now() + LOSS_INTERVAL;
             let new = losses.new_losses();
             if !new.is_empty() && to_match.send(Message::Losses(new)).is_err() {
                 return;
             }
         }
-        if stopping {
+        if ended {
             // The other end may be gone already.
             let _ = to_match.send(Message::End);
             return;
         }
-        rings.wait();
+        if !more {
+            rings.wait();
+        }
     }
 }
 
@@ -177,6 +179,14 @@ impl Scope {
     }
 }
 
+/// Whose share of the rings a cgroup uses: the container's; else that of the service or user that it belongs to.
+fn share_holder<'a>(container: Option<&'a Container>, path: &'a str) -> &'a str {
+    match container {
+        Some(container) => &container.cgroup_path,
+        None => path.match_indices('/').nth(2).map_or(path, |(end, _)| &path[..end]),
+    }
+}
+
 /// The probes and what they are to watch.
 pub struct Live {
     /// The attached probes.
@@ -194,7 +204,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 impl Live {
     /// Starts watching: all cgroups at first, since none is known yet.
     pub fn new(mut probes: Probes, scope: Scope) -> Result<Self, aya::maps::MapError> {
-        probes.set_default_scope(scope.kinds | PROCESS_KINDS)?;
+        probes.scopes.set_default(scope.kinds | PROCESS_KINDS)?;
         Ok(Self {
             probes,
             scope,
@@ -314,7 +324,8 @@ impl<S: Sink> Worker<S> {
 
     fn gap(&mut self, place: &'static str, what: &str, cgroup_id: Option<u64>, count: u64) {
         let to_boot_ns = clock::boot_ns();
-        let container = cgroup_id.and_then(|id| self.enricher.container(id));
+        let container = cgroup_id.and_then(|id| self.enricher.container_of(id));
+        self.take_findings();
         let gap = Gap {
             place,
             what,
@@ -346,9 +357,10 @@ impl<S: Sink> Worker<S> {
                     }
                 }
                 Finding::Cgroup { id, path, container, host } => {
-                    if let Some(Live { probes, scope, .. }) = &mut self.live {
-                        // A full table leaves the cgroup with the default, which watches everything.
-                        let _ = probes.set_scope(id, scope.of(container.as_deref(), host));
+                    // Of one that is gone by now nothing more comes.
+                    if let (Some(Live { probes, scope, .. }), Some(path)) = (&mut self.live, &path) {
+                        let kinds = scope.of(container.as_deref(), host);
+                        let _ = probes.scopes.set(id, share_holder(container.as_deref(), path), kinds);
                     }
                     let container = container.map(|container| Container::clone(&container));
                     self.write_recording(|recording, _| {
@@ -380,7 +392,16 @@ impl<S: Sink> Worker<S> {
             self.write_recording(|recording, clock| recording.clock(clock.offset_ns));
             self.note(RecordKind::Clock, format!("\"step_ns\":{by_ns}").as_bytes());
         }
+        self.look_at_cgroups();
         self.look_at_probes();
+    }
+
+    /// Takes cgroups that are gone out of the kernel's table.
+    fn look_at_cgroups(&mut self) {
+        let Some(live) = &mut self.live else { return };
+        let scopes = &mut live.probes.scopes;
+        let gone = self.enricher.gone(&scopes.some());
+        scopes.forget(&gone);
     }
 
     fn look_at_probes(&mut self) {

@@ -14,7 +14,7 @@ use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
 use aya_log::EbpfLogger;
 use taffrail_common::call::CallShape;
 use taffrail_common::kind::{self, KINDS};
-use taffrail_common::map::{Scope, feature};
+use taffrail_common::map::feature;
 use thiserror::Error;
 
 use super::btf::{self, KernelFacts};
@@ -22,6 +22,8 @@ use super::call;
 use super::hook::{ALL_KINDS, Attach, HOOKS, Hook, PROCESS_KINDS, ProbeState, Status, bit};
 use super::loss::{LossKeyPod, LossReader, TallyPod};
 use super::receive::Receiver;
+use super::scope::Scopes;
+use crate::enrich::cgroup::Cgroups;
 use crate::event::field::KindSet;
 use crate::event::text::escaped;
 
@@ -100,9 +102,10 @@ pub struct Probes {
     pub states: Vec<ProbeState>,
     /// Kernel fields that the probes want and the kernel does not have.
     pub missing_fields: Vec<&'static str>,
-    scope: HashMap<MapData, u64, Scope>,
-    scope_default: Array<MapData, Scope>,
-    moved: HashMap<MapData, u32, Scope>,
+    /// What is watched.
+    pub scopes: Scopes,
+    /// What processes are watched for that left their container's cgroup.
+    moved: HashMap<MapData, u32, KindSet>,
     moved_count: Array<MapData, CountsPod>,
     debug_log: Option<EbpfLogger<Stderr>>,
 }
@@ -123,17 +126,17 @@ impl log::Log for Stderr {
 }
 
 impl Probes {
-    /// Loads and attaches. Events of no cgroup pass until [`Probes::set_default_scope`].
+    /// Loads and attaches. Events of no cgroup pass until [`Scopes::set_default`].
     pub fn load(options: &Options) -> Result<(Self, Receiver, LossReader), LoadError> {
         let facts = kernel_facts()?;
         let btf = Btf::from_sys_fs().map_err(|_| LoadError::BadBtf(btf::VMLINUX))?;
         let features = facts.features | if options.debug { feature::DEBUG } else { 0 };
-        let wake_bytes = [u64::from(options.urgent_bytes) / 4, u64::from(options.bulk_bytes) / 4];
+        let ring_bytes = [u64::from(options.urgent_bytes), u64::from(options.bulk_bytes)];
         let mut ebpf = EbpfLoader::new()
             .btf(&btf)
             .override_global("OFFSETS", facts.offsets.as_slice(), true)
             .override_global("FEATURES", &features, true)
-            .override_global("WAKE_BYTES", wake_bytes.as_slice(), true)
+            .override_global("RING_BYTES", ring_bytes.as_slice(), true)
             .override_global("IO_URING_ARGUMENTS", facts.io_uring_arguments.as_slice(), true)
             .override_global("SELF", own_process().as_slice(), true)
             .map_max_entries("URGENT", options.urgent_bytes)
@@ -167,10 +170,13 @@ impl Probes {
                 .map_err(|_| LoadError::Map("TALLY"))?,
             PerCpuHashMap::<_, LossKeyPod, u64>::try_from(take(&mut ebpf, "LOST")?)
                 .map_err(|_| LoadError::Map("LOST"))?,
+            root.and_then(|root| Cgroups::new(root).ok()),
         );
-        let scope = HashMap::try_from(take(&mut ebpf, "SCOPE")?).map_err(|_| LoadError::Map("SCOPE"))?;
-        let scope_default = Array::try_from(take(&mut ebpf, "SCOPE_DEFAULT")?)
-            .map_err(|_| LoadError::Map("SCOPE_DEFAULT"))?;
+        let scopes = Scopes::new(
+            HashMap::try_from(take(&mut ebpf, "SCOPE")?).map_err(|_| LoadError::Map("SCOPE"))?,
+            Array::try_from(take(&mut ebpf, "SCOPE_DEFAULT")?)
+                .map_err(|_| LoadError::Map("SCOPE_DEFAULT"))?,
+        );
         let moved = HashMap::try_from(take(&mut ebpf, "MOVED")?).map_err(|_| LoadError::Map("MOVED"))?;
         let moved_count =
             Array::try_from(take(&mut ebpf, "MOVED_COUNT")?).map_err(|_| LoadError::Map("MOVED_COUNT"))?;
@@ -183,23 +189,12 @@ impl Probes {
             _programs: programs,
             states,
             missing_fields: facts.missing,
-            scope,
-            scope_default,
+            scopes,
             moved,
             moved_count,
             debug_log,
         };
         Ok((probes, receiver, losses))
-    }
-
-    /// The kinds that cgroups are watched for that have no scope of their own.
-    pub fn set_default_scope(&mut self, kinds: KindSet) -> Result<(), aya::maps::MapError> {
-        self.scope_default.set(0, &kinds, 0)
-    }
-
-    /// The kinds that one cgroup is watched for.
-    pub fn set_scope(&mut self, cgroup_id: u64, kinds: KindSet) -> Result<(), aya::maps::MapError> {
-        self.scope.insert(&cgroup_id, &kinds, 0)
     }
 
     /// The kinds that a process is watched for wherever it goes; 0: as its cgroup is.
@@ -217,11 +212,6 @@ impl Probes {
     /// missing from the record.
     pub fn unfollowed(&self) -> u64 {
         self.moved_count.get(&0, 0).map_or(0, |CountsPod([_, unfit])| unfit)
-    }
-
-    /// Forgets a cgroup that is gone.
-    pub fn remove_scope(&mut self, cgroup_id: u64) -> Result<(), aya::maps::MapError> {
-        self.scope.remove(&cgroup_id)
     }
 
     /// Prints what the probes have logged, with `--debug-probes`.

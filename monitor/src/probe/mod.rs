@@ -7,6 +7,7 @@ pub mod hook;
 pub mod load;
 pub mod loss;
 pub mod receive;
+pub mod scope;
 
 pub use hook::{HOOKS, Hook, ProbeState};
 pub use load::{LoadError, Options, Probes};

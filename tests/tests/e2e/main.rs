@@ -6,6 +6,7 @@ mod connect;
 mod daemon;
 mod exec;
 mod exit;
+mod fairness;
 mod fork;
 mod identity;
 mod log;
