@@ -6,7 +6,10 @@ use taffrail_common::call::{CallShape, SOCKETCALLS, SOCKETCALLS_MAX};
 use taffrail_common::event::PAYLOAD_MAX;
 use taffrail_common::kernel::Offsets;
 use taffrail_common::kind::KINDS;
-use taffrail_common::map::{LossKey, Owner, SHARES, Scope, Share, Tally, Written};
+use taffrail_common::map::{
+    CallsKept, Count, CountKey, FLIGHT_SLOTS, FlightEntry, LossKey, NO_NUMBER, Owner, SHARES, Scope, Share,
+    Tally, Written,
+};
 
 use crate::path::WalkMemory;
 
@@ -31,6 +34,10 @@ pub static IO_URING_ARGUMENTS: [u32; 2] = [0; 2];
 /// Bytes of the urgent and of the bulk ring. The daemon sets it before load.
 #[unsafe(no_mangle)]
 pub static RING_BYTES: [u64; 2] = [1 << 20, 1 << 22];
+
+/// What is to be kept of all system calls. The daemon sets it before load.
+#[unsafe(no_mangle)]
+pub static CALLS_KEPT: CallsKept = CallsKept { counted: 0, flight: 0, twice: [NO_NUMBER; 8] };
 
 /// Records that detection must not lose. The daemon sets the size and reads it.
 #[map]
@@ -78,6 +85,22 @@ pub static CALLS: Array<CallShape> = Array::with_max_entries((SOCKETCALLS + SOCK
 /// The program for each kind that is system calls, by kind. The daemon writes it.
 #[map]
 pub static CALL_PROGRAMS: ProgramArray = ProgramArray::with_max_entries(KINDS as u32, 0);
+
+/// How often each system call ended, by cgroup. The daemon sets the size, reads it, and removes cgroups that are gone.
+#[map]
+pub static COUNTS: PerCpuHashMap<CountKey, Count> = PerCpuHashMap::with_max_entries(1, 0);
+
+/// System calls for which `COUNTS` had no room: one entry. The daemon reads it.
+#[map]
+pub static NOT_COUNTED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// The last system calls of containers, slot by slot. The daemon sets the size and reads it.
+#[map]
+pub static FLIGHT: Array<FlightEntry> = Array::with_max_entries(1, 0);
+
+/// How many system calls were put into each slot of `FLIGHT`; the first one is unused. The daemon reads it.
+#[map]
+pub static FLIGHT_HEADS: Array<u64> = Array::with_max_entries(FLIGHT_SLOTS as u32 + 1, 0);
 
 /// Open files that were written, by address of their `struct file`. Entries of files that were closed age out.
 #[map]

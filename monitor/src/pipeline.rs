@@ -8,7 +8,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -21,10 +21,12 @@ use crate::enrich::container::Container;
 use crate::enrich::{Enricher, Finding, Handled, Subject};
 use crate::event::field::KindSet;
 use crate::event::{self, Event};
+use crate::probe::flight::Flight;
 use crate::probe::hook::PROCESS_KINDS;
 use crate::probe::loss::{Loss, LossReader};
 use crate::probe::{self, Probes};
 use crate::rules::{Rule, RuleSet};
+use crate::syscalls::{self, Counts};
 
 /// Takes what comes out at the end.
 pub trait Sink {
@@ -32,14 +34,27 @@ pub trait Sink {
     fn event<'a>(&mut self, subject: &Subject<'_>, matched: impl Iterator<Item = &'a Rule>);
     /// Events that were lost.
     fn gap(&mut self, gap: &Gap<'_>);
+    /// How often a container made each system call.
+    fn counts(&mut self, counts: Counts, time_ns: u64) {
+        let mut body = Vec::new();
+        counts.write_json(&mut body);
+        self.note(RecordKind::Syscalls, counts.to_boot_ns, time_ns, &body);
+    }
+    /// The last system calls of a container.
+    fn flight(&mut self, flight: Flight, boot_ns: u64, time_ns: u64) {
+        for body in syscalls::flight_records(&flight) {
+            self.note(RecordKind::Flight, boot_ns, time_ns, &body);
+        }
+    }
     /// Anything else that belongs in the log; `body` is JSON members.
     fn note(&mut self, kind: RecordKind, boot_ns: u64, time_ns: u64, body: &[u8]);
 }
 
 /// Events that were lost, and all that is known about them.
 pub struct Gap<'a> {
-    /// `ring` (it was full), `decode` (a record was damaged), `probe` (the kernel skipped a program), `scope` (a process
-    /// is outside of its container's cgroup, and there was no room to follow it).
+    /// `ring` (it had no room), `decode` (a record was damaged), `probe` (the kernel skipped a program), `scope` (a
+    /// process is outside of its container's cgroup, and there was no room to follow it), `counts` (the table of
+    /// counted system calls was full).
     pub place: &'static str,
     /// The kind of event, or the probe's name.
     pub what: &'a str,
@@ -65,6 +80,8 @@ pub enum Message {
     Losses(Vec<Loss>),
     /// New rules, checked whole.
     Rules(Arc<RuleSet>),
+    /// Somebody wants to see the last system calls of containers.
+    Flights,
     /// A record for the log from elsewhere.
     Note(RecordKind, Vec<u8>),
     /// Nothing more comes.
@@ -167,15 +184,19 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// The kinds that a cgroup is watched for. One that is not known to be out of scope is in it.
-    fn of(&self, container: Option<&Container>, host: bool) -> KindSet {
-        let inside = match (container, &self.container) {
+    /// Whether a cgroup is watched for more than its processes. One that is not known to be out of scope is in it.
+    fn is_inside(&self, container: Option<&Container>, host: bool) -> bool {
+        match (container, &self.container) {
             (Some(container), Some(wanted)) => container.id.starts_with(wanted.as_str()),
             (Some(_), None) => true,
             (None, Some(_)) => !host,
             (None, None) => self.host || !host,
-        };
-        if inside { self.kinds | PROCESS_KINDS } else { PROCESS_KINDS }
+        }
+    }
+
+    /// The kinds that such a cgroup is watched for.
+    fn kinds_of(&self, is_inside: bool) -> KindSet {
+        if is_inside { self.kinds | PROCESS_KINDS } else { PROCESS_KINDS }
     }
 }
 
@@ -196,6 +217,11 @@ pub struct Live {
     skipped: Vec<(&'static str, u64)>,
     unfollowed: u64,
     next_look: Instant,
+    /// How often it is told how often system calls were made.
+    counts_interval: Duration,
+    next_counts: Instant,
+    /// When that was told last, by the boot clock.
+    counted_ns: u64,
 }
 
 /// How often the probes are asked for runs that the kernel skipped, and the wall clock for steps.
@@ -203,14 +229,22 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 impl Live {
     /// Starts watching: all cgroups at first, since none is known yet.
-    pub fn new(mut probes: Probes, scope: Scope) -> Result<Self, aya::maps::MapError> {
+    pub fn new(
+        mut probes: Probes,
+        scope: Scope,
+        counts_interval: Duration,
+    ) -> Result<Self, aya::maps::MapError> {
         probes.scopes.set_default(scope.kinds | PROCESS_KINDS)?;
+        let now = Instant::now();
         Ok(Self {
             probes,
             scope,
             skipped: Vec::new(),
             unfollowed: 0,
-            next_look: Instant::now() + LOOK_INTERVAL,
+            next_look: now + LOOK_INTERVAL,
+            counts_interval,
+            next_counts: now + counts_interval,
+            counted_ns: clock::boot_ns(),
         })
     }
 }
@@ -236,7 +270,15 @@ pub struct Worker<S> {
 impl<S: Sink> Worker<S> {
     /// Handles messages until the end.
     pub fn run(&mut self, messages: &Receiver<Message>) {
-        while let Ok(message) = messages.recv() {
+        loop {
+            let message = match messages.recv_timeout(LOOK_INTERVAL) {
+                Ok(message) => message,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.look();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
             match message {
                 Message::Batch(mut batch, give_back) => {
                     batch.records().for_each(|record| self.record(record));
@@ -246,12 +288,14 @@ impl<S: Sink> Worker<S> {
                 }
                 Message::Losses(losses) => losses.iter().for_each(|loss| self.loss(loss)),
                 Message::Rules(set) => self.detector = Detector::new(set),
+                Message::Flights => self.tell_flights(),
                 Message::Note(kind, body) => self.note(kind, &body),
                 Message::End => break,
             }
             self.look();
         }
         self.look_at_probes();
+        self.tell_counts();
     }
 
     /// Replays a recording.
@@ -353,14 +397,25 @@ impl<S: Sink> Worker<S> {
                 }
                 Finding::Moved { tgid, origin } => {
                     if let Some(Live { probes, scope, .. }) = &mut self.live {
-                        probes.set_moved(tgid, origin.map_or(0, |origin| scope.of(Some(&origin), false)));
+                        probes.set_moved(
+                            tgid,
+                            origin.map_or(0, |origin| scope.kinds_of(scope.is_inside(Some(&origin), false))),
+                        );
                     }
                 }
                 Finding::Cgroup { id, path, container, host } => {
                     // Of one that is gone by now nothing more comes.
                     if let (Some(Live { probes, scope, .. }), Some(path)) = (&mut self.live, &path) {
-                        let kinds = scope.of(container.as_deref(), host);
-                        let _ = probes.scopes.set(id, share_holder(container.as_deref(), path), kinds);
+                        let inside = scope.is_inside(container.as_deref(), host);
+                        let kinds = scope.kinds_of(inside);
+                        let flight = match (&mut probes.flights, &container) {
+                            (Some(flights), Some(container)) if inside => {
+                                flights.slot(container, |path| probes.scopes.has(path))
+                            }
+                            _ => 0,
+                        };
+                        let holder = share_holder(container.as_deref(), path);
+                        let _ = probes.scopes.set(id, holder, kinds, flight);
                     }
                     let container = container.map(|container| Container::clone(&container));
                     self.write_recording(|recording, _| {
@@ -394,6 +449,46 @@ impl<S: Sink> Worker<S> {
         }
         self.look_at_cgroups();
         self.look_at_probes();
+        if self.live.as_ref().is_some_and(|live| Instant::now() >= live.next_counts) {
+            self.tell_counts();
+        }
+    }
+
+    /// Tells how often system calls were made since the last time.
+    fn tell_counts(&mut self) {
+        let Some(live) = &mut self.live else { return };
+        live.next_counts = Instant::now() + live.counts_interval;
+        let Some(counts) = &mut live.probes.counts else { return };
+        // What is gone before the counters are read counts no more.
+        let gone = self.enricher.gone(&counts.cgroups());
+        let (new, missed) = (counts.new_counts(), counts.newly_missed());
+        counts.forget(&gone);
+        let now_ns = clock::boot_ns();
+        let between = (std::mem::replace(&mut live.counted_ns, now_ns), now_ns);
+        let host = live.scope.host;
+        let enricher = &mut self.enricher;
+        let whose = |cgroup_id| {
+            let container = enricher.container_of(cgroup_id);
+            (container.is_some() || host).then_some(container)
+        };
+        let time_ns = self.clock.realtime_ns(now_ns);
+        for counts in syscalls::by_container(new, whose, between) {
+            self.sink.counts(counts, time_ns);
+        }
+        if missed > 0 {
+            self.gap("counts", "syscalls", None, missed);
+        }
+        self.take_findings();
+    }
+
+    /// Tells the last system calls of all containers.
+    pub fn tell_flights(&mut self) {
+        let Some(flights) = self.live.as_ref().and_then(|live| live.probes.flights.as_ref()) else { return };
+        let boot_ns = clock::boot_ns();
+        let time_ns = self.clock.realtime_ns(boot_ns);
+        for flight in flights.read() {
+            self.sink.flight(flight, boot_ns, time_ns);
+        }
     }
 
     /// Takes cgroups that are gone out of the kernel's table.

@@ -9,6 +9,7 @@ mod exit;
 mod flow;
 mod fork;
 mod io_uring;
+mod keep;
 mod open;
 mod signal;
 mod strong_trial;

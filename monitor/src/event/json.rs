@@ -258,6 +258,36 @@ impl<'a> Members<'a> {
         Members { out: self.out, first: true }
     }
 
+    /// An array of objects.
+    pub fn objects<T>(&mut self, name: &str, items: &[T], write: impl FnMut(&T, &mut Members<'_>)) {
+        self.objects_while(name, items, usize::MAX, write);
+    }
+
+    /// An array of objects, which ends once it has grown to that many bytes.
+    pub fn objects_while<T>(
+        &mut self,
+        name: &str,
+        items: &[T],
+        max_bytes: usize,
+        mut write: impl FnMut(&T, &mut Members<'_>),
+    ) {
+        self.name(name);
+        self.out.push(b'[');
+        let start = self.out.len();
+        for (n, item) in items.iter().enumerate() {
+            if n > 0 {
+                if self.out.len() - start >= max_bytes {
+                    break;
+                }
+                self.out.push(b',');
+            }
+            self.out.push(b'{');
+            write(item, &mut Members { out: self.out, first: true });
+            self.out.push(b'}');
+        }
+        self.out.push(b']');
+    }
+
     /// Yes or no.
     pub fn bool(&mut self, name: &str, value: bool) {
         self.raw(name, format_args!("{value}"));

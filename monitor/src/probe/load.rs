@@ -14,11 +14,13 @@ use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
 use aya_log::EbpfLogger;
 use taffrail_common::call::CallShape;
 use taffrail_common::kind::{self, KINDS};
-use taffrail_common::map::feature;
+use taffrail_common::map::{COUNTED, CallsKept, FLIGHT_SLOTS, feature};
 use thiserror::Error;
 
 use super::btf::{self, KernelFacts};
 use super::call;
+use super::count::{COUNTS_MAX, CallCounts};
+use super::flight::Flights;
 use super::hook::{ALL_KINDS, Attach, HOOKS, Hook, PROCESS_KINDS, ProbeState, Status, bit};
 use super::loss::{LossKeyPod, LossReader, TallyPod};
 use super::receive::Receiver;
@@ -43,6 +45,10 @@ pub struct Options {
     pub cgroup_root: Option<PathBuf>,
     /// Names of system calls that are to be events of the kind `syscall`.
     pub calls: Vec<String>,
+    /// Whether system calls are counted.
+    pub count_calls: bool,
+    /// How many of the last system calls of a container are kept: 0, or a power of two.
+    pub flight: u32,
     /// Kernel-side diagnosis.
     pub debug: bool,
 }
@@ -107,6 +113,10 @@ pub struct Probes {
     /// What processes are watched for that left their container's cgroup.
     moved: HashMap<MapData, u32, KindSet>,
     moved_count: Array<MapData, CountsPod>,
+    /// How often system calls were made, if they are counted.
+    pub counts: Option<CallCounts>,
+    /// The last system calls of containers, if they are kept.
+    pub flights: Option<Flights>,
     debug_log: Option<EbpfLogger<Stderr>>,
 }
 
@@ -132,10 +142,18 @@ impl Probes {
         let btf = Btf::from_sys_fs().map_err(|_| LoadError::BadBtf(btf::VMLINUX))?;
         let features = facts.features | if options.debug { feature::DEBUG } else { 0 };
         let ring_bytes = [u64::from(options.urgent_bytes), u64::from(options.bulk_bytes)];
+        let kept = CallsKeptPod(CallsKept {
+            counted: options.count_calls.into(),
+            flight: options.flight,
+            twice: call::returns_twice(),
+        });
         let mut ebpf = EbpfLoader::new()
             .btf(&btf)
             .override_global("OFFSETS", facts.offsets.as_slice(), true)
             .override_global("FEATURES", &features, true)
+            .override_global("CALLS_KEPT", &kept, true)
+            .map_max_entries("COUNTS", if options.count_calls { COUNTS_MAX } else { 1 })
+            .map_max_entries("FLIGHT", (options.flight * FLIGHT_SLOTS as u32).max(1))
             .override_global("RING_BYTES", ring_bytes.as_slice(), true)
             .override_global("IO_URING_ARGUMENTS", facts.io_uring_arguments.as_slice(), true)
             .override_global("SELF", own_process().as_slice(), true)
@@ -145,9 +163,10 @@ impl Probes {
             .map_err(classify)?;
 
         let root = options.cgroup_root.as_deref();
+        let keeps = if options.count_calls || options.flight > 0 { COUNTED } else { 0 };
         // An open begins anew what `write` tells of a file.
         let for_writes = if options.kinds & bit(kind::WRITE) != 0 { bit(kind::OPEN) } else { 0 };
-        let wanted = options.kinds | PROCESS_KINDS | for_writes;
+        let wanted = options.kinds | PROCESS_KINDS | for_writes | keeps;
         let mut programs = ProgramArray::try_from(take(&mut ebpf, "CALL_PROGRAMS")?)
             .map_err(|_| LoadError::Map("CALL_PROGRAMS"))?;
         let states: Vec<ProbeState> =
@@ -180,6 +199,16 @@ impl Probes {
         let moved = HashMap::try_from(take(&mut ebpf, "MOVED")?).map_err(|_| LoadError::Map("MOVED"))?;
         let moved_count =
             Array::try_from(take(&mut ebpf, "MOVED_COUNT")?).map_err(|_| LoadError::Map("MOVED_COUNT"))?;
+        let counts = CallCounts::new(
+            PerCpuHashMap::try_from(take(&mut ebpf, "COUNTS")?).map_err(|_| LoadError::Map("COUNTS"))?,
+            PerCpuArray::try_from(take(&mut ebpf, "NOT_COUNTED")?)
+                .map_err(|_| LoadError::Map("NOT_COUNTED"))?,
+        );
+        let flights = Flights::new(
+            Array::try_from(take(&mut ebpf, "FLIGHT")?).map_err(|_| LoadError::Map("FLIGHT"))?,
+            Array::try_from(take(&mut ebpf, "FLIGHT_HEADS")?).map_err(|_| LoadError::Map("FLIGHT_HEADS"))?,
+            options.flight,
+        );
         let debug_log = match options.debug {
             true => EbpfLogger::init_with_logger(&mut ebpf, Stderr).ok(),
             false => None,
@@ -192,6 +221,8 @@ impl Probes {
             scopes,
             moved,
             moved_count,
+            counts: options.count_calls.then_some(counts),
+            flights: (options.flight > 0).then_some(flights),
             debug_log,
         };
         Ok((probes, receiver, losses))
@@ -366,6 +397,14 @@ struct CallShapePod(CallShape);
 
 // SAFETY: integers only; its padding at the end is never read.
 unsafe impl Pod for CallShapePod {}
+
+/// [`CallsKept`] as a global.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct CallsKeptPod(CallsKept);
+
+// SAFETY: integers only, without padding.
+unsafe impl Pod for CallsKeptPod {}
 
 /// Why a probe was refused, in a line: of the verifier's log only its end.
 fn one_line(error: ProgramError) -> String {

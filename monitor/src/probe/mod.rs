@@ -3,6 +3,8 @@
 
 pub mod btf;
 pub mod call;
+pub mod count;
+pub mod flight;
 pub mod hook;
 pub mod load;
 pub mod loss;

@@ -37,11 +37,11 @@ impl Scopes {
         self.default.set(0, &ScopePod(Scope { kinds, ..Scope::default() }), 0)
     }
 
-    /// What one cgroup is watched for. `holder` is whose share it uses.
-    pub fn set(&mut self, cgroup_id: u64, holder: &str, kinds: KindSet) -> Result<(), MapError> {
+    /// What one cgroup is watched for. `holder` is whose share it uses, `flight` its slot of the flight recorder.
+    pub fn set(&mut self, cgroup_id: u64, holder: &str, kinds: KindSet, flight: u32) -> Result<(), MapError> {
         let before = self.known.get(&cgroup_id).map(|scope| scope.share);
         let share = self.shares.take(holder);
-        let scope = Scope { kinds, share, reserved: 0 };
+        let scope = Scope { kinds, share, flight };
         let set = self.map.insert(&cgroup_id, &ScopePod(scope), 0);
         match set {
             Ok(()) => {
@@ -52,6 +52,11 @@ impl Scopes {
             Err(_) => self.shares.give_back(share),
         }
         set
+    }
+
+    /// Whether there are cgroups that use the share of a holder.
+    pub fn has(&self, holder: &str) -> bool {
+        self.shares.holders.contains_key(holder)
     }
 
     /// Some cgroups to look at, whether they are still there: all have their turn. More of them if there are many.
