@@ -213,3 +213,104 @@ pub fn call_line(call: Option<&FlightEntry>) -> String {
     }
     line
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::enrich::container::Runtime;
+    use taffrail_common::map::NO_NUMBER;
+
+    fn container(id: &str) -> Arc<Container> {
+        let cgroup_path = format!("/docker/{id}");
+        Arc::new(Container { id: id.into(), runtime: Runtime::Docker, pod_uid: None, cgroup_path })
+    }
+
+    fn number(name: &str) -> u32 {
+        call::native_number(name).unwrap_or(NO_NUMBER)
+    }
+
+    fn counter(cgroup_id: u64, call: u32, calls: u64, errors: u64) -> (CountKey, Count) {
+        (CountKey { cgroup_id, call, reserved: 0 }, Count { calls, errors })
+    }
+
+    #[test]
+    fn counters_of_a_containers_cgroups_are_one_and_the_most_frequent_call_is_first() {
+        let web = container("web");
+        let compat = call::compat_number("read").unwrap_or(0) | COMPAT;
+        let counters = vec![
+            counter(10, number("read"), 5, 1),
+            counter(11, number("read"), 2, 0),
+            counter(10, number("close"), 9, 0),
+            counter(10, compat, 1, 1),
+            counter(10, NO_NUMBER, 1, 1),
+            counter(20, number("read"), 3, 0),
+            counter(30, number("read"), 4, 0),
+        ];
+        let whose = |cgroup_id| match cgroup_id {
+            10 | 11 => Some(Some(Arc::clone(&web))),
+            20 => Some(None),
+            _ => None,
+        };
+        let all = by_container(counters, whose, (1, 2));
+        assert_eq!(all.iter().map(Counts::id).collect::<Vec<_>>(), ["host", "web"]);
+        let mut body = b"{".to_vec();
+        all[1].write_json(&mut body);
+        body.push(b'}');
+        let record: Value = serde_json::from_slice(&body).unwrap();
+        let calls = json!([
+            { "type": "close", "count": 9, "errors": 0 },
+            { "type": "read", "count": 7, "errors": 1 },
+            { "type": "read", "compat": true, "count": 1, "errors": 1 },
+            { "type": "unknown", "count": 1, "errors": 1 },
+        ]);
+        assert_eq!((&record["calls"], &record["container"]["id"]), (&calls, &json!("web")));
+        let expected = "\
+container  call           count  errors
+host       read               3       0
+web        close              9       0
+web        read               7       1
+web        read (32-bit)      1       1
+web        unknown            1       1
+";
+        assert_eq!(table(&all), expected);
+    }
+
+    #[test]
+    fn last_calls_that_are_too_many_for_a_record_take_several_in_order() {
+        let entry = |n: u64| FlightEntry {
+            sequence: n,
+            boot_ns: n,
+            args: [u64::MAX, u64::MAX, 0o1, 0o644, 0, 0],
+            result: -2,
+            thread: 7 << 32 | 8,
+            call: number("openat").into(),
+            sum: 0,
+        };
+        let mut calls: Vec<Option<FlightEntry>> = (0..4096).map(|n| Some(entry(n))).collect();
+        calls[5] = None;
+        let records = flight_records(&Flight { container: container("web"), total: 9999, calls });
+        assert!(records.len() > 1 && records.iter().all(|record| record.len() < crate::audit::LINE_MAX / 2));
+        let records: Vec<Value> = records
+            .iter()
+            .map(|body| serde_json::from_slice(&[b"{", body.as_slice(), b"}"].concat()).unwrap())
+            .collect();
+        let all: Vec<&Value> =
+            records.iter().flat_map(|record| record["calls"].as_array().unwrap()).collect();
+        assert_eq!(all.len(), 4096);
+        assert_eq!(all[5], &json!({ "torn": true }));
+        let args = &all[6]["args"];
+        assert_eq!(
+            (&args["dfd"], &args["name"], &args["mode"]),
+            (&json!(-1), &json!("0xffffffffffffffff"), &json!("644"))
+        );
+        let call = json!({ "boot_ns": 6, "pid": 7, "tid": 8, "type": "openat", "result": -2, "args": args });
+        assert_eq!(all[6], &call);
+        let last: Vec<bool> = records.iter().map(|record| record["last"] == true).collect();
+        assert_eq!(last.iter().position(|last| *last), Some(records.len() - 1));
+        let line = call_line(Some(&entry(1)));
+        assert!(line.starts_with("7/8 openat(dfd=-1, name=0xffffffffffffffff, flags="), "{line}");
+        assert!(line.ends_with(", mode=644) = -2 (ENOENT)"), "{line}");
+    }
+}

@@ -24,8 +24,8 @@ pub struct Flights {
     /// Entries of each slot: a power of two.
     len: u32,
     slots: Vec<Slot>,
-    /// Containers that there was no slot for.
-    pub without_slot: u64,
+    /// Whether a container was left without a slot.
+    full: bool,
 }
 
 struct Slot {
@@ -48,7 +48,7 @@ pub struct Flight {
 
 impl Flights {
     pub(super) fn new(entries: Array<MapData, FlightPod>, heads: Array<MapData, u64>, len: u32) -> Self {
-        Self { entries, heads, len, slots: Vec::new(), without_slot: 0 }
+        Self { entries, heads, len, slots: Vec::new(), full: false }
     }
 
     /// The slot of a container, counted from 1: 0 if there is none left. `is_there` tells of a container's cgroup
@@ -64,7 +64,11 @@ impl Flights {
             let gone =
                 self.slots.iter().enumerate().filter(|(_, slot)| !is_there(&slot.container.cgroup_path));
             let Some((place, _)) = gone.min_by_key(|(_, slot)| slot.taken) else {
-                self.without_slot += 1;
+                if !std::mem::replace(&mut self.full, true) {
+                    eprintln!(
+                        "taffrail: the flight recorder has {FLIGHT_SLOTS} containers; of others nothing is kept"
+                    );
+                }
                 return 0;
             };
             place
@@ -90,7 +94,7 @@ impl Flights {
         let first = (place - 1) * self.len;
         let entry = |sequence: u64| {
             let at = first + (sequence % u64::from(self.len)) as u32;
-            self.entries.get(&at, 0).ok().map(|FlightPod(entry)| whole(entry, sequence)).flatten()
+            self.entries.get(&at, 0).ok().and_then(|FlightPod(entry)| whole(entry, sequence))
         };
         let read: Vec<Option<FlightEntry>> = (oldest..before).map(entry).collect();
         // What was written over meanwhile is not among the last ones any more.

@@ -26,8 +26,10 @@ fn main() {
 }
 
 fn open(path: &CString) {
-    // SAFETY: the path ends with NUL; the descriptor is this function's own.
-    unsafe { libc::close(libc::open(path.as_ptr(), libc::O_RDONLY)) };
+    // SAFETY: the path ends with NUL.
+    let fd = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY) };
+    // SAFETY: the descriptor is this function's own.
+    unsafe { libc::close(fd) };
 }
 
 fn fork() {

@@ -1,7 +1,5 @@
 //! A container that floods loses only its own events, and loses none without its being told.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -9,35 +7,7 @@ use taffrail_tests::container::Container;
 use taffrail_tests::daemon::{Daemon, is_event, wait_for};
 use taffrail_tests::{cannot_trace, skip};
 
-/// A program in a container's cgroup that does one thing many times, once it is told to go.
-struct Flood(Child);
-
-impl Flood {
-    fn prepare(container: &Container, what: &str, count: u64, path: &str) -> Self {
-        let mut command = container.command(env!("CARGO_BIN_EXE_act")).unwrap();
-        command.args([what, &count.to_string(), path]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "ready\n");
-        // All on one core: the daemon has the others.
-        // SAFETY: a set of CPUs is plain bits.
-        let mut cpus: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-        // SAFETY: CPU 0 is in any set.
-        unsafe { libc::CPU_SET(0, &mut cpus) };
-        // SAFETY: the set lives.
-        unsafe { libc::sched_setaffinity(child.id() as i32, size_of_val(&cpus), &raw const cpus) };
-        Self(child)
-    }
-
-    fn go(&mut self) {
-        self.0.stdin.take().unwrap().write_all(b"\n").unwrap();
-    }
-
-    fn end(mut self) {
-        assert!(self.0.wait().unwrap().success());
-    }
-}
+use crate::act::Act;
 
 /// How many programs the quiet container runs, files it writes and connections it tries.
 const QUIET: u64 = 25;
@@ -95,7 +65,9 @@ impl Trial {
         let (what, kind, count) = self.flood;
         let (loud, quiet) = (Container::start("loud").unwrap(), Container::start("quiet").unwrap());
         // All that it takes to start these happens before anybody watches.
-        let mut flood = Flood::prepare(&loud, what, count, MARKER);
+        let mut flood = Act::prepare(&loud, &[what, &count.to_string(), MARKER]);
+        // All on one core: the daemon has the others.
+        flood.pin();
         let daemon = Daemon::start(&[&[crate::ALL], self.settings].concat());
         let begin = Instant::now();
         if !self.stopped.is_zero() {

@@ -2,6 +2,7 @@
 //! per kind of event, and one for the daemon itself. All settings but those that a test is about are defaults.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod act;
 mod connect;
 mod daemon;
 mod exec;
@@ -12,6 +13,7 @@ mod identity;
 mod log;
 mod open;
 mod recording;
+mod syscalls;
 
 /// Records every event in containers.
 const ALL: &str = "log.record=container.id != host";
