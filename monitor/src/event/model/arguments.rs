@@ -42,7 +42,7 @@ pub const MORE_ARGUMENTS: &[(&str, &str)] = &[
     ("nanosleep", "time:pointer left:pointer"), ("clock_nanosleep", "clock flags time:pointer left:pointer"),
     ("clock_gettime", "clock time:pointer"), ("gettimeofday", "time:pointer zone:pointer"), ("time", "time:pointer"), ("alarm", "seconds"),
     ("sendto", "fd buffer:pointer size:long flags address:pointer length:long"), ("recvfrom", "fd buffer:pointer size:long flags address:pointer length:pointer"),
-    ("sendmsg", "fd message:pointer flags"), ("sendmmsg", "fd messages:pointer count flags"), ("recvmmsg", "fd messages:pointer count flags timeout:pointer"),
+    ("sendmsg", "fd message:pointer flags"), ("sendmmsg", "fd messages:pointer count flags"),
     ("shutdown", "fd how"), ("getsockname", "fd address:pointer length:pointer"), ("getpeername", "fd address:pointer length:pointer"),
     ("socketpair", "family type protocol fds:pointer"), ("setsockopt", "fd level option value:pointer length:long"),
     ("getsockopt", "fd level option value:pointer length:pointer"), ("io_uring_enter", "fd submit complete flags"),
