@@ -187,7 +187,7 @@ calls! {
     FANOTIFY_INIT       "fanotify_init"       KERNEL    "flags"
 }
 
-/// Id of a call that is no row of [`CALLS`] but was asked for by its number, which is the rest of the id.
+/// Id of a call that is no row of [`CALLS`] but was asked for by its name: this bit, and its number.
 pub const CHOSEN: u16 = 0x8000;
 
 /// Rows that are no system calls.
@@ -232,6 +232,8 @@ pub struct CallShape {
     pub target: u8,
     /// A text.
     pub text: u8,
+    /// 1 if those that the filter does not let pass are events too, of the kind `syscall`.
+    pub rest: u8,
 }
 
 /// Which calls are events: values of [`CallShape::filter`].

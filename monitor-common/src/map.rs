@@ -20,10 +20,9 @@ pub struct LossKey {
 pub struct Tally {
     /// Events that a hook saw in a watched cgroup. `offered = received by the daemon + lost`.
     pub offered: u64,
-    /// Events that found their ring full.
+    /// Events that found no room in their ring, or were above their cgroup's share of it. What the map of lost
+    /// events has less had no room there: known by kind, not by cgroup.
     pub lost: u64,
-    /// Part of `lost` for which the map of lost events had no room: known by kind, not by cgroup.
-    pub lost_unattributed: u64,
 }
 
 /// Bits of the read-only global `FEATURES`: what the running kernel can do.
@@ -38,8 +37,117 @@ pub mod feature {
     pub const TASK_REGS: u32 = 1 << 3;
 }
 
-/// Which event kinds a cgroup is watched for: bit n is kind n.
-pub type Scope = u64;
+/// What the daemon has decided about a cgroup.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// The event kinds that it is watched for: bit n is kind n. Bit 0 is [`COUNTED`].
+    pub kinds: u64,
+    /// Its place in the map of shares, which all cgroups of a container have in common.
+    pub share: u32,
+    /// Its slot of the flight recorder, counted from 1; 0 is none. All cgroups of a container have it in common.
+    pub flight: u32,
+}
+
+/// Bit of [`Scope::kinds`]: system calls are counted.
+pub const COUNTED: u64 = 1;
+
+/// What one holder of a share has put into one ring since its reading end last came to a new quarter.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Share {
+    /// Number of that quarter since the ring was made.
+    pub quarter: u64,
+    /// Bytes.
+    pub used_bytes: u64,
+}
+
+/// Shares of the rings that there are. The first one is for all cgroups that the daemon does not know yet.
+pub const SHARES: usize = 4096;
+
+/// What is to be kept of all system calls, beside those that are events: a read-only global.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CallsKept {
+    /// Whether they are counted.
+    pub counted: u32,
+    /// How many of the last ones of a container are kept: a power of two; 0 is none.
+    pub flight: u32,
+    /// Calls that return twice, in the child with 0, as [`CountKey::call`]; unused ones are [`NO_NUMBER`].
+    pub twice: [u32; 8],
+}
+
+/// Key of the map of counted system calls.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CountKey {
+    /// v2 cgroup id of the caller.
+    pub cgroup_id: u64,
+    /// Number of the call, [`NO_NUMBER`] for those that no table has, with [`COMPAT`] for the 32-bit entry.
+    pub call: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Stands for all numbers that no table of system calls has.
+pub const NO_NUMBER: u32 = 0xffff;
+
+/// Bit of a system call's number: it came by the 32-bit entry.
+pub const COMPAT: u32 = 1 << 16;
+
+/// How often a system call ended.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// How often.
+    pub calls: u64,
+    /// Part of `calls` that returned an error.
+    pub errors: u64,
+}
+
+/// Most containers whose last system calls are kept.
+pub const FLIGHT_SLOTS: usize = 64;
+
+/// One of a container's last system calls. Entries are written while others read them, so each has a sum over itself.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlightEntry {
+    /// Its number in the slot, from 0.
+    pub sequence: u64,
+    /// `CLOCK_BOOTTIME` when the call ended, in ns.
+    pub boot_ns: u64,
+    /// The arguments as they were passed; of a 32-bit call 32 bits each.
+    pub args: [u64; 6],
+    /// What the call returned: 0 or more, or a negative errno.
+    pub result: i64,
+    /// Thread id in the low half, process id in the high half, in the host's pid namespace.
+    pub thread: u64,
+    /// As [`CountKey::call`].
+    pub call: u64,
+    /// [`FlightEntry::sum`] of the whole entry. An entry for which it is wrong was being written.
+    pub sum: u64,
+}
+
+impl FlightEntry {
+    /// A sum over all words but the last one, in which each place counts differently.
+    #[inline(always)]
+    pub const fn sum(&self) -> u64 {
+        const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+        let [a, b, c, d, e, f] = self.args;
+        let mut sum = FACTOR;
+        sum = (sum ^ self.sequence).wrapping_mul(FACTOR);
+        sum = (sum ^ self.boot_ns).wrapping_mul(FACTOR);
+        sum = (sum ^ a).wrapping_mul(FACTOR);
+        sum = (sum ^ b).wrapping_mul(FACTOR);
+        sum = (sum ^ c).wrapping_mul(FACTOR);
+        sum = (sum ^ d).wrapping_mul(FACTOR);
+        sum = (sum ^ e).wrapping_mul(FACTOR);
+        sum = (sum ^ f).wrapping_mul(FACTOR);
+        sum = (sum ^ self.result as u64).wrapping_mul(FACTOR);
+        sum = (sum ^ self.thread).wrapping_mul(FACTOR);
+        (sum ^ self.call).wrapping_mul(FACTOR)
+    }
+}
 
 /// What is behind an open file that was written.
 #[repr(C)]

@@ -125,7 +125,13 @@ fn layout_of_the_abi_is_fresh() {
     layout!(out, Path { len, full_len, flags, dev, ino });
     layout!(out, Open { header, file, base, result, flags, mode, links, owner, call });
     layout!(out, LossKey { cgroup_id, kind, reserved });
-    layout!(out, Tally { offered, lost, lost_unattributed });
+    layout!(out, Tally { offered, lost });
+    layout!(out, Scope { kinds, share, flight });
+    layout!(out, Share { quarter, used_bytes });
+    layout!(out, CallsKept { counted, flight, twice });
+    layout!(out, CountKey { cgroup_id, call, reserved });
+    layout!(out, Count { calls, errors });
+    layout!(out, FlightEntry { sequence, boot_ns, args, result, thread, call, sum });
     layout!(out, Owner { header, established_ns, direction, reserved });
     layout!(out, Written { inode, ino });
     layout!(out, Cred { header, old, new, old_known, user_ns, secure_bits, result, call, reserved });

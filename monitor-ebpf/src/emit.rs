@@ -1,5 +1,11 @@
-//! Puts a record together and sends it: the only way out of the kernel. A full ring is counted, by kind
+//! Puts a record together and sends it: the only way out of the kernel. What finds no room is counted, by kind
 //! and cgroup, never swallowed.
+//!
+//! Rings are shared fairly once they are a quarter full. From then on a container may put in at most half of what
+//! is still free, counted anew each time that the reading end has come a quarter further. While nothing is read, one
+//! that floods thus gets a third of the rest, two get half of it, n get n in n+2, and something is always left for
+//! others; and as much as is read can be written, so that nobody is held back without need. Counters are shared by
+//! all CPUs: each can be a record late.
 
 use aya_ebpf::helpers::generated::{
     bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user_str, bpf_ringbuf_output,
@@ -9,11 +15,13 @@ use aya_ebpf::maps::ring_buf::RingBufEntry;
 use core::marker::PhantomData;
 use core::ptr::read_volatile;
 use taffrail_common::event::{Header, PAYLOAD_MAX, TEXT_MAX, Text};
-use taffrail_common::map::LossKey;
+use taffrail_common::map::{LossKey, Share};
 
-use crate::maps::{BULK, LOST, RECORD_MAX, SCRATCH, Scratch, TALLY, URGENT, WAKE_BYTES};
+use crate::atomic;
+use crate::maps::{BULK, LOST, RECORD_MAX, RING_BYTES, SCRATCH, Scratch, TALLY, URGENT, USED};
 use crate::path::WalkMemory;
-use crate::read::{constant, count, mask, user};
+use crate::read::{constant, mask, user};
+use crate::scope;
 
 /// Which ring a record takes.
 #[derive(Clone, Copy)]
@@ -45,10 +53,14 @@ pub struct Draft<R> {
     record: PhantomData<R>,
 }
 
-/// `BPF_RB_NO_WAKEUP`, `BPF_RB_FORCE_WAKEUP` and `BPF_RB_AVAIL_DATA` of the kernel's `bpf.h`.
+/// `BPF_RB_NO_WAKEUP`, `BPF_RB_FORCE_WAKEUP`, `BPF_RB_AVAIL_DATA` and `BPF_RB_CONS_POS` of the kernel's `bpf.h`.
 const NO_WAKEUP: u64 = 1;
 const FORCE_WAKEUP: u64 = 2;
 const AVAILABLE: u64 = 0;
+const READ_POSITION: u64 = 2;
+
+/// Bytes that the kernel puts before each record in a ring.
+const RECORD_HEADER: u64 = 8;
 
 impl<R> Draft<R> {
     /// Starts a record in the program's entry of the scratch map.
@@ -185,15 +197,16 @@ struct Whole<R, const MAX: usize> {
 /// A place in the ring for one.
 pub struct Slot<R: 'static, const MAX: usize> {
     entry: RingBufEntry<Whole<R, MAX>>,
-    wake: bool,
+    /// Of the ring: whether the daemon is to be woken.
+    flags: u64,
 }
 
 /// Takes a place in the ring; counts the event as lost if there is none.
 #[inline(always)]
 pub fn reserve<R: 'static, const MAX: usize>(kind: u16, cgroup_id: u64, lane: Lane) -> Option<Slot<R, MAX>> {
-    let (ring, wake) = ring(lane);
+    let (ring, flags) = admit(kind, cgroup_id, lane, size_of::<Whole<R, MAX>>() as u64)?;
     match ring.reserve(0) {
-        Some(entry) => Some(Slot { entry, wake }),
+        Some(entry) => Some(Slot { entry, flags }),
         None => {
             count_lost(kind, cgroup_id);
             None
@@ -219,58 +232,84 @@ impl<R, const MAX: usize> Slot<R, MAX> {
         let header = self.entry.as_mut_ptr().cast::<Header>();
         // SAFETY: the caller's promise.
         unsafe { (*header).len = size_of::<R>() as u32 + payload_len };
-        self.entry.submit(if self.wake { FORCE_WAKEUP } else { NO_WAKEUP });
+        self.entry.submit(self.flags);
     }
 }
 
-/// The ring of a lane, and whether it is so full that the daemon is to be woken.
+/// The ring of a lane and the flags for a record of `len` bytes; `None`, and a loss, if its cgroup has had its share.
 #[inline(always)]
-fn ring(lane: Lane) -> (&'static RingBuf, bool) {
-    let (ring, wake_bytes) = match lane {
-        Lane::Urgent => (&URGENT, &raw const WAKE_BYTES[0]),
-        Lane::Bulk => (&BULK, &raw const WAKE_BYTES[1]),
+fn admit(kind: u16, cgroup_id: u64, lane: Lane, len: u64) -> Option<(&'static RingBuf, u64)> {
+    let (ring, ring_bytes) = match lane {
+        Lane::Urgent => (&URGENT, constant(&raw const RING_BYTES[0])),
+        Lane::Bulk => (&BULK, constant(&raw const RING_BYTES[1])),
     };
-    (ring, ring.query(AVAILABLE) >= constant(wake_bytes))
+    let waiting = ring.query(AVAILABLE);
+    if waiting < ring_bytes / 4 {
+        return Some((ring, NO_WAKEUP));
+    }
+    let free = ring_bytes.saturating_sub(waiting);
+    // A ring has bytes: the compiler does not know that, and nothing may panic here.
+    let quarter = ring.query(READ_POSITION).checked_div(ring_bytes / 4).unwrap_or(0);
+    if !take_share(cgroup_id, lane, quarter, len + RECORD_HEADER, free / 2) {
+        count_lost(kind, cgroup_id);
+        return None;
+    }
+    Some((ring, FORCE_WAKEUP))
 }
 
 /// # Safety
 /// `header` is the start of a record of `len` bytes.
 #[inline(always)]
 unsafe fn send(header: *mut Header, len: u64, lane: Lane) {
-    let (ring, wake) = ring(lane);
+    // SAFETY: the caller's promise.
+    let (kind, cgroup_id) = unsafe { ((*header).kind, (*header).cgroup_id) };
+    let Some((ring, flags)) = admit(kind, cgroup_id, lane, len) else { return };
     let ring = core::ptr::from_ref::<RingBuf>(ring).cast_mut();
     // SAFETY: the caller's promise.
     unsafe { (*header).len = len as u32 };
     // SAFETY: the verifier checks that `len` bytes are there.
-    let result = unsafe {
-        bpf_ringbuf_output(ring.cast(), header.cast(), len, if wake { FORCE_WAKEUP } else { NO_WAKEUP })
-    };
-    if result != 0 {
-        // SAFETY: the caller's promise.
-        let (kind, cgroup_id) = unsafe { ((*header).kind, (*header).cgroup_id) };
+    if unsafe { bpf_ringbuf_output(ring.cast(), header.cast(), len, flags) } != 0 {
         count_lost(kind, cgroup_id);
     }
+}
+
+/// Takes bytes of a ring off the share of a cgroup; false if they are more than it may have.
+#[inline(always)]
+fn take_share(cgroup_id: u64, lane: Lane, quarter: u64, bytes: u64, allowed: u64) -> bool {
+    let share = scope::of(cgroup_id).map_or(0, |scope| scope.share);
+    // There is an entry for each share: without one the ring itself decides.
+    let Some(entry) = USED.get_ptr_mut(2 * share + lane as u32) else { return true };
+    // SAFETY: an entry of an array map, which other CPUs use too: all that they can do is to count late.
+    let Share { quarter: last, used_bytes } = unsafe { read_volatile(entry) };
+    let used_bytes = if last == quarter {
+        used_bytes
+    } else {
+        // SAFETY: as above.
+        unsafe { entry.write_volatile(Share { quarter, used_bytes: 0 }) };
+        0
+    };
+    if used_bytes + bytes > allowed {
+        return false;
+    }
+    // SAFETY: as above; the counter is aligned.
+    unsafe { atomic::add(&raw mut (*entry).used_bytes, bytes) };
+    true
 }
 
 /// Counts an event that was offered and is not going to be seen.
 #[inline(always)]
 pub fn count_lost(kind: u16, cgroup_id: u64) {
     let key = LossKey { cgroup_id, kind: kind as u32, reserved: 0 };
-    let attributed = match LOST.get_ptr_mut(&key) {
-        Some(lost) => {
-            // SAFETY: a map's value.
-            unsafe { count(lost) };
-            true
-        }
-        // A new entry starts with this CPU's one; another CPU may have made it meanwhile.
-        None => LOST.insert(&key, &1, 0).is_ok(),
-    };
+    match LOST.get_ptr_mut(&key) {
+        // SAFETY: a map's value.
+        Some(lost) => unsafe { atomic::add(lost, 1) },
+        // A new entry starts with this CPU's one; another CPU may have made it meanwhile. If there is no room, the
+        // tally has one more than this map.
+        None => drop(LOST.insert(&key, &1, 0)),
+    }
+    // The tally comes last: the daemon reads it first.
     if let Some(tally) = TALLY.get_ptr_mut(kind as u32) {
         // SAFETY: within the entry.
-        unsafe { count(&raw mut (*tally).lost) };
-        if !attributed {
-            // SAFETY: within the entry.
-            unsafe { count(&raw mut (*tally).lost_unattributed) };
-        }
+        unsafe { atomic::add(&raw mut (*tally).lost, 1) };
     }
 }

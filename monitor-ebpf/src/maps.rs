@@ -6,7 +6,10 @@ use taffrail_common::call::{CallShape, SOCKETCALLS, SOCKETCALLS_MAX};
 use taffrail_common::event::{Header, PAYLOAD_MAX};
 use taffrail_common::kernel::Offsets;
 use taffrail_common::kind::KINDS;
-use taffrail_common::map::{DnsNext, DnsStream, LossKey, Owner, Scope, Tally, UdpFlow, Written};
+use taffrail_common::map::{
+    CallsKept, Count, CountKey, DnsNext, DnsStream, FLIGHT_SLOTS, FlightEntry, LossKey, NO_NUMBER, Owner,
+    SHARES, Scope, Share, Tally, UdpFlow, Written,
+};
 
 use crate::path::WalkMemory;
 
@@ -28,9 +31,13 @@ pub static SELF: [u32; 2] = [0; 2];
 #[unsafe(no_mangle)]
 pub static IO_URING_ARGUMENTS: [u32; 2] = [0; 2];
 
-/// Bytes waiting in the urgent and in the bulk ring above which the daemon is woken at once.
+/// Bytes of the urgent and of the bulk ring. The daemon sets it before load.
 #[unsafe(no_mangle)]
-pub static WAKE_BYTES: [u64; 2] = [1 << 18, 1 << 20];
+pub static RING_BYTES: [u64; 2] = [1 << 20, 1 << 22];
+
+/// What is to be kept of all system calls. The daemon sets it before load.
+#[unsafe(no_mangle)]
+pub static CALLS_KEPT: CallsKept = CallsKept { counted: 0, flight: 0, twice: [NO_NUMBER; 8] };
 
 /// Records that detection must not lose. The daemon sets the size and reads it.
 #[map]
@@ -48,23 +55,27 @@ pub static TALLY: PerCpuArray<Tally> = PerCpuArray::with_max_entries(KINDS as u3
 #[map]
 pub static LOST: PerCpuHashMap<LossKey, u64> = PerCpuHashMap::with_max_entries(4096, 0);
 
-/// The kinds that a cgroup is watched for, by cgroup id. The daemon writes it.
+/// What is decided about a cgroup, by cgroup id. The daemon writes it, and removes cgroups that are gone.
 #[map]
 pub static SCOPE: HashMap<u64, Scope> = HashMap::with_max_entries(16384, 0);
 
-/// The kinds that a cgroup is watched for that is not in `SCOPE`: one entry. The daemon writes it.
+/// What is decided about a cgroup that is not in `SCOPE`: one entry. The daemon writes it.
 #[map]
 pub static SCOPE_DEFAULT: Array<Scope> = Array::with_max_entries(1, 0);
 
 /// Contained processes that are in a cgroup which is watched for less, by process id: the kinds that they stay watched
 /// for, wherever they go. What does not fit is counted in `MOVED_COUNT`. The probes and the daemon write it.
 #[map]
-pub static MOVED: HashMap<u32, Scope> = HashMap::with_max_entries(4096, 0);
+pub static MOVED: HashMap<u32, u64> = HashMap::with_max_entries(4096, 0);
 
 /// How many processes were ever put into `MOVED`, and how many did not fit. While the first is 0 nobody looks there. The
 /// daemon reads it.
 #[map]
 pub static MOVED_COUNT: Array<[u64; 2]> = Array::with_max_entries(1, 0);
+
+/// Who has put how much into rings that are filling up: by share, the urgent ring's entry and then the bulk ring's.
+#[map]
+pub static USED: Array<Share> = Array::with_max_entries(2 * SHARES as u32, 0);
 
 /// Which system calls are events, and how to read them: by number, the native table first, then the 32-bit one,
 /// then the operations of socketcall(2). The daemon writes it.
@@ -74,6 +85,22 @@ pub static CALLS: Array<CallShape> = Array::with_max_entries((SOCKETCALLS + SOCK
 /// The program for each kind that is system calls, by kind. The daemon writes it.
 #[map]
 pub static CALL_PROGRAMS: ProgramArray = ProgramArray::with_max_entries(KINDS as u32, 0);
+
+/// How often each system call ended, by cgroup. The daemon sets the size, reads it, and removes cgroups that are gone.
+#[map]
+pub static COUNTS: PerCpuHashMap<CountKey, Count> = PerCpuHashMap::with_max_entries(1, 0);
+
+/// System calls for which `COUNTS` had no room: one entry. The daemon reads it.
+#[map]
+pub static NOT_COUNTED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// The last system calls of containers, slot by slot. The daemon sets the size and reads it.
+#[map]
+pub static FLIGHT: Array<FlightEntry> = Array::with_max_entries(1, 0);
+
+/// How many system calls were put into each slot of `FLIGHT`; the first one is unused. The daemon reads it.
+#[map]
+pub static FLIGHT_HEADS: Array<u64> = Array::with_max_entries(FLIGHT_SLOTS as u32 + 1, 0);
 
 /// Open files that were written, by address of their `struct file`. Entries of files that were closed age out.
 #[map]

@@ -102,21 +102,6 @@ pub fn unknown(value: u64) -> u64 {
     value
 }
 
-/// Adds one, in one step: programs of other hooks interrupt this one on the same CPU.
-///
-/// # Safety
-/// `counter` is within a map's value.
-#[inline(always)]
-pub unsafe fn count(counter: *mut u64) {
-    #[cfg(target_arch = "bpf")]
-    // SAFETY: the caller's promise. (Rust has no such operation for this target.)
-    unsafe {
-        core::arch::asm!("lock *(u64 *)({counter} + 0) += {one}", counter = in(reg) counter, one = in(reg) 1u64)
-    };
-    #[cfg(not(target_arch = "bpf"))]
-    let _ = counter;
-}
-
 /// `value & MASK`, done where it stands.
 #[inline(always)]
 pub fn mask<const MASK: i32>(value: u64) -> u64 {

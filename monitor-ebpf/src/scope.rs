@@ -3,8 +3,8 @@
 use aya_ebpf::helpers::generated::bpf_get_current_cgroup_id;
 use taffrail_common::map::Scope;
 
+use crate::atomic;
 use crate::maps::{MOVED, MOVED_COUNT, SCOPE, SCOPE_DEFAULT, TALLY};
-use crate::read::count;
 use crate::task::{PID_NS_INIT, Task, thread_key};
 
 /// The acting task's v2 cgroup id if its cgroup is watched for `kind`; then the event is counted as offered.
@@ -24,7 +24,7 @@ pub fn count_offered(kind: u16) {
     // Count before anything can fail: a full ring must not hide that the hook fired.
     if let Some(tally) = TALLY.get_ptr_mut(kind as u32) {
         // SAFETY: within the entry.
-        unsafe { count(&raw mut (*tally).offered) };
+        unsafe { atomic::add(&raw mut (*tally).offered, 1) };
     }
 }
 
@@ -49,21 +49,27 @@ pub fn watched_of(kind: u16, cgroup_id: u64, tgid: u32) -> bool {
 
 /// As [`watched_of`], of all kinds.
 #[inline(always)]
-pub fn kinds_of(cgroup_id: u64, tgid: u32) -> Scope {
+pub fn kinds_of(cgroup_id: u64, tgid: u32) -> u64 {
     kinds(cgroup_id) | moved(tgid)
+}
+
+/// What is decided about a cgroup.
+#[inline(always)]
+pub fn of(cgroup_id: u64) -> Option<&'static Scope> {
+    // SAFETY: the daemon replaces values whole.
+    let own = unsafe { SCOPE.get(&cgroup_id) };
+    own.or_else(|| SCOPE_DEFAULT.get(0))
 }
 
 /// The kinds that a cgroup is watched for.
 #[inline(always)]
-fn kinds(cgroup_id: u64) -> Scope {
-    // SAFETY: the daemon replaces values whole.
-    let own = unsafe { SCOPE.get(&cgroup_id) };
-    own.or_else(|| SCOPE_DEFAULT.get(0)).copied().unwrap_or(0)
+fn kinds(cgroup_id: u64) -> u64 {
+    of(cgroup_id).map_or(0, |scope| scope.kinds)
 }
 
 /// The kinds that a process stays watched for since it left a cgroup.
 #[inline(always)]
-fn moved(tgid: u32) -> Scope {
+fn moved(tgid: u32) -> u64 {
     if !any_moved() {
         return 0;
     }
@@ -83,7 +89,7 @@ fn any_moved() -> bool {
 #[inline(always)]
 pub fn follow(task: Task, tgid: u32, parent_tgid: u32, to_cgroup_id: u64) {
     let contained = task.ns_pid(tgid).1 != PID_NS_INIT;
-    let own = if contained { SCOPE_DEFAULT.get(0).copied().unwrap_or(0) } else { 0 };
+    let own = if contained { SCOPE_DEFAULT.get(0).map_or(0, |scope| scope.kinds) } else { 0 };
     let stays = moved(parent_tgid) | own;
     if stays & !kinds(to_cgroup_id) == 0 {
         return;

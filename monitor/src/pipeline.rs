@@ -8,7 +8,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -21,10 +21,12 @@ use crate::enrich::container::Container;
 use crate::enrich::{Enricher, Finding, Handled, Subject};
 use crate::event::field::KindSet;
 use crate::event::{self, Event};
+use crate::probe::flight::Flight;
 use crate::probe::hook::PROCESS_KINDS;
 use crate::probe::loss::{Loss, LossReader};
 use crate::probe::{self, Probes};
 use crate::rules::{Rule, RuleSet};
+use crate::syscalls::{self, Counts};
 
 /// Takes what comes out at the end.
 pub trait Sink {
@@ -32,14 +34,27 @@ pub trait Sink {
     fn event<'a>(&mut self, subject: &Subject<'_>, matched: impl Iterator<Item = &'a Rule>);
     /// Events that were lost.
     fn gap(&mut self, gap: &Gap<'_>);
+    /// How often a container made each system call.
+    fn counts(&mut self, counts: Counts, time_ns: u64) {
+        let mut body = Vec::new();
+        counts.write_json(&mut body);
+        self.note(RecordKind::Syscalls, counts.to_boot_ns, time_ns, &body);
+    }
+    /// The last system calls of a container.
+    fn flight(&mut self, flight: Flight, boot_ns: u64, time_ns: u64) {
+        for body in syscalls::flight_records(&flight) {
+            self.note(RecordKind::Flight, boot_ns, time_ns, &body);
+        }
+    }
     /// Anything else that belongs in the log; `body` is JSON members.
     fn note(&mut self, kind: RecordKind, boot_ns: u64, time_ns: u64, body: &[u8]);
 }
 
 /// Events that were lost, and all that is known about them.
 pub struct Gap<'a> {
-    /// `ring` (it was full), `decode` (a record was damaged), `probe` (the kernel skipped a program), `scope` (a process
-    /// is outside of its container's cgroup, and there was no room to follow it).
+    /// `ring` (it had no room), `decode` (a record was damaged), `probe` (the kernel skipped a program), `scope` (a
+    /// process is outside of its container's cgroup, and there was no room to follow it), `counts` (the table of
+    /// counted system calls was full).
     pub place: &'static str,
     /// The kind of event, or the probe's name.
     pub what: &'a str,
@@ -65,6 +80,8 @@ pub enum Message {
     Losses(Vec<Loss>),
     /// New rules, checked whole.
     Rules(Arc<RuleSet>),
+    /// Somebody wants to see the last system calls of containers.
+    Flights,
     /// A record for the log from elsewhere.
     Note(RecordKind, Vec<u8>),
     /// Nothing more comes.
@@ -119,37 +136,39 @@ pub fn receive(
     let mut next_losses = Instant::now() + LOSS_INTERVAL;
     // Batches go round, so that a flood allocates nothing.
     let (give_back, empty) = sync_channel::<Batch>(QUEUE + 2);
+    // A flood may never let the rings run empty: neither losses nor the end wait for that.
+    let mut end_ns = None;
     loop {
-        let stopping = stop.load(Ordering::Acquire);
-        loop {
-            let mut batch = empty.try_recv().unwrap_or_default();
-            let more = rings.round(|record| {
-                batch.push(record);
-                batch.bytes.len() < BATCH_BYTES
-            });
-            if batch.ends.is_empty() {
-                // There is room for all batches that there are.
-                let _ = give_back.try_send(batch);
-            } else if to_match.send(Message::Batch(batch, give_back.clone())).is_err() {
-                return;
-            }
-            if !more {
-                break;
-            }
+        if end_ns.is_none() && stop.load(Ordering::Acquire) {
+            end_ns = Some(clock::boot_ns());
         }
-        if stopping || Instant::now() >= next_losses {
+        let mut batch = empty.try_recv().unwrap_or_default();
+        let more = rings.round(end_ns.unwrap_or_else(clock::boot_ns), |record| {
+            batch.push(record);
+            batch.bytes.len() < BATCH_BYTES
+        });
+        if batch.ends.is_empty() {
+            // There is room for all batches that there are.
+            let _ = give_back.try_send(batch);
+        } else if to_match.send(Message::Batch(batch, give_back.clone())).is_err() {
+            return;
+        }
+        let ended = end_ns.is_some() && !more;
+        if ended || Instant::now() >= next_losses {
             next_losses = Instant::now() + LOSS_INTERVAL;
             let new = losses.new_losses();
             if !new.is_empty() && to_match.send(Message::Losses(new)).is_err() {
                 return;
             }
         }
-        if stopping {
+        if ended {
             // The other end may be gone already.
             let _ = to_match.send(Message::End);
             return;
         }
-        rings.wait();
+        if !more {
+            rings.wait();
+        }
     }
 }
 
@@ -165,15 +184,27 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// The kinds that a cgroup is watched for. One that is not known to be out of scope is in it.
-    fn of(&self, container: Option<&Container>, host: bool) -> KindSet {
-        let inside = match (container, &self.container) {
+    /// Whether a cgroup is watched for more than its processes. One that is not known to be out of scope is in it.
+    fn is_inside(&self, container: Option<&Container>, host: bool) -> bool {
+        match (container, &self.container) {
             (Some(container), Some(wanted)) => container.id.starts_with(wanted.as_str()),
             (Some(_), None) => true,
             (None, Some(_)) => !host,
             (None, None) => self.host || !host,
-        };
-        if inside { self.kinds | PROCESS_KINDS } else { PROCESS_KINDS }
+        }
+    }
+
+    /// The kinds that such a cgroup is watched for.
+    fn kinds_of(&self, is_inside: bool) -> KindSet {
+        if is_inside { self.kinds | PROCESS_KINDS } else { PROCESS_KINDS }
+    }
+}
+
+/// Whose share of the rings a cgroup uses: the container's; else that of the service or user that it belongs to.
+fn share_holder<'a>(container: Option<&'a Container>, path: &'a str) -> &'a str {
+    match container {
+        Some(container) => &container.cgroup_path,
+        None => path.match_indices('/').nth(2).map_or(path, |(end, _)| &path[..end]),
     }
 }
 
@@ -186,6 +217,11 @@ pub struct Live {
     skipped: Vec<(&'static str, u64)>,
     unfollowed: u64,
     next_look: Instant,
+    /// How often it is told how often system calls were made.
+    counts_interval: Duration,
+    next_counts: Instant,
+    /// When that was told last, by the boot clock.
+    counted_ns: u64,
 }
 
 /// How often the probes are asked for runs that the kernel skipped, and the wall clock for steps.
@@ -193,14 +229,22 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 impl Live {
     /// Starts watching: all cgroups at first, since none is known yet.
-    pub fn new(mut probes: Probes, scope: Scope) -> Result<Self, aya::maps::MapError> {
-        probes.set_default_scope(scope.kinds | PROCESS_KINDS)?;
+    pub fn new(
+        mut probes: Probes,
+        scope: Scope,
+        counts_interval: Duration,
+    ) -> Result<Self, aya::maps::MapError> {
+        probes.scopes.set_default(scope.kinds | PROCESS_KINDS)?;
+        let now = Instant::now();
         Ok(Self {
             probes,
             scope,
             skipped: Vec::new(),
             unfollowed: 0,
-            next_look: Instant::now() + LOOK_INTERVAL,
+            next_look: now + LOOK_INTERVAL,
+            counts_interval,
+            next_counts: now + counts_interval,
+            counted_ns: clock::boot_ns(),
         })
     }
 }
@@ -226,7 +270,15 @@ pub struct Worker<S> {
 impl<S: Sink> Worker<S> {
     /// Handles messages until the end.
     pub fn run(&mut self, messages: &Receiver<Message>) {
-        while let Ok(message) = messages.recv() {
+        loop {
+            let message = match messages.recv_timeout(LOOK_INTERVAL) {
+                Ok(message) => message,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.look();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
             match message {
                 Message::Batch(mut batch, give_back) => {
                     batch.records().for_each(|record| self.record(record));
@@ -236,12 +288,14 @@ impl<S: Sink> Worker<S> {
                 }
                 Message::Losses(losses) => losses.iter().for_each(|loss| self.loss(loss)),
                 Message::Rules(set) => self.detector = Detector::new(set),
+                Message::Flights => self.tell_flights(),
                 Message::Note(kind, body) => self.note(kind, &body),
                 Message::End => break,
             }
             self.look();
         }
         self.look_at_probes();
+        self.tell_counts();
     }
 
     /// Replays a recording.
@@ -314,7 +368,8 @@ impl<S: Sink> Worker<S> {
 
     fn gap(&mut self, place: &'static str, what: &str, cgroup_id: Option<u64>, count: u64) {
         let to_boot_ns = clock::boot_ns();
-        let container = cgroup_id.and_then(|id| self.enricher.container(id));
+        let container = cgroup_id.and_then(|id| self.enricher.container_of(id));
+        self.take_findings();
         let gap = Gap {
             place,
             what,
@@ -342,13 +397,25 @@ impl<S: Sink> Worker<S> {
                 }
                 Finding::Moved { tgid, origin } => {
                     if let Some(Live { probes, scope, .. }) = &mut self.live {
-                        probes.set_moved(tgid, origin.map_or(0, |origin| scope.of(Some(&origin), false)));
+                        probes.set_moved(
+                            tgid,
+                            origin.map_or(0, |origin| scope.kinds_of(scope.is_inside(Some(&origin), false))),
+                        );
                     }
                 }
                 Finding::Cgroup { id, path, container, host } => {
-                    if let Some(Live { probes, scope, .. }) = &mut self.live {
-                        // A full table leaves the cgroup with the default, which watches everything.
-                        let _ = probes.set_scope(id, scope.of(container.as_deref(), host));
+                    // Of one that is gone by now nothing more comes.
+                    if let (Some(Live { probes, scope, .. }), Some(path)) = (&mut self.live, &path) {
+                        let inside = scope.is_inside(container.as_deref(), host);
+                        let kinds = scope.kinds_of(inside);
+                        let flight = match (&mut probes.flights, &container) {
+                            (Some(flights), Some(container)) if inside => {
+                                flights.slot(container, |path| probes.scopes.has(path))
+                            }
+                            _ => 0,
+                        };
+                        let holder = share_holder(container.as_deref(), path);
+                        let _ = probes.scopes.set(id, holder, kinds, flight);
                     }
                     let container = container.map(|container| Container::clone(&container));
                     self.write_recording(|recording, _| {
@@ -380,7 +447,56 @@ impl<S: Sink> Worker<S> {
             self.write_recording(|recording, clock| recording.clock(clock.offset_ns));
             self.note(RecordKind::Clock, format!("\"step_ns\":{by_ns}").as_bytes());
         }
+        self.look_at_cgroups();
         self.look_at_probes();
+        if self.live.as_ref().is_some_and(|live| Instant::now() >= live.next_counts) {
+            self.tell_counts();
+        }
+    }
+
+    /// Tells how often system calls were made since the last time.
+    fn tell_counts(&mut self) {
+        let Some(live) = &mut self.live else { return };
+        live.next_counts = Instant::now() + live.counts_interval;
+        let Some(counts) = &mut live.probes.counts else { return };
+        // What is gone before the counters are read counts no more.
+        let gone = self.enricher.gone(&counts.cgroups());
+        let (new, missed) = (counts.new_counts(), counts.newly_missed());
+        counts.forget(&gone);
+        let now_ns = clock::boot_ns();
+        let between = (std::mem::replace(&mut live.counted_ns, now_ns), now_ns);
+        let host = live.scope.host;
+        let enricher = &mut self.enricher;
+        let whose = |cgroup_id| {
+            let container = enricher.container_of(cgroup_id);
+            (container.is_some() || host).then_some(container)
+        };
+        let time_ns = self.clock.realtime_ns(now_ns);
+        for counts in syscalls::by_container(new, whose, between) {
+            self.sink.counts(counts, time_ns);
+        }
+        if missed > 0 {
+            self.gap("counts", "syscalls", None, missed);
+        }
+        self.take_findings();
+    }
+
+    /// Tells the last system calls of all containers.
+    pub fn tell_flights(&mut self) {
+        let Some(flights) = self.live.as_ref().and_then(|live| live.probes.flights.as_ref()) else { return };
+        let boot_ns = clock::boot_ns();
+        let time_ns = self.clock.realtime_ns(boot_ns);
+        for flight in flights.read() {
+            self.sink.flight(flight, boot_ns, time_ns);
+        }
+    }
+
+    /// Takes cgroups that are gone out of the kernel's table.
+    fn look_at_cgroups(&mut self) {
+        let Some(live) = &mut self.live else { return };
+        let scopes = &mut live.probes.scopes;
+        let gone = self.enricher.gone(&scopes.some());
+        scopes.forget(&gone);
     }
 
     fn look_at_probes(&mut self) {

@@ -5,7 +5,7 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use taffrail_common::call::{CallShape, FALLOCATE, filter};
 use taffrail_common::event::{Call, Path, Text, header_flag};
-use taffrail_common::kind::{BPF, WRITE};
+use taffrail_common::kind::{BPF, SYSCALL, WRITE};
 use taffrail_common::map::Written;
 
 use super::open::{asked_name, base, file_of};
@@ -30,15 +30,21 @@ pub fn call_bounded(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn done<const LOOP: bool>(ctx: &BtfTracePointContext) -> i32 {
-    let Some(ended) = Ended::of(ctx) else { return 0 };
+    let Some(mut ended) = Ended::of(ctx) else { return 0 };
     let file = match (ended.shape.filter, ended.shape.fd) {
         (filter::PASSED_FILE, _) => file_of(ended.task, passed(&ended)),
         (filter::TAKEN_FILE, _) => file_of(ended.task, ended.result as i32),
         (_, 0) => core::ptr::null(),
         (_, place) => file_of(ended.task, ended.arg(place) as i32),
     };
-    if !is_event(&ended, file) || is_own(&ended) {
+    if is_own(&ended) {
         return 0;
+    }
+    if !is_event(&ended, file) {
+        if ended.shape.rest == 0 || !scope::watched(SYSCALL, ended.cgroup_id) {
+            return 0;
+        }
+        ended.kind = SYSCALL;
     }
     scope::count_offered(ended.kind);
     if capture::<LOOP>(&ended, file).is_none() {

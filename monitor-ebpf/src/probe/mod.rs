@@ -10,6 +10,7 @@ mod exit;
 mod flow;
 mod fork;
 mod io_uring;
+mod keep;
 mod open;
 mod packet;
 mod signal;

@@ -9,6 +9,7 @@ use taffrail_common::call::{CallShape, MMAP, NO_CALL, NUMBERS, SOCKETCALL, SOCKE
 use taffrail_common::event::header_flag;
 use taffrail_common::kind::{OPEN, WRITE};
 
+use super::keep::keep;
 use crate::emit::count_lost;
 use crate::maps::{CALL_PROGRAMS, CALLS, SCRATCH, SCRATCH_SYSCALL};
 use crate::read::{diagnose, kernel, mask, offset, trusted, user};
@@ -18,6 +19,20 @@ use crate::task::Task;
 /// `sys_exit(struct pt_regs *regs, long ret)`. Calls that are no event cost the hook and two look-ups in an array.
 #[btf_tracepoint(function = "sys_exit")]
 pub fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
+    keep::<true>(&ctx);
+    hand_over(&ctx)
+}
+
+/// [`syscall_exit`] for kernels without `atomic_fetch_add` (5.12).
+#[btf_tracepoint(function = "sys_exit")]
+pub fn syscall_exit_old(ctx: BtfTracePointContext) -> i32 {
+    keep::<false>(&ctx);
+    hand_over(&ctx)
+}
+
+/// Hands a call that is an event over to the program of its kind.
+#[inline(always)]
+fn hand_over(ctx: &BtfTracePointContext) -> i32 {
     let Some((shape, compat)) = shape(ctx.arg(0)) else { return 0 };
     // SAFETY: an entry of an array map.
     let kind = unsafe { read_volatile(&raw const (*shape).kind) };
@@ -27,7 +42,7 @@ pub fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     diagnose!(
-        &ctx,
+        ctx,
         "call of kind {} in cgroup {} returned {}, compat: {}",
         kind,
         cgroup_id,
@@ -35,7 +50,7 @@ pub fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
         compat as u8
     );
     // SAFETY: all programs of the array are of this type.
-    unsafe { CALL_PROGRAMS.tail_call(&ctx, kind as u32) };
+    unsafe { CALL_PROGRAMS.tail_call(ctx, kind as u32) };
     // There was no program: the daemon fills in calls only of kinds that have one.
     if scope::watched(kind, cgroup_id) {
         scope::count_offered(kind);
@@ -198,7 +213,7 @@ impl Ended {
 }
 
 #[cfg(bpf_target_arch = "x86_64")]
-mod arch {
+pub(super) mod arch {
     use super::{Task, kernel, offset, trusted};
 
     /// Bit of the x32 calls, which else have the numbers of the 64-bit table, and some of their own from 512.
@@ -256,7 +271,7 @@ mod arch {
 }
 
 #[cfg(bpf_target_arch = "aarch64")]
-mod arch {
+pub(super) mod arch {
     use super::{Task, kernel, offset, trusted};
 
     /// Number of the call that is running; beyond all numbers if it has ended: work that was put off runs then.

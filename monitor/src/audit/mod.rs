@@ -39,6 +39,8 @@ record_kinds! {
     Clock "clock" "The wall clock was set.",
     Recovery "recovery" "The log did not end in good order: what was found and cut off.",
     Retention "retention" "Old segments were deleted.",
+    Syscalls "syscalls" "How often a container made each system call.",
+    Flight "flight" "The last system calls of a container.",
 }
 
 /// The `prev` of the first record.

@@ -170,6 +170,8 @@ fn probes() -> (Vec<Finding>, Vec<Value>) {
         kinds: ALL_KINDS,
         cgroup_root: Layout::detect().root().map(Into::into),
         calls: Vec::new(),
+        count_calls: false,
+        flight: 0,
         debug: false,
     };
     // No cgroup is in scope, so the probes see nothing while they are tried.

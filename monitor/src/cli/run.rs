@@ -1,11 +1,14 @@
 //! `taffrail run`: the daemon.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 
 use serde_json::json;
+use taffrail_common::kind::{KINDS, SYSCALL};
+use taffrail_common::map::COUNTED;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::config::Source;
@@ -16,9 +19,11 @@ use crate::detect::Detector;
 use crate::diagnostic::{self, Diagnostic, Severity};
 use crate::enrich::cgroup::{Cgroups, Layout};
 use crate::enrich::{Enricher, Source as Enrichment, Subject};
+use crate::event;
+use crate::event::field::KindSet;
 use crate::event::json::{Members, write_container, write_subject};
 use crate::pipeline::{self, Gap, Live, Message, Scope, Sink, Worker};
-use crate::probe::hook::Status;
+use crate::probe::hook::{Status, bit};
 use crate::probe::{LoadError, Options, ProbeState, Probes};
 use crate::rules::{self, Filter, Rule, RuleSet};
 
@@ -89,20 +94,23 @@ fn watch(
     give_back_memory: fn(),
 ) -> Result<(), ExitCode> {
     let layout = Layout::detect();
-    let kinds = rules.kinds() | settings.log_record.1.kinds;
+    let watched = Watched::of(settings, &rules);
+    let kinds = watched.kinds;
     let options = Options {
         urgent_bytes: settings.urgent_bytes,
         bulk_bytes: settings.bulk_bytes,
         kinds,
         cgroup_root: layout.root().map(Into::into),
-        calls: rules.calls().chain(&settings.log_record.1.calls).cloned().collect(),
+        calls: watched.calls.iter().cloned().collect(),
+        count_calls: settings.syscalls_count,
+        flight: settings.syscalls_flight_recorder,
         debug: args.debug_probes,
     };
     let (probes, rings, losses) = Probes::load(&options).map_err(|error| cannot_load(&error))?;
     give_back_memory();
     let states = probes.states.clone();
     let scope = Scope { kinds, host: settings.scope_host, container: None };
-    let live = Live::new(probes, scope).map_err(|error| {
+    let live = Live::new(probes, scope, settings.syscalls_interval).map_err(|error| {
         super::complain(&error, None);
         ExitCode::from(super::FAILED)
     })?;
@@ -114,7 +122,13 @@ fn watch(
         enricher: Enricher::new(Enrichment::Live(cgroups), settings.max_processes),
         detector: Detector::new(Arc::clone(&rules)),
         clock,
-        sink: LogSink { log, record: settings.log_record.1.clone(), body: Vec::new() },
+        sink: LogSink {
+            log,
+            record: settings.log_record.1.clone(),
+            calls: settings.syscalls_events.clone(),
+            host: settings.scope_host,
+            body: Vec::new(),
+        },
         live: Some(live),
         recording: None,
         looked_ns: clock::boot_ns(),
@@ -135,7 +149,7 @@ fn watch(
         let receive = std::thread::Builder::new()
             .name("receive".to_owned())
             .spawn_scoped(threads, move || pipeline::receive(rings, losses, &receiving, stop));
-        let waited = control(args, to_match, || report(&states, rules.enabled().count()));
+        let waited = control(args, &watched, to_match, || report(&states, rules.enabled().count()));
         stop.store(true, Ordering::Release);
         waited.and(receive.map(drop)).and(matching).map(|thread| thread.join())
     });
@@ -157,32 +171,91 @@ fn cannot_load(error: &LoadError) -> ExitCode {
 
 /// The control plane: waits for signals, and says that it is ready once it would hear them. Returns when the
 /// daemon is to stop.
-fn control(args: &Args, to_match: &SyncSender<Message>, ready: impl FnOnce()) -> std::io::Result<()> {
+fn control(
+    args: &Args,
+    watched: &Watched,
+    to_match: &SyncSender<Message>,
+    ready: impl FnOnce(),
+) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hang_up = signal(SignalKind::hangup())?;
+        let mut user = signal(SignalKind::user_defined1())?;
         ready();
         loop {
             tokio::select! {
                 _ = terminate.recv() => return Ok(()),
                 _ = interrupt.recv() => return Ok(()),
-                _ = hang_up.recv() => reload(args, to_match),
+                _ = hang_up.recv() => reload(args, watched, to_match),
+                _ = user.recv() => ask_for_flights(watched, to_match),
             }
         }
     })
 }
 
+/// What was made visible at the start: a reload can make use of that, and of no more.
+struct Watched {
+    kinds: KindSet,
+    calls: BTreeSet<String>,
+    flight: bool,
+}
+
+impl Watched {
+    fn of(settings: &Settings, rules: &RuleSet) -> Self {
+        let (_, record) = &settings.log_record;
+        let mut calls = rules.calls();
+        calls.extend(record.calls.iter().chain(&settings.syscalls_events).cloned());
+        let mut kinds = rules.kinds() | record.kinds;
+        if !calls.is_empty() {
+            kinds |= bit(SYSCALL);
+        }
+        if settings.syscalls_count || settings.syscalls_flight_recorder > 0 {
+            kinds |= COUNTED;
+        }
+        Self { kinds, calls, flight: settings.syscalls_flight_recorder > 0 }
+    }
+
+    /// What these rules need and is not visible.
+    fn lacks(&self, rules: &RuleSet) -> Vec<String> {
+        let lacking = rules.kinds() & !self.kinds;
+        let kinds = (1..KINDS as u16).filter(|kind| lacking & bit(*kind) != 0).map(event::kind_name);
+        let calls = rules.calls();
+        kinds.map(str::to_owned).chain(calls.difference(&self.calls).cloned()).collect()
+    }
+}
+
+/// Asks the match thread to record the last system calls of containers.
+fn ask_for_flights(watched: &Watched, to_match: &SyncSender<Message>) {
+    if !watched.flight {
+        eprintln!("taffrail: no system calls are kept; `syscalls.flight_recorder` is 0");
+        return;
+    }
+    // The match thread only ends after this one.
+    let _ = to_match.send(Message::Flights);
+}
+
 /// Loads the rules anew. With any error in them, or in the configuration, the old ones stay in force.
-fn reload(args: &Args, to_match: &SyncSender<Message>) {
+fn reload(args: &Args, watched: &Watched, to_match: &SyncSender<Message>) {
     let loaded = args.source.load().and_then(|settings| load_rules(&settings));
     let body = match loaded {
         Ok((rules, warnings)) => {
             eprint!("{}", diagnostic::render(&warnings, false));
             eprintln!("taffrail: reloaded, {} rules", rules.enabled().count());
+            let lacking = watched.lacks(&rules);
+            if !lacking.is_empty() {
+                eprintln!(
+                    "warning: these rules need what is seen only after a restart: {}",
+                    lacking.join(", ")
+                );
+            }
             let rules = Arc::new(rules);
-            let body = rules_body(&rules, "reloaded");
+            let mut body = rules_body(&rules, "reloaded");
+            if !lacking.is_empty() {
+                body.push(b',');
+                body.extend_from_slice(&members(&json!({ "not_seen": lacking })));
+            }
             if to_match.send(Message::Rules(rules)).is_err() {
                 return;
             }
@@ -265,10 +338,22 @@ pub struct LogSink {
     log: Log,
     /// Which events are recorded besides alerts.
     record: Filter,
+    /// System calls that are recorded besides.
+    calls: Vec<String>,
+    /// Whether those of the host are, too.
+    host: bool,
     body: Vec<u8>,
 }
 
 impl LogSink {
+    fn records(&self, subject: &Subject<'_>) -> bool {
+        let is_chosen = || {
+            let name = subject.event.model().type_name();
+            (subject.container.is_some() || self.host) && self.calls.iter().any(|call| call == name)
+        };
+        self.record.matches(subject) || is_chosen()
+    }
+
     fn append(&self, kind: RecordKind, subject: &Subject<'_>) {
         let boot_ns = subject.event.header().boot_ns;
         self.log.append(Entry { kind, time_ns: subject.time_ns, boot_ns, body: &self.body });
@@ -294,7 +379,7 @@ impl Sink for LogSink {
             write_alert(rule, subject, &mut self.body);
             self.append(RecordKind::Alert, subject);
         }
-        if !alerted && self.record.matches(subject) {
+        if !alerted && self.records(subject) {
             self.body.clear();
             write_subject(subject, &mut self.body);
             self.append(RecordKind::Event, subject);

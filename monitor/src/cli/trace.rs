@@ -8,6 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use taffrail_common::kind::SYSCALL;
+use taffrail_common::map::COUNTED;
+
 use super::run::{gap_body, write_alert};
 use crate::audit::RecordKind;
 use crate::capture;
@@ -15,14 +18,17 @@ use crate::clock::{self, Clock};
 use crate::detect::Detector;
 use crate::diagnostic;
 use crate::enrich::cgroup::{Cgroups, Layout};
+use crate::enrich::container::Container;
 use crate::enrich::{Enricher, Source, Subject};
 use crate::event::human;
 use crate::event::json::write_subject;
 use crate::event::text::escaped;
 use crate::pipeline::{self, Gap, Live, Scope, Sink, Worker};
-use crate::probe::hook::ALL_KINDS;
-use crate::probe::{Options, Probes};
+use crate::probe::flight::Flight;
+use crate::probe::hook::{ALL_KINDS, bit};
+use crate::probe::{Options, Probes, call};
 use crate::rules::{self, Filter, Rule, RuleSet};
+use crate::syscalls::{self, Counts};
 
 /// Show events as they happen. Ends with Ctrl-C.
 #[derive(clap::Args)]
@@ -36,6 +42,16 @@ pub struct Args {
     /// Only events that this condition, in the rule language, lets pass.
     #[arg(long, value_name = "CONDITION")]
     filter: Option<String>,
+    /// Only this system call, by its name. Can be given again.
+    #[arg(long = "syscall", value_name = "NAME")]
+    syscalls: Vec<String>,
+    /// Count system calls instead of showing events, and print a table at the end.
+    #[arg(long, conflicts_with_all = ["filter", "rules", "record", "syscalls", "replay"])]
+    count: bool,
+    /// Show the last so many system calls of each container at the end (at most 4096), instead of events.
+    #[arg(long, value_name = "N", conflicts_with_all = ["filter", "rules", "record", "syscalls", "replay"],
+        value_parser = clap::value_parser!(u32).range(1..=4096))]
+    last: Option<u32>,
     /// Show alerts of the rules that come with the program too.
     #[arg(long)]
     rules: bool,
@@ -65,6 +81,11 @@ pub fn run(args: Args) -> ExitCode {
             return ExitCode::from(super::NO);
         }
     };
+    let wrong: Vec<_> = args.syscalls.iter().filter_map(|name| call::check(name).err()).collect();
+    if !wrong.is_empty() {
+        eprint!("{}", diagnostic::render(&wrong, super::color_on_stderr()));
+        return ExitCode::from(super::NO);
+    }
     let rules = match (args.rules, RuleSet::load(&rules::embedded())) {
         (true, Ok((rules, _))) => rules,
         _ => RuleSet::default(),
@@ -75,6 +96,10 @@ pub fn run(args: Args) -> ExitCode {
         json: args.json,
         host: args.host,
         container: args.container.clone(),
+        syscalls: args.syscalls.clone(),
+        events: !args.count && args.last.is_none(),
+        counts: Vec::new(),
+        last: args.last.unwrap_or(0) as usize,
         line: String::new(),
         body: Vec::new(),
     };
@@ -113,13 +138,30 @@ fn replay(path: &PathBuf, rules: RuleSet, sink: Printer) -> Result<(), ExitCode>
 
 fn live(args: &Args, rules: RuleSet, sink: Printer) -> Result<(), ExitCode> {
     let layout = Layout::detect();
-    let kinds = sink.filter.as_ref().map_or(ALL_KINDS, |filter| filter.kinds) | rules.kinds();
+    let mut calls = rules.calls();
+    calls.extend(args.syscalls.iter().cloned());
+    let mut kinds = rules.kinds();
+    match &sink.filter {
+        Some(filter) => {
+            kinds |= filter.kinds;
+            calls.extend(filter.calls.iter().cloned());
+        }
+        // Chosen calls are of the kind `syscall` where no other kind is wanted.
+        None if !args.syscalls.is_empty() => {}
+        None if sink.events => kinds |= ALL_KINDS,
+        None => kinds |= COUNTED,
+    }
+    if !calls.is_empty() {
+        kinds |= bit(SYSCALL);
+    }
     let options = Options {
         urgent_bytes: 1 << 20,
         bulk_bytes: 4 << 20,
         kinds,
         cgroup_root: layout.root().map(Into::into),
-        calls: rules.calls().chain(sink.filter.iter().flat_map(|filter| &filter.calls)).cloned().collect(),
+        calls: calls.into_iter().collect(),
+        count_calls: args.count,
+        flight: args.last.map_or(0, |last| last.next_power_of_two().max(16)),
         debug: args.debug_probes,
     };
     let recording = args.record.as_deref().map(capture::Writer::create).transpose();
@@ -127,7 +169,9 @@ fn live(args: &Args, rules: RuleSet, sink: Printer) -> Result<(), ExitCode> {
     let (probes, rings, losses) =
         Probes::load(&options).map_err(|error| failed(&error, Some(error.hint())))?;
     let scope = Scope { kinds, host: args.host, container: args.container.clone() };
-    let live = Live::new(probes, scope).map_err(|error| failed(&error, None))?;
+    // The table is printed once, at the end.
+    let live =
+        Live::new(probes, scope, Duration::from_secs(1 << 30)).map_err(|error| failed(&error, None))?;
     let cgroups = layout.root().and_then(|root| Cgroups::new(root).ok());
     let mut worker = Worker { live: Some(live), recording, ..worker(Source::Live(cgroups), rules, sink) };
 
@@ -139,6 +183,7 @@ fn live(args: &Args, rules: RuleSet, sink: Printer) -> Result<(), ExitCode> {
             watching.seed();
             eprintln!("taffrail: watching; end with Ctrl-C");
             watching.run(&messages);
+            watching.tell_flights();
         });
         threads.spawn(move || pipeline::receive(rings, losses, &to_match, &STOP));
         let end = args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
@@ -150,6 +195,9 @@ fn live(args: &Args, rules: RuleSet, sink: Printer) -> Result<(), ExitCode> {
         }
     });
     let written = worker.recording.take().map_or(Ok(()), capture::Writer::finish);
+    if args.count && !args.json {
+        let _ = worker.sink.out.write_all(syscalls::table(&worker.sink.counts).as_bytes());
+    }
     written.and_then(|()| worker.sink.out.flush()).map_err(|error| failed(&error, None))
 }
 
@@ -172,6 +220,13 @@ struct Printer {
     json: bool,
     host: bool,
     container: Option<String>,
+    /// Only these system calls, if there are any.
+    syscalls: Vec<String>,
+    /// Whether events are shown.
+    events: bool,
+    counts: Vec<Counts>,
+    /// How many of a container's last calls are shown.
+    last: usize,
     line: String,
     body: Vec<u8>,
 }
@@ -179,12 +234,19 @@ struct Printer {
 impl Printer {
     /// Whether a person asked for this one: the process table needs more than that.
     fn wanted(&self, subject: &Subject<'_>) -> bool {
-        let inside = match (&self.container, subject.container) {
+        let name = || subject.event.model().type_name();
+        self.events
+            && self.is_wanted_container(subject.container)
+            && (self.syscalls.is_empty() || self.syscalls.iter().any(|call| call == name()))
+            && self.filter.as_ref().is_none_or(|filter| filter.matches(subject))
+    }
+
+    fn is_wanted_container(&self, container: Option<&Container>) -> bool {
+        match (&self.container, container) {
             (Some(wanted), Some(container)) => container.id.starts_with(wanted.as_str()),
             (None, None) => self.host,
             (wanted, container) => wanted.is_none() && container.is_some(),
-        };
-        inside && self.filter.as_ref().is_none_or(|filter| filter.matches(subject))
+        }
     }
 
     fn print_body(&mut self) {
@@ -235,6 +297,39 @@ impl Sink for Printer {
             self.print_body();
         }
         eprintln!("LOST {} events ({}, {})", gap.count, escaped(gap.what.as_bytes()), gap.place);
+    }
+
+    fn counts(&mut self, counts: Counts, _time_ns: u64) {
+        if !self.is_wanted_container(counts.container.as_deref()) {
+            return;
+        }
+        if self.json {
+            self.body.clear();
+            counts.write_json(&mut self.body);
+            self.body.splice(0..0, *b"\"kind\":\"syscalls\",");
+            self.print_body();
+        } else {
+            self.counts.push(counts);
+        }
+    }
+
+    fn flight(&mut self, mut flight: Flight, _boot_ns: u64, _time_ns: u64) {
+        let too_many = flight.calls.len().saturating_sub(self.last);
+        flight.calls.drain(..too_many);
+        if self.json {
+            for body in syscalls::flight_records(&flight) {
+                self.body = body;
+                self.body.splice(0..0, *b"\"kind\":\"flight\",");
+                self.print_body();
+            }
+            return;
+        }
+        let Flight { container, total, calls } = flight;
+        let id = escaped(container.id.as_bytes());
+        let _ = writeln!(self.out, "{id}: the last {} of {total} system calls", calls.len());
+        for call in &calls {
+            let _ = writeln!(self.out, "  {}", syscalls::call_line(call.as_ref()));
+        }
     }
 
     fn note(&mut self, kind: RecordKind, _boot_ns: u64, _time_ns: u64, body: &[u8]) {

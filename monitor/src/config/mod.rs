@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use crate::diagnostic::{Diagnostic, Source};
+use crate::probe::call;
 use crate::rules::{Filter, hex};
 use crate::yaml::{self, Kind, Node};
 
@@ -48,6 +49,14 @@ pub struct Settings {
     pub bulk_bytes: u32,
     /// Processes that are remembered.
     pub max_processes: usize,
+    /// System calls that are events by their name.
+    pub syscalls_events: Vec<String>,
+    /// Whether system calls are counted.
+    pub syscalls_count: bool,
+    /// How often the counts are recorded.
+    pub syscalls_interval: Duration,
+    /// How many of the last system calls of a container are kept: 0, or a power of two.
+    pub syscalls_flight_recorder: u32,
     /// This node's name.
     pub node_name: String,
 }
@@ -68,6 +77,10 @@ impl Default for Settings {
             urgent_bytes: 1 << 20,
             bulk_bytes: 4 << 20,
             max_processes: 65_536,
+            syscalls_events: Vec::new(),
+            syscalls_count: false,
+            syscalls_interval: Duration::from_secs(60),
+            syscalls_flight_recorder: 0,
             node_name: crate::enrich::cgroup::host_name(),
         }
     }
@@ -128,6 +141,14 @@ const KEYS: &[Key] = &[
         set: |s, n| ring(n).map(|value| s.bulk_bytes = value), show: |s| s.bulk_bytes.to_string() },
     Key { name: "enrich.max_processes", ty: "number", doc: "Processes that are remembered, running and ended: 1024 to 4194304.",
         set: |s, n| number(n, 1024, 4 << 20).map(|value| s.max_processes = value as usize), show: |s| s.max_processes.to_string() },
+    Key { name: "syscalls.events", ty: "list of names", doc: "System calls that are events, and recorded, whenever they return: `ptrace`, `keyctl` … See [system calls](../syscalls.md).",
+        set: |s, n| calls(n).map(|values| s.syscalls_events = values), show: |s| list(s.syscalls_events.iter().cloned()) },
+    Key { name: "syscalls.count", ty: "true or false", doc: "Whether it is counted, and recorded, how often each container makes each system call.",
+        set: |s, n| bool(n).map(|value| s.syscalls_count = value), show: |s| s.syscalls_count.to_string() },
+    Key { name: "syscalls.interval_s", ty: "seconds", doc: "How often the counts are recorded: 1 to 86400.",
+        set: |s, n| number(n, 1, 86_400).map(|value| s.syscalls_interval = Duration::from_secs(value)), show: |s| s.syscalls_interval.as_secs().to_string() },
+    Key { name: "syscalls.flight_recorder", ty: "number", doc: "How many of the last system calls of each of 64 containers are kept, to be recorded when SIGUSR1 asks for them: a power of two, 16 to 4096; 0 keeps none. Each takes 6 KiB of memory in all.",
+        set: |s, n| flight(n).map(|value| s.syscalls_flight_recorder = value), show: |s| s.syscalls_flight_recorder.to_string() },
     Key { name: "node.name", ty: "text", doc: "This node's name in each record; by default the host name.",
         set: |s, n| text(n).map(|value| s.node_name = value), show: |s| quote(&s.node_name) },
 ];
@@ -254,6 +275,29 @@ fn texts(node: &Node) -> Result<Vec<String>, Vec<Diagnostic>> {
         Kind::Sequence(items) => items.iter().map(text).collect(),
         _ => Err(vec![wrong(node, "a list")]),
     }
+}
+
+/// Names of system calls that can be events.
+fn calls(node: &Node) -> Result<Vec<String>, Vec<Diagnostic>> {
+    let names = texts(node)?;
+    let Kind::Sequence(items) = &node.kind else { return Ok(names) };
+    let wrong = |(item, name): (&Node, &String)| Some(call::check(name).err()?.label(item.span.clone(), ""));
+    let found: Vec<Diagnostic> = items.iter().zip(&names).filter_map(wrong).collect();
+    if found.is_empty() { Ok(names) } else { Err(found) }
+}
+
+/// Entries of the flight recorder.
+fn flight(node: &Node) -> Result<u32, Vec<Diagnostic>> {
+    let entries = number(node, 0, 4096)?;
+    if entries == 0 || entries >= 16 && entries.is_power_of_two() {
+        return Ok(entries as u32);
+    }
+    let above = entries.max(16).next_power_of_two();
+    Err(vec![
+        Diagnostic::error("C108", format!("{entries} is no power of two from 16 on"))
+            .label(node.span.clone(), "not a power of two")
+            .hint(format!("write {above}, or 0 for none")),
+    ])
 }
 
 fn bool(node: &Node) -> Result<bool, Vec<Diagnostic>> {
@@ -403,6 +447,11 @@ mod tests {
             ("log:\n  record: proc.nmae = x\n", vec!["R201"]),
             ("log:\n  retention_bytes: 1\n", vec!["C106"]),
             ("log:\n  dir: ~\n", vec!["C102"]),
+            ("syscalls:\n  events: [ptrace, keyctl]\n  flight_recorder: 256\n", vec![]),
+            ("syscalls:\n  events: [ptrce, exit_group]\n", vec!["C107", "C107"]),
+            ("syscalls:\n  events: ptrace\n", vec!["C102"]),
+            ("syscalls:\n  flight_recorder: 100\n", vec!["C108"]),
+            ("syscalls:\n  interval_s: 0\n", vec!["C104"]),
             ("a: 1\nb: 2\nscope: {host: 3}\n", vec!["C101", "C101", "C102"]),
         ] {
             assert_eq!(codes(text), expected, "{text}");

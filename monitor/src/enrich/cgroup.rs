@@ -83,21 +83,38 @@ impl Cgroups {
             match open_by_id(&self.folder, id) {
                 Ok(folder) => return self.path_of(&folder),
                 Err(error) if error.raw_os_error() == Some(libc::ESTALE) => return None,
-                // Not allowed, or a kernel or file system that cannot: search from now on.
-                Err(error)
-                    if matches!(
-                        error.raw_os_error(),
-                        Some(libc::EPERM | libc::EOPNOTSUPP | libc::EINVAL | libc::ENOSYS)
-                    ) =>
-                {
-                    self.by_handle = false;
-                }
+                Err(error) if cannot_open_by_id(&error) => self.by_handle = false,
                 // Out of memory or descriptors: this once.
                 Err(_) => {}
             }
         }
         let found = self.all().into_iter().find(|(found, _)| *found == id)?;
         Some(found.1)
+    }
+
+    /// Those of these cgroups that are not there any more.
+    pub fn gone(&mut self, ids: &[u64]) -> Vec<u64> {
+        let mut gone = Vec::new();
+        for id in ids {
+            if !self.by_handle {
+                break;
+            }
+            match open_by_id(&self.folder, *id) {
+                Err(error) if error.raw_os_error() == Some(libc::ESTALE) => gone.push(*id),
+                Err(error) if cannot_open_by_id(&error) => self.by_handle = false,
+                _ => {}
+            }
+        }
+        if self.by_handle {
+            return gone;
+        }
+        let all = self.all();
+        if all.len() >= SEARCH_MAX {
+            // Not all were looked at.
+            return Vec::new();
+        }
+        let there: hashbrown::HashSet<u64> = all.into_iter().map(|(id, _)| id).collect();
+        ids.iter().copied().filter(|id| !there.contains(id)).collect()
     }
 
     /// The id of the cgroup at a path below the root, `None` if there is none.
@@ -161,6 +178,11 @@ fn open_by_id(mount: &File, id: u64) -> io::Result<OwnedFd> {
     }
     // SAFETY: a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Whether the tree has to be searched from now on: not allowed, or a kernel or file system that cannot.
+fn cannot_open_by_id(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EPERM | libc::EOPNOTSUPP | libc::EINVAL | libc::ENOSYS))
 }
 
 /// The v2 path of a process, from `/proc/PID/cgroup`.
@@ -227,7 +249,13 @@ mod tests {
         assert_eq!(cgroups.id(Path::new(&path)), Some(id));
         let mut searching = Cgroups { by_handle: false, ..Cgroups::new(root).unwrap() };
         assert_eq!(searching.path(id), Some(path));
+        for cgroups in [&mut cgroups, &mut searching] {
+            assert_eq!(cgroups.gone(&[id, 1]), [0u64; 0]);
+        }
         drop(made);
+        for cgroups in [&mut cgroups, &mut searching] {
+            assert_eq!(cgroups.gone(&[id, 1]), [id]);
+        }
         assert_eq!(cgroups.path(id), None);
         assert_eq!(searching.path(id), None);
     }

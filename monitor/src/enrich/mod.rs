@@ -228,6 +228,14 @@ impl Enricher {
         shared
     }
 
+    /// Those of these cgroups that are not there any more.
+    pub fn gone(&mut self, cgroups: &[u64]) -> Vec<u64> {
+        match &mut self.source {
+            Source::Live(Some(tree)) => tree.gone(cgroups),
+            Source::Live(None) | Source::Recorded => Vec::new(),
+        }
+    }
+
     fn live_cgroups(&self) -> Option<&Cgroups> {
         match &self.source {
             Source::Live(cgroups) => cgroups.as_ref(),
@@ -240,13 +248,8 @@ impl Enricher {
         self.cgroups.get(&cgroup_id).is_some_and(Known::is_host)
     }
 
-    /// Whose a cgroup is, as far as it is known already.
-    pub fn container(&self, cgroup_id: u64) -> Option<Arc<Container>> {
-        self.cgroups.get(&cgroup_id)?.container.clone()
-    }
-
     /// Whose a cgroup is; asks again if that was not clear and it is time.
-    fn container_of(&mut self, id: u64) -> Option<Arc<Container>> {
+    pub fn container_of(&mut self, id: u64) -> Option<Arc<Container>> {
         // Of a process that `/proc` tells no cgroup of.
         if id == 0 {
             return None;
@@ -364,7 +367,7 @@ impl Enricher {
         self.place(key, moved.cgroup_id);
         let Some(process) = self.processes.get(key) else { return };
         let origin = process.container.clone();
-        let has_left = origin != self.container(moved.cgroup_id);
+        let has_left = origin != self.container_of(moved.cgroup_id);
         self.findings.push(Finding::Moved { tgid: key.tgid, origin: origin.filter(|_| has_left) });
     }
 
@@ -558,8 +561,8 @@ mod tests {
         };
         enricher.recall_cgroup(10, Some(web("/web")));
         enricher.recall_cgroup(20, Some(web("/elsewhere/web")));
-        assert_eq!(enricher.container(10).as_deref(), Some(&web("/web")));
-        assert_eq!(enricher.container(20).as_deref(), Some(&web("/elsewhere/web")));
+        assert_eq!(enricher.container_of(10).as_deref(), Some(&web("/web")));
+        assert_eq!(enricher.container_of(20).as_deref(), Some(&web("/elsewhere/web")));
     }
 
     #[test]

@@ -251,18 +251,46 @@ impl<'a> Members<'a> {
         self.raw(name, format_args!("\"{value:016x}\""));
     }
 
-    /// An array of objects as a member.
-    pub fn objects(&mut self, name: &str) -> Objects<'_> {
-        self.name(name);
-        self.out.push(b'[');
-        Objects { out: self.out, first: true }
-    }
-
     /// An object as a member.
     pub fn object(&mut self, name: &str) -> Members<'_> {
         self.name(name);
         self.out.push(b'{');
         Members { out: self.out, first: true }
+    }
+
+    /// An array of objects.
+    pub fn objects<I: IntoIterator>(
+        &mut self,
+        name: &str,
+        items: I,
+        write: impl FnMut(I::Item, &mut Members<'_>),
+    ) {
+        self.objects_while(name, items, usize::MAX, write);
+    }
+
+    /// An array of objects, which ends once it has grown to that many bytes.
+    pub fn objects_while<I: IntoIterator>(
+        &mut self,
+        name: &str,
+        items: I,
+        max_bytes: usize,
+        mut write: impl FnMut(I::Item, &mut Members<'_>),
+    ) {
+        self.name(name);
+        self.out.push(b'[');
+        let start = self.out.len();
+        for (n, item) in items.into_iter().enumerate() {
+            if n > 0 {
+                if self.out.len() - start >= max_bytes {
+                    break;
+                }
+                self.out.push(b',');
+            }
+            self.out.push(b'{');
+            write(item, &mut Members { out: self.out, first: true });
+            self.out.push(b'}');
+        }
+        self.out.push(b']');
     }
 
     /// Yes or no.
@@ -321,29 +349,6 @@ impl<'a> Members<'a> {
             }
             self.out.push(b']');
         }
-    }
-}
-
-/// Writes the objects of one array.
-pub struct Objects<'a> {
-    out: &'a mut Vec<u8>,
-    first: bool,
-}
-
-impl Objects<'_> {
-    /// The next object.
-    pub fn object(&mut self) -> Members<'_> {
-        if !self.first {
-            self.out.push(b',');
-        }
-        self.first = false;
-        self.out.push(b'{');
-        Members { out: self.out, first: true }
-    }
-
-    /// Ends the array.
-    pub fn close(self) {
-        self.out.push(b']');
     }
 }
 

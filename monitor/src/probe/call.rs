@@ -5,7 +5,9 @@ use std::str::FromStr as _;
 
 use taffrail_common::call::{self, CALLS, CHOSEN, CallRow, CallShape, NUMBERS, SOCKETCALLS, filter};
 use taffrail_common::kind;
+use taffrail_common::map::{COMPAT, NO_NUMBER};
 
+use crate::diagnostic::Diagnostic;
 use crate::event::field::KindSet;
 use crate::event::model::{Role, arguments};
 use crate::probe::hook::bit;
@@ -36,49 +38,113 @@ pub fn name(number: u32, is_compat: bool) -> &'static str {
     name.unwrap_or("unknown")
 }
 
-/// Operations of socketcall(2), from the kernel's `net.h`, with the calls that they are.
-const SOCKETCALL_OPERATIONS: &[(u32, u16)] = &[
-    (1, call::SOCKET),
-    (2, call::BIND),
-    (3, call::CONNECT),
-    (4, call::LISTEN),
-    (5, call::ACCEPT),
-    (17, call::RECVMSG),
-    (18, call::ACCEPT4),
-    (19, call::RECVMMSG),
+/// Calls that return in the child too, with 0, as the kernel side has their numbers.
+pub fn returns_twice() -> [u32; 8] {
+    const NAMES: [&str; 4] = ["fork", "vfork", "clone", "clone3"];
+    std::array::from_fn(|n| {
+        let name = NAMES[n % 4];
+        let number =
+            if n < 4 { native_number(name) } else { compat_number(name).map(|number| number | COMPAT) };
+        number.unwrap_or(NO_NUMBER)
+    })
+}
+
+/// Calls that do not come back: no end of them is seen.
+const NEVER_RETURN: [&str; 4] = ["exit", "exit_group", "rt_sigreturn", "sigreturn"];
+
+/// Whether a call can be an event by its name.
+pub fn is_seen(name: &str) -> bool {
+    let exists = native_number(name).or(compat_number(name)).is_some();
+    exists && !NEVER_RETURN.contains(&name) && name != "socketcall"
+}
+
+/// What is wrong with the name of a call that is to be an event.
+pub fn check(name: &str) -> Result<(), Diagnostic> {
+    if is_seen(name) {
+        return Ok(());
+    }
+    let error = |message: String| Diagnostic::error("C107", message);
+    Err(match name {
+        "exit" | "exit_group" => {
+            error(format!("`{name}` never returns, and calls are seen when they return"))
+                .hint("the event `exit` tells how processes end")
+        }
+        "rt_sigreturn" | "sigreturn" => {
+            error(format!("`{name}` does not return to where it was called, and is not seen"))
+        }
+        "socketcall" => error("`socketcall` is told as the call that it stands for".to_owned())
+            .hint("name that call, such as `connect` or `sendto`"),
+        _ => error(format!("there is no system call `{name}`")).did_you_mean(name, names()),
+    })
+}
+
+/// All names of calls that can be events.
+fn names() -> impl Iterator<Item = &'static str> {
+    let all = (0..NUMBERS as u32).flat_map(|number| [name(number, false), name(number, true)]);
+    all.filter(|name| is_seen(name))
+}
+
+/// Operations of socketcall(2), from the kernel's `net.h`, with the calls that they are; send and recv have no
+/// number of their own in all tables, and are the beginning of others.
+const SOCKETCALL_OPERATIONS: &[(u32, &str)] = &[
+    (1, "socket"),
+    (2, "bind"),
+    (3, "connect"),
+    (4, "listen"),
+    (5, "accept"),
+    (6, "getsockname"),
+    (7, "getpeername"),
+    (8, "socketpair"),
+    (9, "sendto"),
+    (10, "recvfrom"),
+    (11, "sendto"),
+    (12, "recvfrom"),
+    (13, "shutdown"),
+    (14, "setsockopt"),
+    (15, "getsockopt"),
+    (16, "sendmsg"),
+    (17, "recvmsg"),
+    (18, "accept4"),
+    (19, "recvmmsg"),
+    (20, "sendmmsg"),
 ];
 
 /// The entries of the map `CALLS` that the wanted kinds need: place and value. `chosen` are names of calls that are
-/// to be events of the kind `syscall`.
+/// to be events whether they are of a wanted kind or not: each is an event of its own kind where that is wanted and
+/// lets it pass, else one of the kind `syscall`.
 pub fn entries(wanted: KindSet, chosen: &[String]) -> Vec<(u32, CallShape)> {
-    let is_wanted = |row: &&(usize, &CallRow)| bit(row.1.kind) & wanted != 0;
-    let rows: Vec<(usize, &CallRow)> = CALLS.iter().enumerate().collect();
-    let mut entries = Vec::new();
-    let mut put = |native: Option<u32>, compat: Option<u32>, shape: CallShape| {
-        let compat = compat.map(|number| number + NUMBERS as u32);
-        entries.extend(native.into_iter().chain(compat).map(|place| (place, shape)));
+    let chosen = if wanted & bit(kind::SYSCALL) != 0 { chosen } else { &[] };
+    let is_chosen = |name: &str| chosen.iter().any(|chosen| chosen == name);
+    let of = |name: &str, number: u32| {
+        let row = CALLS.iter().enumerate().find(|(_, row)| row.name == name);
+        match row {
+            Some((id, row)) if bit(row.kind) & wanted != 0 => {
+                Some(CallShape { rest: is_chosen(name).into(), ..shape(id as u16, row) })
+            }
+            _ if !is_chosen(name) => None,
+            Some((id, row)) => {
+                Some(CallShape { kind: kind::SYSCALL, filter: filter::NONE, ..shape(id as u16, row) })
+            }
+            None => {
+                Some(CallShape { call: CHOSEN | number as u16, kind: kind::SYSCALL, ..CallShape::default() })
+            }
+        }
     };
-    for name in chosen {
-        for (native, compat) in [(native_number(name), None), (None, compat_number(name))] {
-            let number = native.or(compat).unwrap_or(0) as u16;
-            let shape = CallShape { call: CHOSEN | number, kind: kind::SYSCALL, ..CallShape::default() };
-            put(native, compat, shape);
-        }
+    let mut entries = Vec::new();
+    for is_compat in [false, true] {
+        let first = if is_compat { NUMBERS as u32 } else { 0 };
+        let all = (0..NUMBERS as u32).map(|number| (number, name(number, is_compat)));
+        entries.extend(
+            all.filter(|(_, name)| *name != "socketcall")
+                .filter_map(|(number, name)| Some((first + number, of(name, number)?))),
+        );
     }
-    for (id, row) in rows.iter().filter(is_wanted) {
-        // The operations have kinds of their own.
-        if *id == usize::from(call::SOCKETCALL) {
-            continue;
-        }
-        put(native_number(row.name), compat_number(row.name), shape(*id as u16, row));
-    }
-    let mut operations = Vec::new();
-    for (operation, id) in SOCKETCALL_OPERATIONS {
-        let row = &CALLS[usize::from(*id)];
-        if bit(row.kind) & wanted != 0 {
-            operations.push((SOCKETCALLS as u32 + operation, shape(*id, row)));
-        }
-    }
+    let operations: Vec<(u32, CallShape)> = SOCKETCALL_OPERATIONS
+        .iter()
+        .filter_map(|(operation, name)| {
+            Some((SOCKETCALLS as u32 + operation, of(name, compat_number(name).unwrap_or(0))?))
+        })
+        .collect();
     if let (Some(number), Some((_, first))) = (compat_number("socketcall"), operations.first()) {
         // Any kind will do: the operation decides.
         let shape = CallShape { call: call::SOCKETCALL, kind: first.kind, ..CallShape::default() };
@@ -198,6 +264,46 @@ mod tests {
         assert_eq!(kinds_with_role("process"), bit(kind::ACCESS) | bit(kind::KERNEL));
         assert_eq!(kinds_with_role("target"), bit(kind::CHANGE) | bit(kind::MOUNT));
         assert_eq!(kinds_with_role("tex"), 0);
+    }
+
+    #[test]
+    fn chosen_call_is_an_event_of_its_own_kind_where_that_lets_it_pass_and_of_its_own_else() {
+        let chosen = ["ptrace", "getpid", "sendto"].map(str::to_owned);
+        let of = |wanted: KindSet, place: u32| {
+            let entries = entries(wanted, &chosen);
+            let shapes = entries.iter().filter(|(at, _)| *at == place).map(|(_, shape)| *shape);
+            shapes.collect::<Vec<_>>()
+        };
+        let ptrace = native_number("ptrace").unwrap_or(0);
+        let both = of(bit(kind::ACCESS) | bit(kind::SYSCALL), ptrace);
+        assert_eq!(
+            both.iter().map(|shape| (shape.kind, shape.rest)).collect::<Vec<_>>(),
+            [(kind::ACCESS, 1)]
+        );
+        let alone = of(bit(kind::SYSCALL), ptrace);
+        let alone: Vec<_> = alone.iter().map(|shape| (shape.kind, shape.filter, shape.call)).collect();
+        assert_eq!(alone, [(kind::SYSCALL, filter::NONE, call::PTRACE)]);
+        let compat = NUMBERS as u32 + compat_number("getpid").unwrap_or(0);
+        assert_eq!(of(bit(kind::SYSCALL), compat).len(), 1);
+        assert_eq!(of(bit(kind::ACCESS), compat).len(), 0);
+        let operation = of(bit(kind::SYSCALL), SOCKETCALLS as u32 + 11);
+        let sendto = compat_number("sendto").unwrap_or(0) as u16;
+        assert_eq!(operation.iter().map(|shape| shape.call).collect::<Vec<_>>(), [CHOSEN | sendto]);
+    }
+
+    #[test]
+    fn name_of_no_call_and_of_one_that_is_never_seen_are_told() {
+        for (name, hint) in [
+            ("ptrce", Some("did you mean `ptrace`?")),
+            ("exit_group", Some("the event `exit` tells how processes end")),
+            ("rt_sigreturn", None),
+            ("nonsense_of_mine", None),
+        ] {
+            assert_eq!(check(name).err().map(|found| found.hint), Some(hint.map(str::to_owned)), "{name}");
+        }
+        for name in ["getpid", "ptrace", "socket"] {
+            assert_eq!(check(name), Ok(()));
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The table of hooks: what each one needs, what it sees, and what goes blind without it.
 
 use taffrail_common::kind;
+use taffrail_common::map::COUNTED;
 
 use super::call::CALL_TABLE_KINDS;
 use crate::event::decode::CALL_KINDS;
@@ -35,7 +36,7 @@ pub enum CgroupHook {
 pub struct Hook {
     /// The program's name in the kernel object.
     pub program: &'static str,
-    /// The program for kernels without `bpf_loop` (5.17), tried when they refuse the first.
+    /// The program for kernels without `bpf_loop` (5.17) or `atomic_fetch_add` (5.12), tried when they refuse the first.
     pub fallback: Option<&'static str>,
     /// Where it attaches.
     pub attach: Attach,
@@ -231,11 +232,11 @@ pub const HOOKS: &[Hook] = &[
     },
     Hook {
         program: "syscall_exit",
-        fallback: None,
+        fallback: Some("syscall_exit_old"),
         attach: Attach::BtfTracepoint("sys_exit"),
         tier: "portable",
         since: "5.5",
-        kinds: CALL_TABLE_KINDS,
+        kinds: CALL_TABLE_KINDS | COUNTED,
         vital: true,
         blinds: "all that is a system call: files, connections, credentials, mounts …",
     },

@@ -15,14 +15,18 @@ use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
 use aya_log::EbpfLogger;
 use taffrail_common::call::CallShape;
 use taffrail_common::kind::{self, KINDS};
-use taffrail_common::map::{Scope, feature};
+use taffrail_common::map::{COUNTED, CallsKept, FLIGHT_SLOTS, feature};
 use thiserror::Error;
 
 use super::btf::{self, KernelFacts};
 use super::call;
+use super::count::{COUNTS_MAX, CallCounts};
+use super::flight::Flights;
 use super::hook::{ALL_KINDS, Attach, CgroupHook, HOOKS, Hook, PROCESS_KINDS, ProbeState, Status, bit};
 use super::loss::{LossKeyPod, LossReader, TallyPod};
 use super::receive::Receiver;
+use super::scope::Scopes;
+use crate::enrich::cgroup::Cgroups;
 use crate::event::field::KindSet;
 use crate::event::text::escaped;
 
@@ -42,6 +46,10 @@ pub struct Options {
     pub cgroup_root: Option<PathBuf>,
     /// Names of system calls that are to be events of the kind `syscall`.
     pub calls: Vec<String>,
+    /// Whether system calls are counted.
+    pub count_calls: bool,
+    /// How many of the last system calls of a container are kept: 0, or a power of two.
+    pub flight: u32,
     /// Kernel-side diagnosis.
     pub debug: bool,
 }
@@ -101,10 +109,15 @@ pub struct Probes {
     pub states: Vec<ProbeState>,
     /// Kernel fields that the probes want and the kernel does not have.
     pub missing_fields: Vec<&'static str>,
-    scope: HashMap<MapData, u64, Scope>,
-    scope_default: Array<MapData, Scope>,
-    moved: HashMap<MapData, u32, Scope>,
+    /// What is watched.
+    pub scopes: Scopes,
+    /// What processes are watched for that left their container's cgroup.
+    moved: HashMap<MapData, u32, KindSet>,
     moved_count: Array<MapData, CountsPod>,
+    /// How often system calls were made, if they are counted.
+    pub counts: Option<CallCounts>,
+    /// The last system calls of containers, if they are kept.
+    pub flights: Option<Flights>,
     debug_log: Option<EbpfLogger<Stderr>>,
 }
 
@@ -124,17 +137,25 @@ impl log::Log for Stderr {
 }
 
 impl Probes {
-    /// Loads and attaches. Events of no cgroup pass until [`Probes::set_default_scope`].
+    /// Loads and attaches. Events of no cgroup pass until [`Scopes::set_default`].
     pub fn load(options: &Options) -> Result<(Self, Receiver, LossReader), LoadError> {
         let facts = kernel_facts()?;
         let btf = Btf::from_sys_fs().map_err(|_| LoadError::BadBtf(btf::VMLINUX))?;
         let features = facts.features | if options.debug { feature::DEBUG } else { 0 };
-        let wake_bytes = [u64::from(options.urgent_bytes) / 4, u64::from(options.bulk_bytes) / 4];
+        let ring_bytes = [u64::from(options.urgent_bytes), u64::from(options.bulk_bytes)];
+        let kept = CallsKeptPod(CallsKept {
+            counted: options.count_calls.into(),
+            flight: options.flight,
+            twice: call::returns_twice(),
+        });
         let mut ebpf = EbpfLoader::new()
             .btf(&btf)
             .override_global("OFFSETS", facts.offsets.as_slice(), true)
             .override_global("FEATURES", &features, true)
-            .override_global("WAKE_BYTES", wake_bytes.as_slice(), true)
+            .override_global("CALLS_KEPT", &kept, true)
+            .map_max_entries("COUNTS", if options.count_calls { COUNTS_MAX } else { 1 })
+            .map_max_entries("FLIGHT", (options.flight * FLIGHT_SLOTS as u32).max(1))
+            .override_global("RING_BYTES", ring_bytes.as_slice(), true)
             .override_global("IO_URING_ARGUMENTS", facts.io_uring_arguments.as_slice(), true)
             .override_global("SELF", own_process().as_slice(), true)
             .map_max_entries("URGENT", options.urgent_bytes)
@@ -143,7 +164,8 @@ impl Probes {
             .map_err(classify)?;
 
         let root = options.cgroup_root.as_deref();
-        let mut wanted = options.kinds | PROCESS_KINDS;
+        let keeps = if options.count_calls || options.flight > 0 { COUNTED } else { 0 };
+        let mut wanted = options.kinds | PROCESS_KINDS | keeps;
         // An open begins anew what `write` tells of a file.
         if wanted & bit(kind::WRITE) != 0 {
             wanted |= bit(kind::OPEN);
@@ -174,13 +196,26 @@ impl Probes {
                 .map_err(|_| LoadError::Map("TALLY"))?,
             PerCpuHashMap::<_, LossKeyPod, u64>::try_from(take(&mut ebpf, "LOST")?)
                 .map_err(|_| LoadError::Map("LOST"))?,
+            root.and_then(|root| Cgroups::new(root).ok()),
         );
-        let scope = HashMap::try_from(take(&mut ebpf, "SCOPE")?).map_err(|_| LoadError::Map("SCOPE"))?;
-        let scope_default = Array::try_from(take(&mut ebpf, "SCOPE_DEFAULT")?)
-            .map_err(|_| LoadError::Map("SCOPE_DEFAULT"))?;
+        let scopes = Scopes::new(
+            HashMap::try_from(take(&mut ebpf, "SCOPE")?).map_err(|_| LoadError::Map("SCOPE"))?,
+            Array::try_from(take(&mut ebpf, "SCOPE_DEFAULT")?)
+                .map_err(|_| LoadError::Map("SCOPE_DEFAULT"))?,
+        );
         let moved = HashMap::try_from(take(&mut ebpf, "MOVED")?).map_err(|_| LoadError::Map("MOVED"))?;
         let moved_count =
             Array::try_from(take(&mut ebpf, "MOVED_COUNT")?).map_err(|_| LoadError::Map("MOVED_COUNT"))?;
+        let counts = CallCounts::new(
+            PerCpuHashMap::try_from(take(&mut ebpf, "COUNTS")?).map_err(|_| LoadError::Map("COUNTS"))?,
+            PerCpuArray::try_from(take(&mut ebpf, "NOT_COUNTED")?)
+                .map_err(|_| LoadError::Map("NOT_COUNTED"))?,
+        );
+        let flights = Flights::new(
+            Array::try_from(take(&mut ebpf, "FLIGHT")?).map_err(|_| LoadError::Map("FLIGHT"))?,
+            Array::try_from(take(&mut ebpf, "FLIGHT_HEADS")?).map_err(|_| LoadError::Map("FLIGHT_HEADS"))?,
+            options.flight,
+        );
         let debug_log = match options.debug {
             true => EbpfLogger::init_with_logger(&mut ebpf, Stderr).ok(),
             false => None,
@@ -190,23 +225,14 @@ impl Probes {
             _programs: programs,
             states,
             missing_fields: facts.missing,
-            scope,
-            scope_default,
+            scopes,
             moved,
             moved_count,
+            counts: options.count_calls.then_some(counts),
+            flights: (options.flight > 0).then_some(flights),
             debug_log,
         };
         Ok((probes, receiver, losses))
-    }
-
-    /// The kinds that cgroups are watched for that have no scope of their own.
-    pub fn set_default_scope(&mut self, kinds: KindSet) -> Result<(), aya::maps::MapError> {
-        self.scope_default.set(0, &kinds, 0)
-    }
-
-    /// The kinds that one cgroup is watched for.
-    pub fn set_scope(&mut self, cgroup_id: u64, kinds: KindSet) -> Result<(), aya::maps::MapError> {
-        self.scope.insert(&cgroup_id, &kinds, 0)
     }
 
     /// The kinds that a process is watched for wherever it goes; 0: as its cgroup is.
@@ -224,11 +250,6 @@ impl Probes {
     /// missing from the record.
     pub fn unfollowed(&self) -> u64 {
         self.moved_count.get(&0, 0).map_or(0, |CountsPod([_, unfit])| unfit)
-    }
-
-    /// Forgets a cgroup that is gone.
-    pub fn remove_scope(&mut self, cgroup_id: u64) -> Result<(), aya::maps::MapError> {
-        self.scope.remove(&cgroup_id)
     }
 
     /// Prints what the probes have logged, with `--debug-probes`.
@@ -404,6 +425,14 @@ struct CallShapePod(CallShape);
 
 // SAFETY: integers only; its padding at the end is never read.
 unsafe impl Pod for CallShapePod {}
+
+/// [`CallsKept`] as a global.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct CallsKeptPod(CallsKept);
+
+// SAFETY: integers only, without padding.
+unsafe impl Pod for CallsKeptPod {}
 
 /// Why a probe was refused, in a line: of the verifier's log only its end.
 fn one_line(error: ProgramError) -> String {

@@ -6,6 +6,8 @@ use hashbrown::HashMap;
 use taffrail_common::kind::KINDS;
 use taffrail_common::map::{LossKey, Tally};
 
+use crate::enrich::cgroup::Cgroups;
+
 /// [`Tally`] as a map value.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
@@ -33,21 +35,30 @@ pub struct Loss {
     pub count: u64,
 }
 
-/// Reads the kernel's counters and tells what is new. Entries stay in the kernel's table, since removing
-/// one could lose a count that a CPU is just making.
+/// Reads the kernel's counters and tells what is new.
 pub struct LossReader {
     tally: PerCpuArray<MapData, TallyPod>,
     lost: PerCpuHashMap<MapData, LossKeyPod, u64>,
+    /// What was told of each entry of `lost`.
     reported: HashMap<LossKey, u64>,
+    /// What was told by kind: with a cgroup, and without.
+    attributed: [u64; KINDS],
     unattributed: [u64; KINDS],
+    /// For finding entries of cgroups that are gone.
+    cgroups: Option<Cgroups>,
 }
+
+/// So many entries of cgroups that are gone stay in the kernel's table until the next look for such.
+const SETTLED_MAX: usize = 1024;
 
 impl LossReader {
     pub(super) fn new(
         tally: PerCpuArray<MapData, TallyPod>,
         lost: PerCpuHashMap<MapData, LossKeyPod, u64>,
+        cgroups: Option<Cgroups>,
     ) -> Self {
-        Self { tally, lost, reported: HashMap::new(), unattributed: [0; KINDS] }
+        let reported = HashMap::new();
+        Self { tally, lost, reported, attributed: [0; KINDS], unattributed: [0; KINDS], cgroups }
     }
 
     /// The counters by kind, over all CPUs, since the probes were attached.
@@ -55,10 +66,9 @@ impl LossReader {
         std::array::from_fn(|kind| {
             let mut total = Tally::default();
             if let Ok(cpus) = self.tally.get(&(kind as u32), 0) {
-                for TallyPod(Tally { offered, lost, lost_unattributed }) in cpus.iter() {
+                for TallyPod(Tally { offered, lost }) in cpus.iter() {
                     total.offered += offered;
                     total.lost += lost;
-                    total.lost_unattributed += lost_unattributed;
                 }
             }
             total
@@ -67,27 +77,57 @@ impl LossReader {
 
     /// What was lost since the last call.
     pub fn new_losses(&mut self) -> Vec<Loss> {
+        // The kernel side counts by cgroup first, and is asked for that last: what the tallies have more is of no
+        // known cgroup.
         let tallies = self.tallies();
-        if tallies.iter().all(|tally| tally.lost == 0) {
+        let told = |kind: usize| self.attributed[kind] + self.unattributed[kind];
+        if tallies.iter().enumerate().all(|(kind, tally)| tally.lost <= told(kind)) {
             return Vec::new();
         }
         let mut losses = Vec::new();
-        for (LossKeyPod(key), cpus) in self.lost.iter().flatten() {
+        let mut settled = Vec::new();
+        let mut complete = true;
+        for entry in self.lost.iter() {
+            let Ok((LossKeyPod(key), cpus)) = entry else {
+                complete = false;
+                continue;
+            };
             let total = cpus.iter().sum::<u64>();
             let reported = self.reported.entry(key).or_insert(0);
             if total > *reported {
                 let count = total - *reported;
                 losses.push(Loss { kind: key.kind as u16, cgroup_id: Some(key.cgroup_id), count });
                 *reported = total;
+                if let Some(attributed) = self.attributed.get_mut(key.kind as usize) {
+                    *attributed += count;
+                }
+            } else {
+                settled.push(key);
             }
         }
-        for (kind, (tally, reported)) in tallies.iter().zip(&mut self.unattributed).enumerate() {
-            if tally.lost_unattributed > *reported {
-                let count = tally.lost_unattributed - *reported;
+        for (kind, tally) in tallies.iter().enumerate().filter(|_| complete) {
+            let told = self.attributed[kind] + self.unattributed[kind];
+            if tally.lost > told {
+                let count = tally.lost - told;
                 losses.push(Loss { kind: kind as u16, cgroup_id: None, count });
-                *reported = tally.lost_unattributed;
+                self.unattributed[kind] += count;
             }
+        }
+        if settled.len() > SETTLED_MAX {
+            self.remove_gone(&settled);
         }
         losses
+    }
+
+    /// Makes room in the kernel's table. A count that is made in this very moment (of a connection that outlives
+    /// its container) is in the tally still, and is told without its cgroup.
+    fn remove_gone(&mut self, settled: &[LossKey]) {
+        let Some(cgroups) = &mut self.cgroups else { return };
+        let gone = cgroups.gone(&settled.iter().map(|key| key.cgroup_id).collect::<Vec<_>>());
+        for key in settled.iter().filter(|key| gone.contains(&key.cgroup_id)) {
+            if self.lost.remove(&LossKeyPod(*key)).is_ok() {
+                self.reported.remove(key);
+            }
+        }
     }
 }

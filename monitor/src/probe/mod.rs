@@ -3,10 +3,13 @@
 
 pub mod btf;
 pub mod call;
+pub mod count;
+pub mod flight;
 pub mod hook;
 pub mod load;
 pub mod loss;
 pub mod receive;
+pub mod scope;
 
 pub use hook::{HOOKS, Hook, ProbeState};
 pub use load::{LoadError, Options, Probes};

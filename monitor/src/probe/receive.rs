@@ -1,6 +1,6 @@
 //! Takes records out of the two rings, in the order in which they happened.
 //!
-//! The rings are read in rounds. A round takes the time first and handles only records made before it:
+//! The rings are read in rounds. A round is given the time and handles only records made before it:
 //! whatever led to such a record was sent before it too, in either ring, so merging by time gives an order
 //! in which a process's records follow one another and its fork.
 
@@ -10,8 +10,6 @@ use std::time::Duration;
 
 use aya::maps::ring_buf::RingBufItem;
 use aya::maps::{MapData, RingBuf};
-
-use crate::clock;
 
 /// How long records wait at most while the rings are almost empty: the kernel side wakes nobody then.
 pub const TICK: Duration = Duration::from_millis(10);
@@ -51,10 +49,9 @@ impl Receiver {
         unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), 2, TICK.as_millis() as i32) };
     }
 
-    /// Hands each record that was made before now to `take`, oldest first, until it returns false.
-    /// Returns whether the rings may hold more.
-    pub fn round(&mut self, mut take: impl FnMut(&[u8]) -> bool) -> bool {
-        let until_ns = clock::boot_ns();
+    /// Hands each record that was made before that time of the boot clock, which is now or earlier, to `take`,
+    /// oldest first, until it returns false. Returns whether the rings may hold more of them.
+    pub fn round(&mut self, until_ns: u64, mut take: impl FnMut(&[u8]) -> bool) -> bool {
         let mut bulk = before(self.bulk.next(), until_ns);
         let mut urgent = before(self.urgent.next(), until_ns);
         loop {

@@ -1,6 +1,7 @@
 //! Trees to compiled conditions: names are looked up, macros put in place, values checked against the type of
 //! their field. All errors of a condition are told, each with its place.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use hashbrown::HashMap;
@@ -57,14 +58,33 @@ const TESTS_MAX: usize = 20_000;
 /// Deepest nesting of macros.
 const MACROS_MAX: usize = 32;
 
-/// Compiles a condition and says which kinds of event it can match, and which system calls it names that are no
-/// event unless they are asked for.
-pub fn compile(parsed: &Parsed, names: &Names) -> Result<(Node, KindSet, Vec<String>), Vec<Diagnostic>> {
-    let mut compiler =
-        Compiler { names, within: Vec::new(), tests: 0, calls: Vec::new(), diagnostics: Vec::new() };
+/// A condition that is ready to match.
+#[derive(Clone, Debug)]
+pub struct Condition {
+    /// The condition.
+    pub node: Node,
+    /// Which kinds of event it can match.
+    pub kinds: KindSet,
+    /// System calls that it asks for by name and that are no event unless they are chosen.
+    pub calls: BTreeSet<String>,
+}
+
+/// Compiles a condition.
+pub fn compile(parsed: &Parsed, names: &Names) -> Result<Condition, Vec<Diagnostic>> {
+    let mut compiler = Compiler {
+        names,
+        within: Vec::new(),
+        tests: 0,
+        diagnostics: Vec::new(),
+        negated: false,
+        calls: BTreeSet::new(),
+    };
     let compiled = compiler.expr(&parsed.expr, &parsed.node);
     match compiled {
-        Some((node, kinds, _)) if compiler.diagnostics.is_empty() => Ok((node, kinds, compiler.calls)),
+        Some((node, kinds, _)) if compiler.diagnostics.is_empty() => {
+            let can = kinds & bit(kind::SYSCALL) != 0;
+            Ok(Condition { node, kinds, calls: if can { compiler.calls } else { BTreeSet::new() } })
+        }
         _ => Err(compiler.diagnostics),
     }
 }
@@ -74,8 +94,10 @@ struct Compiler<'a> {
     /// Macros that are being put in place, to find rings.
     within: Vec<String>,
     tests: usize,
-    calls: Vec<String>,
     diagnostics: Vec<Diagnostic>,
+    /// Within an odd number of `not`s.
+    negated: bool,
+    calls: BTreeSet<String>,
 }
 
 /// A node, the kinds that it can match, and whether the kinds say all that it says.
@@ -101,7 +123,10 @@ impl Compiler<'_> {
                 Some((Node::Or(cheap_first(parts)), kinds, exact))
             }
             Expr::Not(part) => {
-                let (node, kinds, exact) = self.expr(part, at)?;
+                self.negated = !self.negated;
+                let compiled = self.expr(part, at);
+                self.negated = !self.negated;
+                let (node, kinds, exact) = compiled?;
                 let kinds = if exact { ALL_KINDS & !kinds } else { ALL_KINDS };
                 Some((Node::Not(Box::new(node)), kinds, exact))
             }
@@ -171,9 +196,10 @@ impl Compiler<'_> {
         match test.matcher(&values, at) {
             Ok(matcher) => {
                 let exact = kinds_by_name(field, op, &values);
-                if exact.is_some() && field.name == "evt.type" {
-                    self.calls
-                        .extend(values.into_iter().map(|value| value.text).filter(|name| is_chosen(name)));
+                if exact.is_some() && field.name == "evt.type" && !self.negated {
+                    let calls =
+                        values.iter().map(|value| value.text.as_str()).filter(|name| is_chosen_only(name));
+                    self.calls.extend(calls.map(str::to_owned));
                 }
                 let kinds = exact.unwrap_or(field.kinds);
                 // `evt.type` says less than its kind: `open` is one of the names of the kind `open`.
@@ -257,17 +283,20 @@ fn kinds_by_name(field: &Field, op: Op, values: &[Word]) -> Option<KindSet> {
         "dns" => bit(kind::DNS),
         name => {
             let rows = CALLS.iter().filter(|row| row.name == name);
-            rows.fold(if is_chosen(name) { bit(kind::SYSCALL) } else { 0 }, |set, row| set | bit(row.kind))
+            rows.fold(if call::is_seen(name) { bit(kind::SYSCALL) } else { 0 }, |set, row| {
+                set | bit(row.kind)
+            })
         }
     };
     Some(values.iter().map(kinds_of).fold(0, |kinds, kind| kinds | kind))
 }
 
-/// Whether it is a system call that is an event only because a rule names it.
-fn is_chosen(name: &str) -> bool {
-    let of_others =
-        matches!(name, "execve" | "execveat" | "clone") || CALLS.iter().any(|row| row.name == name);
-    !of_others && call::native_number(name).or(call::compat_number(name)).is_some()
+/// Whether a name is that of a call which is no event kind of its own.
+fn is_chosen_only(name: &str) -> bool {
+    // These are names of the kinds `exec` and `fork`.
+    !matches!(name, "execve" | "execveat" | "clone")
+        && call::is_seen(name)
+        && CALLS.iter().all(|row| row.name != name)
 }
 
 /// A test whose field is known, for checking its values.

@@ -183,7 +183,7 @@ impl Loader {
             );
             return None;
         }
-        let (condition, kinds, calls) = compiled?;
+        let compile::Condition { node: condition, kinds, calls } = compiled?;
         if kinds == 0 {
             self.diagnostics.push(
                 Diagnostic::warning("R308", format!("rule `{name}` can match no event"))

@@ -2,17 +2,20 @@
 //! per kind of event, and one for the daemon itself. All settings but those that a test is about are defaults.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod act;
 mod connect;
 mod daemon;
 mod dns;
 mod exec;
 mod exit;
+mod fairness;
 mod flow;
 mod fork;
 mod identity;
 mod log;
 mod open;
 mod recording;
+mod syscalls;
 mod udp;
 
 /// Does one operation of io_uring and gives its result; `None` if this machine has no io_uring.

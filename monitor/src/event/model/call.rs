@@ -3,10 +3,12 @@
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
-use taffrail_common::call::{CALLS, PRCTL, SETDOMAINNAME, SETHOSTNAME};
+use hashbrown::HashMap;
+use taffrail_common::call::{CALLS, NO_CALL, PRCTL, SETDOMAINNAME, SETHOSTNAME};
 use taffrail_common::event::{self as abi, Path, header_flag};
 use taffrail_common::kind;
 
+use super::arguments::MORE_ARGUMENTS;
 use super::{Model, Target, call_name, write_failure};
 use crate::enrich::Subject;
 use crate::event::constant::{self, Names};
@@ -76,7 +78,7 @@ pub struct Argument {
 
 impl Argument {
     /// The value as the kernel takes it; `None` if it is an address or a text.
-    fn value(&self, register: u64) -> Option<i64> {
+    pub fn value(&self, register: u64) -> Option<i64> {
         match self.role {
             Role::Number | Role::Octal => Some(i64::from(register as u32)),
             Role::Long => Some(register as i64),
@@ -85,6 +87,28 @@ impl Argument {
             }
             Role::Name | Role::Target | Role::Text | Role::Pointer => None,
         }
+    }
+
+    /// Writes a value as a member.
+    pub fn write_json(&self, value: i64, out: &mut Members<'_>) {
+        match (self.names, self.role) {
+            (Some(names), _) => out.named(self.name, value, names),
+            (None, Role::Octal) => out.raw(self.name, format_args!("\"{value:o}\"")),
+            (None, _) => out.number(self.name, value),
+        }
+    }
+
+    /// Appends name and value for people.
+    pub fn write_text(&self, value: i64, out: &mut String) {
+        let _ = write!(out, "{}=", self.name);
+        let _ = match (self.names, self.role) {
+            (Some(names), _) => {
+                names.write(value as u64, out);
+                Ok(())
+            }
+            (None, Role::Octal) => write!(out, "{value:o}"),
+            (None, _) => write!(out, "{value}"),
+        };
     }
 }
 
@@ -122,6 +146,19 @@ fn argument(call: u16, text: &'static str) -> Argument {
     Argument { name, role, filter, names: constant::of(call, name) }
 }
 
+static BY_NAME: LazyLock<HashMap<&'static str, Vec<Argument>>> = LazyLock::new(|| {
+    let rows = CALLS.iter().zip(ARGUMENTS.iter()).map(|(row, arguments)| (row.name, arguments.clone()));
+    let more = MORE_ARGUMENTS
+        .iter()
+        .map(|(name, texts)| (*name, texts.split_whitespace().map(|text| argument(NO_CALL, text)).collect()));
+    more.chain(rows).collect()
+});
+
+/// The arguments of a call by its name, if they are known.
+pub fn named_arguments(name: &str) -> Option<&'static [Argument]> {
+    BY_NAME.get(name).map(Vec::as_slice)
+}
+
 /// The arguments of a call by its id; none for one that is not in the table.
 pub fn arguments(call: u32) -> &'static [Argument] {
     ARGUMENTS.get(call as usize).map_or(&[], Vec::as_slice)
@@ -133,12 +170,17 @@ impl<'a> Call<'a> {
         (self.record.target.flags != 0).then_some((self.target, self.record.target))
     }
 
+    /// The call's arguments, if their names are known.
+    fn arguments(&self) -> Option<&'static [Argument]> {
+        named_arguments(self.type_name())
+    }
+
     /// The arguments that say something by themselves, with their values.
     pub fn numbers(&self) -> impl Iterator<Item = (&'static Argument, i64)> {
         // A write by an io_uring is told by its file and its result.
         let told =
             self.record.header.flags & header_flag::IO_URING == 0 || self.record.header.kind != kind::WRITE;
-        let arguments = if told { arguments(self.record.call) } else { &[] };
+        let arguments = if told { self.arguments().unwrap_or_default() } else { &[] };
         arguments.iter().zip(self.record.args).filter_map(|(argument, register)| {
             let value = match argument.role {
                 // Only one of the options takes a text.
@@ -181,7 +223,7 @@ impl Model for Call<'_> {
     }
 
     fn target(&self) -> Option<Target> {
-        let mut arguments = arguments(self.record.call).iter().zip(self.record.args);
+        let mut arguments = self.arguments().unwrap_or_default().iter().zip(self.record.args);
         let (_, pid) = arguments.find(|(argument, _)| argument.role == Role::Process)?;
         // 0 is the caller, -1 all.
         (pid as i32 > 0).then_some(Target::Numbered(pid as i32))
@@ -212,18 +254,12 @@ impl Model for Call<'_> {
             out.text("text", text);
         }
         let mut args = out.object("args");
-        if arguments(record.call).is_empty() {
+        if self.arguments().is_none() {
             for (name, value) in ["0", "1", "2", "3", "4", "5"].into_iter().zip(record.args) {
                 args.raw(name, format_args!("\"{value:x}\""));
             }
         }
-        for (argument, value) in self.numbers() {
-            match (argument.names, argument.role) {
-                (Some(names), _) => args.named(argument.name, value, names),
-                (None, Role::Octal) => args.raw(argument.name, format_args!("\"{value:o}\"")),
-                (None, _) => args.number(argument.name, value),
-            }
-        }
+        self.numbers().for_each(|(argument, value)| argument.write_json(value, &mut args));
         args.close();
     }
 
@@ -241,15 +277,8 @@ impl Model for Call<'_> {
             }
         }
         for (argument, value) in self.numbers() {
-            let _ = write!(out, " {}=", argument.name);
-            let _ = match (argument.names, argument.role) {
-                (Some(names), _) => {
-                    names.write(value as u64, out);
-                    Ok(())
-                }
-                (None, Role::Octal) => write!(out, "{value:o}"),
-                (None, _) => write!(out, "{value}"),
-            };
+            out.push(' ');
+            argument.write_text(value, out);
         }
         write_failure(self.result().unwrap_or(0), out);
     }

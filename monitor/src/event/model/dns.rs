@@ -189,9 +189,7 @@ impl Model for Dns<'_> {
 
 fn write_answers(message: &Message, bytes: &[u8], out: &mut Members<'_>) {
     let asked = message.question.as_ref().map(|(name, ..)| name.as_bytes());
-    let mut answers = out.objects("answers");
-    for answer in message.answers(bytes).take(ANSWERS_MAX) {
-        let mut members = answers.object();
+    out.objects("answers", message.answers(bytes).take(ANSWERS_MAX), |answer, members| {
         let name: &Name = &answer.name;
         if asked != Some(name.as_bytes()) {
             members.text("name", name.as_bytes());
@@ -215,7 +213,5 @@ fn write_answers(message: &Message, bytes: &[u8], out: &mut Members<'_>) {
             }
             Data::Other(raw) => members.number("data_bytes", raw.len() as i64),
         }
-        members.close();
-    }
-    answers.close();
+    });
 }

@@ -1,5 +1,6 @@
 //! What each kind of event has to say, one file per record: its texts, its JSON members, its line for people.
 
+mod arguments;
 mod call;
 mod cgroup;
 mod connect;
@@ -24,7 +25,7 @@ use super::json::Members;
 use super::text::escape;
 use crate::enrich::Subject;
 
-pub use call::{Argument, Call, Role, arguments};
+pub use call::{Argument, Call, Role, arguments, named_arguments};
 pub use cgroup::CgroupMove;
 pub use connect::Connect;
 pub use dns::Dns;

@@ -1,0 +1,50 @@
+//! The program `act` in a container's cgroup: it does one thing many times, once it is told to go.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Stdio};
+
+use taffrail_tests::container::Container;
+
+pub struct Act(Child);
+
+impl Act {
+    /// Starts it, up to where it waits.
+    pub fn prepare(container: &Container, arguments: &[&str]) -> Self {
+        let mut command = container.command(env!("CARGO_BIN_EXE_act")).unwrap();
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        Self(child)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Keeps it on one core.
+    pub fn pin(&self) {
+        // SAFETY: a set of CPUs is plain bits.
+        let mut cpus: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+        // SAFETY: CPU 0 is in any set.
+        unsafe { libc::CPU_SET(0, &mut cpus) };
+        // SAFETY: the set lives.
+        unsafe { libc::sched_setaffinity(self.pid() as i32, size_of_val(&cpus), &raw const cpus) };
+    }
+
+    pub fn go(&mut self) {
+        self.0.stdin.take().unwrap().write_all(b"\n").unwrap();
+    }
+
+    pub fn end(mut self) {
+        assert!(self.0.wait().unwrap().success());
+    }
+
+    /// All of it.
+    pub fn run(container: &Container, arguments: &[&str]) {
+        let mut act = Self::prepare(container, arguments);
+        act.go();
+        act.end();
+    }
+}
