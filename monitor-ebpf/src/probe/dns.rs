@@ -1,7 +1,6 @@
 //! `dns`: messages at port 53, as they are; the daemon takes them apart.
 
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
-use core::mem::MaybeUninit;
 use taffrail_common::event::{DNS_MAX, Dns, Header, Text, direction};
 use taffrail_common::kind::DNS;
 use taffrail_common::map::{DnsNext, DnsStream};
@@ -20,7 +19,7 @@ pub const PORT: u16 = 53;
 #[inline(always)]
 pub fn datagram(packet: &Packet) {
     let len = packet.len.saturating_sub(udp::HEADER);
-    let header = header(packet);
+    let header = packet.header(DNS);
     // SAFETY: it is written.
     tell(packet, unsafe { header.assume_init_ref() }, packet.transport + udp::HEADER, len, len);
 }
@@ -65,7 +64,7 @@ fn find(packet: &Packet) -> Option<()> {
         next = DnsNext { sequence, len: 0 };
     }
     // VERIFIER: once, before the loop, not for each message.
-    let whose = self::header(packet);
+    let whose = packet.header(DNS);
     for _ in 0..MESSAGES {
         let at = next.sequence.wrapping_sub(sequence);
         // The rest of a message that was told, or the same again.
@@ -94,17 +93,6 @@ fn find(packet: &Packet) -> Option<()> {
     }
     let _ = DNS_STREAMS.insert(&key, &next, 0);
     Some(())
-}
-
-/// The header of the records of a packet.
-#[inline(always)]
-fn header(packet: &Packet) -> MaybeUninit<Header> {
-    let mut header = MaybeUninit::<Header>::uninit();
-    // SAFETY: memory of the right size.
-    unsafe { packet.fill_header(header.as_mut_ptr(), DNS) };
-    // SAFETY: plain store.
-    unsafe { (*header.as_mut_ptr()).len = 0 };
-    header
 }
 
 /// Sends the record of the message at a place of the packet, of which `there` bytes are in it.

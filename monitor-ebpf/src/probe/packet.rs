@@ -105,21 +105,18 @@ pub struct Packet {
 }
 
 impl Packet {
-    /// Fills in a record's header but for its length.
-    ///
-    /// # Safety
-    /// `header` points to memory of the right size.
+    /// The header of a record, on the stack.
     #[inline(always)]
-    pub unsafe fn fill_header(&self, header: *mut Header, kind: u16) {
+    pub fn header(&self, kind: u16) -> MaybeUninit<Header> {
+        let mut memory = MaybeUninit::<Header>::uninit();
+        let header = memory.as_mut_ptr();
         let sender = if self.direction == direction::OUT { sender::<true>(self.protocol) } else { None };
-        if let Some(task) = sender {
-            // SAFETY: the caller's promise.
-            return unsafe { task::fill_header(header, kind, 0, self.cgroup_id, task) };
-        }
-        match owner(self.sk, self.protocol) {
-            Some(owner) => {
-                // SAFETY: the caller's promise; plain stores.
-                #[expect(clippy::multiple_unsafe_ops_per_block, reason = "plain stores to one record")]
+        match (sender, owner(self.sk, self.protocol)) {
+            // SAFETY: memory of the right size.
+            (Some(task), _) => unsafe { task::fill_header(header, kind, 0, self.cgroup_id, task) },
+            (None, Some(owner)) => {
+                // SAFETY: plain stores.
+                #[expect(clippy::multiple_unsafe_ops_per_block, reason = "plain stores to one header")]
                 unsafe {
                     *header = *owner;
                     (*header).kind = kind;
@@ -127,9 +124,12 @@ impl Packet {
                     (*header).boot_ns = bpf_ktime_get_boot_ns();
                 }
             }
-            // SAFETY: the caller's promise.
-            None => unsafe { socket::fill_nobody(header, kind, self.cgroup_id, self.sk) },
+            // SAFETY: memory of the right size.
+            (None, None) => unsafe { socket::fill_nobody(header, kind, self.cgroup_id, self.sk) },
         }
+        // SAFETY: plain store.
+        unsafe { (*header).len = 0 };
+        memory
     }
 
     /// Copies what is at a place of the packet; `None` if not all of it is there.

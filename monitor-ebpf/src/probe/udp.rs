@@ -1,12 +1,11 @@
 //! `udp`: the first datagram of a flow, either way. (About 0.4 µs for each datagram.)
 
-use core::mem::MaybeUninit;
 use taffrail_common::event::{Udp, direction};
 use taffrail_common::kind::UDP;
 use taffrail_common::map::UdpFlow;
 
 use super::packet::{Packet, asked_dns, remember};
-use crate::emit::{Lane, emit};
+use crate::emit::{Lane, reserve};
 use crate::maps::UDP_FLOWS;
 use crate::scope;
 
@@ -45,14 +44,19 @@ pub fn flow(packet: &Packet, wanted: bool) -> u8 {
 #[inline(always)]
 fn tell(packet: &Packet) {
     scope::count_offered(UDP);
-    let mut record = MaybeUninit::<Udp>::uninit();
-    let record = record.as_mut_ptr();
-    // SAFETY: it starts with the header.
-    unsafe { packet.fill_header(&raw mut (*record).header, UDP) };
+    let header = packet.header(UDP);
+    // SAFETY: it is written.
+    let header = unsafe { header.assume_init_ref() };
+    if packet.direction == direction::OUT {
+        remember(packet.sk, header);
+    }
+    // VERIFIER: in the ring, since the stack is full.
+    let Some(mut slot) = reserve::<Udp, 0>(UDP, packet.cgroup_id, Lane::Bulk) else { return };
+    let (record, _) = slot.parts();
     // SAFETY: plain stores to the record.
     #[expect(clippy::multiple_unsafe_ops_per_block, reason = "plain stores to one record")]
     unsafe {
-        (*record).header.len = 0;
+        (*record).header = *header;
         (&raw mut (*record).remote_addr).cast::<[u32; 4]>().write(packet.remote_addr);
         (&raw mut (*record).local_addr).cast::<[u32; 4]>().write(packet.local_addr);
         (*record).bytes = packet.len.saturating_sub(HEADER);
@@ -62,10 +66,6 @@ fn tell(packet: &Packet) {
         (*record).direction = packet.direction;
         (*record).reserved = 0;
     }
-    if packet.direction == direction::OUT {
-        // SAFETY: all fields are written.
-        remember(packet.sk, unsafe { &(*record).header });
-    }
     // SAFETY: all fields are written.
-    unsafe { emit(record, Lane::Bulk) };
+    unsafe { slot.submit(0) };
 }
