@@ -21,7 +21,8 @@ for target; do
       echo "@@ test $target $name $attempt $code $(($(now) - begin))"
       [ $code = 0 ] && { [ -f $TAFFRAIL_SKIPPED ] && sed 's/^/@@ /' $TAFFRAIL_SKIPPED; break; }
       [ $code = 143 ] && echo "not done within $SECONDS_PER_TEST s"
-      tail -c 6000 /tmp/output
+      # What was expected comes first, the end says how it ended.
+      if [ "$(wc -c </tmp/output)" -lt 6000 ]; then cat /tmp/output; else head -c 3000 /tmp/output; echo ' […]'; tail -c 3000 /tmp/output; fi
       echo
       killall -9 taffrail 2>/dev/null
     done
