@@ -3,6 +3,7 @@
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user};
 use core::mem::MaybeUninit;
 use core::ptr::read_volatile;
+use taffrail_common::event::Header;
 
 use crate::maps::FEATURES;
 
@@ -78,6 +79,22 @@ pub fn trusted<T: Copy>(base: *const u8, offset: usize) -> T {
 pub fn user(to: *mut u8, len: u32, from: u64) -> bool {
     // SAFETY: the verifier checks that `to` has room for `len`; any `from` is allowed.
     unsafe { bpf_probe_read_user(to.cast(), len, from as *const _) == 0 }
+}
+
+/// Copies a header word by word.
+///
+/// # Safety
+/// `to` has room for a header.
+#[inline(always)]
+pub unsafe fn copy_header(to: *mut Header, from: &Header) {
+    const WORDS: usize = size_of::<Header>() / 8;
+    const { assert!(size_of::<Header>() % 8 == 0) };
+    let (to, from) = (to.cast::<u64>(), core::ptr::from_ref(from).cast::<u64>());
+    for word in 0..WORDS {
+        // VERIFIER: volatile, so that it does not become a call of `memcpy`: its stack counts with the caller's.
+        // SAFETY: within both headers.
+        unsafe { to.add(word).write(read_volatile(from.add(word))) };
+    }
 }
 
 /// The plain address of a pointer that the verifier has a type for, such as the socket of a packet: it allows no

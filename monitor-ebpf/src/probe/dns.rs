@@ -9,7 +9,7 @@ use super::packet::Packet;
 use super::udp;
 use crate::emit::{Lane, count_lost, reserve};
 use crate::maps::DNS_STREAMS;
-use crate::read::{kernel, mask, offset};
+use crate::read::{copy_header, kernel, mask, offset};
 use crate::scope;
 
 /// Where DNS servers are.
@@ -112,7 +112,7 @@ fn send<const MAX: usize>(packet: &Packet, header: &Header, at: u32, len: u32, f
     let Some(mut slot) = reserve::<Dns, MAX>(DNS, packet.cgroup_id, Lane::Bulk) else { return };
     let (record, payload) = slot.parts();
     // SAFETY: it starts with the header.
-    unsafe { (*record).header = *header };
+    unsafe { copy_header(&raw mut (*record).header, header) };
     let mut taken = 0;
     if len != 0 {
         let len = if len > MAX as u32 { MAX as u32 } else { len };

@@ -14,7 +14,7 @@ use taffrail_common::kind::{DNS, UDP};
 
 use super::{dns, udp};
 use crate::maps::{DATAGRAM_OWNERS, DNS_SOCKETS, OWNERS};
-use crate::read::{address, offset, unknown};
+use crate::read::{address, copy_header, offset, unknown};
 use crate::scope;
 use crate::socket::{self, AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP};
 use crate::task::{self, Task};
@@ -118,7 +118,7 @@ impl Packet {
                 // SAFETY: plain stores.
                 #[expect(clippy::multiple_unsafe_ops_per_block, reason = "plain stores to one header")]
                 unsafe {
-                    *header = *owner;
+                    copy_header(header, owner);
                     (*header).kind = kind;
                     (*header).flags = 0;
                     (*header).boot_ns = bpf_ktime_get_boot_ns();

@@ -7,6 +7,7 @@ use taffrail_common::map::UdpFlow;
 use super::packet::{Packet, asked_dns, remember};
 use crate::emit::{Lane, reserve};
 use crate::maps::UDP_FLOWS;
+use crate::read::copy_header;
 use crate::scope;
 
 /// Bytes of a UDP header.
@@ -56,7 +57,7 @@ fn tell(packet: &Packet) {
     // SAFETY: plain stores to the record.
     #[expect(clippy::multiple_unsafe_ops_per_block, reason = "plain stores to one record")]
     unsafe {
-        (*record).header = *header;
+        copy_header(&raw mut (*record).header, header);
         (&raw mut (*record).remote_addr).cast::<[u32; 4]>().write(packet.remote_addr);
         (&raw mut (*record).local_addr).cast::<[u32; 4]>().write(packet.local_addr);
         (*record).bytes = packet.len.saturating_sub(HEADER);
