@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 
 use std::fmt::Write as _;
-use std::net::UdpSocket;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -16,28 +17,43 @@ use taffrail::pipeline::{Gap, Sink, Worker};
 use taffrail::rules::{Rule, RuleSet};
 use taffrail_tests::daemon::{Daemon, records};
 
-/// Rounds of each measurement; the three modes take turns within a round.
+/// Rounds of each measurement; the modes take turns within a round.
 const ROUNDS: usize = 9;
 
-/// How the machine is watched.
-const MODES: [(&str, Option<&[&str]>); 3] = [
+/// How the machine is watched. Nothing that is done matches anything, so that only the watching is measured.
+const MODES: [(&str, Option<&[&str]>); 4] = [
     ("no daemon", None),
     // Host processes are not in scope: the probes run and turn away.
-    ("attached, not watched", Some(&["log.record=evt.kind = exit and proc.name = nobody"])),
-    ("watched", Some(&["scope.host=true", "log.record=evt.kind = exit and proc.name = nobody"])),
+    ("default rules, not watched", Some(&["log.record=evt.kind = exit and proc.name = nobody"])),
+    ("all kinds, not watched", Some(&["log.record=proc.name = nobody"])),
+    ("all kinds, watched", Some(&["scope.host=true", "log.record=proc.name = nobody"])),
 ];
 
-/// An operation, and how many times it is done for one figure.
+/// A family of hooks by an operation of it, and how many times that is done for one figure.
 type Operation = (&'static str, u32, fn(u32));
 
-const OPERATIONS: [Operation; 4] = [
-    ("getpid", 400_000, getpid),
+const OPERATIONS: [Operation; 13] = [
+    ("getpid: no event", 400_000, getpid),
+    ("read 1 byte: no event", 200_000, read),
+    ("write 1 byte: only the first is an event", 100_000, write),
+    ("mmap + munmap of plain memory: no event", 60_000, map),
     ("open + close", 60_000, open),
+    ("rename", 40_000, rename),
+    ("setresuid", 100_000, setresuid),
+    ("prctl(PR_SET_NAME)", 100_000, set_name),
+    ("kill(self, 0): no event", 200_000, kill),
     ("connect (UDP)", 60_000, connect),
+    ("sendto (UDP, unconnected)", 60_000, send),
+    ("connect + accept + close (TCP)", 6_000, accept),
     ("fork + exec + exit", 150, exec),
 ];
 
 fn main() {
+    // In a VM, for another tier or kernel: rows for the page, and nothing else.
+    if let [_, tier] = &std::env::args().collect::<Vec<_>>()[..] {
+        print!("{}", operations(3, 20, &[format!("probes.tier={tier}")]));
+        return;
+    }
     if let Some(reason) = taffrail_tests::cannot_trace() {
         eprintln!("cannot measure here: {reason}");
         std::process::exit(2);
@@ -49,7 +65,12 @@ fn main() {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let _ = writeln!(page, "\nMachine: Linux {}, {cores} cores.\n", release.trim());
-    operations(&mut page);
+    let _ = write!(
+        page,
+        "## CPU time of one operation, in ns\n\nThe portable tier, on this machine.\n\n{}",
+        operations(ROUNDS, 1, &[])
+    );
+    in_vm(&mut page);
     flood(&mut page);
     replay(&mut page);
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/performance.md");
@@ -57,23 +78,65 @@ fn main() {
     print!("{page}");
 }
 
-fn operations(page: &mut String) {
+/// A table of all operations in all modes; `divisor` makes them fewer.
+fn operations(rounds: usize, divisor: u32, settings: &[String]) -> String {
     let mut figures = vec![vec![Vec::new(); MODES.len()]; OPERATIONS.len()];
-    for round in 0..ROUNDS {
-        for (mode, (_, settings)) in MODES.iter().enumerate() {
-            let daemon = settings.map(Daemon::start);
+    for round in 0..rounds {
+        for (mode, (_, own)) in MODES.iter().enumerate() {
+            let daemon = own.map(|own| {
+                let all: Vec<&str> = own.iter().copied().chain(settings.iter().map(String::as_str)).collect();
+                Daemon::start(&all)
+            });
             for (operation, (_, times, run)) in OPERATIONS.iter().enumerate() {
-                figures[operation][mode].push(cpu_ns_each(*times, *run));
+                figures[operation][mode].push(cpu_ns_each((times / divisor).max(5), *run));
             }
             drop(daemon);
         }
-        eprintln!("round {} of {ROUNDS}", round + 1);
+        eprintln!("round {} of {rounds}", round + 1);
     }
-    page.push_str("## CPU time of one operation, in ns\n\n| operation | no daemon | attached, not watched | watched |\n|---|---|---|---|\n");
+    let names: Vec<&str> = MODES.iter().map(|(name, _)| *name).collect();
+    let mut table = format!("| operation | {} |\n|---|{}\n", names.join(" | "), "---|".repeat(MODES.len()));
     for (operation, (name, ..)) in OPERATIONS.iter().enumerate() {
         let medians: Vec<f64> = figures[operation].iter_mut().map(|figures| median(figures)).collect();
-        let more = |mode: usize| format!("{:.0} (+{:.0})", medians[mode], medians[mode] - medians[0]);
-        let _ = writeln!(page, "| {name} | {:.0} | {} | {} |", medians[0], more(1), more(2));
+        let _ = write!(table, "| {name} | {:.0} |", medians[0]);
+        for watched in &medians[1..] {
+            let _ = write!(table, " +{:.0} |", watched - medians[0]);
+        }
+        table.push('\n');
+    }
+    table
+}
+
+/// Kernel and tier of the tables that are made in VMs.
+const IN_VMS: [(&str, &str); 2] = [("6.12", "portable"), ("6.12", "strong")];
+
+/// The same in VMs that count one nanosecond for each instruction: exact, and comparable between tiers.
+fn in_vm(page: &mut String) {
+    let (Some(daemon), Some(bench)) =
+        (std::env::var_os("TAFFRAIL_STATIC_BIN"), std::env::var_os("TAFFRAIL_STATIC_BENCH"))
+    else {
+        eprintln!("no static binaries: the tables of the tiers are left out");
+        return;
+    };
+    for (kernel, tier) in IN_VMS {
+        let script = format!(
+            "mkdir -p /etc; echo x >/etc/passwd; TAFFRAIL_BIN=/vm/taffrail /vm/bench {tier}"
+        );
+        let output = Command::new("python3")
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/vm/vmrun"))
+            .args(["--icount", "--timeout", "900", "--put"])
+            .arg(&daemon)
+            .arg("--put")
+            .arg(&bench)
+            .args([kernel, "--", &script])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{kernel}: {}", String::from_utf8_lossy(&output.stderr));
+        let table = String::from_utf8(output.stdout).unwrap();
+        let _ = write!(
+            page,
+            "\nThe {tier} tier, Linux {kernel} in a VM that counts one nanosecond for each instruction.\n\n{table}"
+        );
     }
 }
 
@@ -116,6 +179,80 @@ fn open(times: u32) {
     }
 }
 
+fn read(times: u32) {
+    let mut zero = std::fs::File::open("/dev/zero").unwrap();
+    for _ in 0..times {
+        zero.read_exact(&mut [0]).unwrap();
+    }
+}
+
+fn write(times: u32) {
+    let mut file = tempfile::tempfile().unwrap();
+    for _ in 0..times {
+        file.write_all(b"x").unwrap();
+    }
+}
+
+fn map(times: u32) {
+    const LEN: usize = 4096;
+    for _ in 0..times {
+        let (protection, flags) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: new memory, which nobody uses.
+        let memory = unsafe { libc::mmap(std::ptr::null_mut(), LEN, protection, flags, -1, 0) };
+        // SAFETY: as above.
+        unsafe { libc::munmap(memory, LEN) };
+    }
+}
+
+fn rename(times: u32) {
+    let folder = tempfile::tempdir().unwrap();
+    let names = [folder.path().join("a"), folder.path().join("b")];
+    std::fs::write(&names[0], "").unwrap();
+    for n in 0..times as usize {
+        std::fs::rename(&names[n % 2], &names[1 - n % 2]).unwrap();
+    }
+}
+
+fn setresuid(times: u32) {
+    for _ in 0..times {
+        // SAFETY: numbers only; -1 leaves all as it is.
+        unsafe { libc::syscall(libc::SYS_setresuid, -1, -1, -1) };
+    }
+}
+
+fn set_name(times: u32) {
+    for _ in 0..times {
+        // SAFETY: the name lives.
+        unsafe { libc::prctl(libc::PR_SET_NAME, c"bench".as_ptr()) };
+    }
+}
+
+fn kill(times: u32) {
+    for _ in 0..times {
+        // SAFETY: signal 0 only asks.
+        unsafe { libc::kill(std::process::id() as i32, 0) };
+    }
+}
+
+fn send(times: u32) {
+    let (socket, sink) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let peer = sink.local_addr().unwrap();
+    for _ in 0..times {
+        socket.send_to(b"x", peer).unwrap();
+    }
+}
+
+fn accept(times: u32) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    for _ in 0..times {
+        let socket = TcpStream::connect(address).unwrap();
+        drop(listener.accept().unwrap());
+        drop(socket);
+    }
+}
+
 fn connect(times: u32) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     for _ in 0..times {
@@ -132,7 +269,7 @@ fn exec(times: u32) {
 /// One thread opens files as fast as it can: what arrives, and what that costs the daemon.
 fn flood(page: &mut String) {
     let times = 1_000_000;
-    let daemon = Daemon::start(MODES[2].1.unwrap());
+    let daemon = Daemon::start(MODES[3].1.unwrap());
     let before = cpu_seconds(daemon.pid());
     let start = Instant::now();
     open(times);
