@@ -18,6 +18,7 @@ fn call_that_was_asked_for_by_name_is_told() {
         return;
     };
     let event = seen.one("syscall", json!({"type": "getpriority"}));
-    assert_eq!((&event["event"]["args"]["0"], &event["process"]["pid"]), (&json!("0"), &json!(seen.pid)));
+    assert_eq!(event["event"]["args"], json!({"which": 0, "who": 0}));
+    assert_eq!(event["process"]["pid"], json!(seen.pid));
     assert_eq!(seen.all("syscall", &json!({})).len(), 1);
 }
