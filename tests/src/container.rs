@@ -89,18 +89,6 @@ impl Container {
         self.exec(&["sh", "-c", script])
     }
 
-    /// A host program that is put into this container's cgroup before it starts.
-    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> io::Result<Command> {
-        use std::os::unix::process::CommandExt as _;
-        let layout = taffrail::enrich::cgroup::Layout::detect();
-        let root = layout.root().ok_or_else(|| io::Error::other("no v2 cgroup tree"))?;
-        let procs = std::fs::OpenOptions::new().write(true).open(root.join(&self.id).join("cgroup.procs"))?;
-        let mut command = Command::new(program);
-        // SAFETY: only write(2) is called between fork and exec.
-        unsafe { command.pre_exec(move || io::Write::write_all(&mut &procs, b"0")) };
-        Ok(command)
-    }
-
     fn runc(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("runc");
         // A detached container keeps what it inherits: pipes would never close.

@@ -119,9 +119,8 @@ fn in_vm(page: &mut String) {
         return;
     };
     for (kernel, tier) in IN_VMS {
-        let script = format!(
-            "mkdir -p /etc; echo x >/etc/passwd; TAFFRAIL_BIN=/vm/taffrail /vm/bench {tier}"
-        );
+        let script =
+            format!("mkdir -p /etc; echo x >/etc/passwd; TAFFRAIL_BIN=/vm/taffrail /vm/bench {tier}");
         let output = Command::new("python3")
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/vm/vmrun"))
             .args(["--icount", "--timeout", "900", "--put"])

@@ -1,8 +1,10 @@
 //! The program `act` in a container's cgroup: it does one thing many times, once it is told to go.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, Stdio};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
 
+use taffrail::enrich::cgroup::Layout;
 use taffrail_tests::container::Container;
 
 pub struct Act(Child);
@@ -10,7 +12,7 @@ pub struct Act(Child);
 impl Act {
     /// Starts it, up to where it waits.
     pub fn prepare(container: &Container, arguments: &[&str]) -> Self {
-        let mut command = container.command(env!("CARGO_BIN_EXE_act")).unwrap();
+        let mut command = command(container, env!("CARGO_BIN_EXE_act"));
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
@@ -47,4 +49,15 @@ impl Act {
         act.go();
         act.end();
     }
+}
+
+/// A host program that is put into a container's cgroup before it starts.
+fn command(container: &Container, program: &str) -> Command {
+    let layout = Layout::detect();
+    let procs = layout.root().expect("a v2 cgroup tree").join(container.id()).join("cgroup.procs");
+    let procs = std::fs::OpenOptions::new().write(true).open(procs).unwrap();
+    let mut command = Command::new(program);
+    // SAFETY: only write(2) is called between fork and exec.
+    unsafe { command.pre_exec(move || std::io::Write::write_all(&mut &procs, b"0")) };
+    command
 }
