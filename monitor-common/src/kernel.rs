@@ -93,6 +93,7 @@ kernel_fields! {
     files_fdt = "files_struct.fdt",
     fdtable_fd = "fdtable.fd",
     fdtable_max_fds = "fdtable.max_fds",
+    open_flags_flag = "open_flags.open_flag",
     file_flags = "file.f_flags",
     file_inode = "file.f_inode",
     file_path = "file.f_path",

@@ -35,6 +35,8 @@ pub mod feature {
     pub const DEBUG: u32 = 1 << 2;
     /// `bpf_task_pt_regs` (5.15): the registers of the system call that a task is in.
     pub const TASK_REGS: u32 = 1 << 3;
+    /// `__seccomp_filter` has a parameter `sd`, before its last.
+    pub const SECCOMP_DATA: u32 = 1 << 4;
 }
 
 /// What the daemon has decided about a cgroup.

@@ -3,7 +3,7 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf};
 use taffrail_common::call::{CallShape, SOCKETCALLS, SOCKETCALLS_MAX};
-use taffrail_common::event::{Header, PAYLOAD_MAX};
+use taffrail_common::event::{Credentials, Header, PAYLOAD_MAX, Path, TEXT_MAX};
 use taffrail_common::kernel::Offsets;
 use taffrail_common::kind::KINDS;
 use taffrail_common::map::{
@@ -86,6 +86,37 @@ pub static CALLS: Array<CallShape> = Array::with_max_entries((SOCKETCALLS + SOCK
 #[map]
 pub static CALL_PROGRAMS: ProgramArray = ProgramArray::with_max_entries(KINDS as u32, 0);
 
+/// As [`CALL_PROGRAMS`], for calls that end in their own functions. The daemon writes it.
+#[map]
+pub static END_PROGRAMS: ProgramArray = ProgramArray::with_max_entries(KINDS as u32, 0);
+
+/// As [`END_PROGRAMS`], for functions that the kernel's type information describes in another way: all programs of an
+/// array must have been loaded for functions of one type (6.12).
+#[map]
+pub static END_PROGRAMS_OTHER: ProgramArray = ProgramArray::with_max_entries(KINDS as u32, 0);
+
+/// What the strong tier sees: the kinds of system calls that `probe/strong/call.rs` sees, which `syscall_exit` leaves
+/// alone; and the kinds of which other programs keep something for the call's end. The daemon writes it.
+#[map]
+pub static STRONG_KINDS: Array<u64> = Array::with_max_entries(2, 0);
+
+/// Entry of [`STRONG_KINDS`]: system calls that end in their own functions.
+pub const STRONG_ENDS: u32 = 0;
+/// Entry of [`STRONG_KINDS`]: kinds with something kept.
+pub const STRONG_KEPT: u32 = 1;
+
+/// What a thread is opening, by thread: from when the kernel has found the file, or has not, to the end of the call.
+#[map]
+pub static OPENING: HashMap<u64, Opening> = HashMap::with_max_entries(8192, 0);
+
+/// The credentials that a thread had before it changed them, by thread, to the end of the call.
+#[map]
+pub static OLD_CREDENTIALS: HashMap<u64, Credentials> = HashMap::with_max_entries(4096, 0);
+
+/// The objects that a thread's call works on, by thread, from when the kernel has found them to the end of the call.
+#[map]
+pub static OBJECTS: HashMap<u64, Objects> = HashMap::with_max_entries(256, 0);
+
 /// How often each system call ended, by cgroup. The daemon sets the size, reads it, and removes cgroups that are gone.
 #[map]
 pub static COUNTS: PerCpuHashMap<CountKey, Count> = PerCpuHashMap::with_max_entries(1, 0);
@@ -155,7 +186,61 @@ pub const SCRATCH_CGROUP: u32 = 2;
 pub const SCRATCH_SUBMIT: u32 = 3;
 /// Entry of [`SCRATCH`] for completed operations of io_uring.
 pub const SCRATCH_COMPLETE: u32 = 4;
-const SCRATCHES: u32 = 5;
+/// First of the entries of [`SCRATCH`] that programs of the strong tier claim: there are many of those, and most
+/// kernels let another task's come between.
+pub const SCRATCH_STRONG: u32 = 5;
+/// How many programs of the strong tier can be under way on one CPU.
+pub const STRONG_LEVELS: u32 = 4;
+const SCRATCHES: u32 = SCRATCH_STRONG + STRONG_LEVELS;
+
+/// Which of the entries from [`SCRATCH_STRONG`] on are claimed: how many programs of this CPU want each.
+#[map]
+pub static CLAIMS: PerCpuArray<[u64; STRONG_LEVELS as usize]> = PerCpuArray::with_max_entries(1, 0);
+
+/// A file that is being opened.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Opening {
+    /// Address of the `struct file`; [`Opening::TOLD`] if the event was made.
+    pub file: u64,
+    /// Flags that were asked for.
+    pub flags: u32,
+    /// Id of the call.
+    pub call: u16,
+    /// Bits of `header_flag`.
+    pub header_flags: u16,
+}
+
+impl Opening {
+    /// The event was made already.
+    pub const TOLD: u64 = 1;
+}
+
+/// Paths that the kernel has resolved for a call, and their bytes behind.
+#[repr(C)]
+pub struct Objects {
+    pub head: ObjectsHead,
+    pub text: [u8; OBJECTS_TEXT],
+}
+
+/// The fixed part of [`Objects`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ObjectsHead {
+    /// The first two arguments of the call that they belong to.
+    pub args: [u64; 2],
+    /// The file.
+    pub file: Path,
+    /// The second file.
+    pub target: Path,
+    /// Id of the call.
+    pub call: u32,
+    /// Type and permissions of the file (`inode->i_mode`).
+    pub mode: u32,
+}
+
+/// Room for two paths.
+pub const OBJECTS_TEXT: usize = 2 * (TEXT_MAX + 1);
 
 /// The kernel's copy of the address that connect(2) was given.
 #[repr(C)]
@@ -179,6 +264,8 @@ const _: () = assert!(PAYLOAD_MAX < 16384);
 pub struct Scratch {
     /// Bytes of payload that are in `record`.
     pub payload_len: u64,
+    /// Which entry this is, while a program of the strong tier has it.
+    pub own_place: u64,
     /// Arguments of the system call; two words of room for the verifier's bounds.
     pub args: [u64; 8],
     /// The path being walked.

@@ -9,28 +9,29 @@ use taffrail_common::kind::{BPF, SYSCALL, WRITE};
 use taffrail_common::map::Written;
 
 use super::open::{asked_name, base, file_of};
+use super::strong::{kept, object};
 use super::syscall::Ended;
 use crate::emit::{Draft, count_lost, lane};
 use crate::maps::{SCRATCH_SYSCALL, SELF, WRITTEN};
 use crate::path;
-use crate::read::{constant, kernel, offset, user};
+use crate::read::{constant, kernel, mask, offset, user};
 use crate::{scope, task};
 
 /// A call with the record [`Call`] ended.
 #[btf_tracepoint(function = "sys_exit")]
 pub fn call(ctx: BtfTracePointContext) -> i32 {
-    done::<true>(&ctx)
+    Ended::of(&ctx, SCRATCH_SYSCALL).map_or(0, done::<true>)
 }
 
 /// [`call`] for kernels without `bpf_loop`.
 #[btf_tracepoint(function = "sys_exit")]
 pub fn call_bounded(ctx: BtfTracePointContext) -> i32 {
-    done::<false>(&ctx)
+    Ended::of(&ctx, SCRATCH_SYSCALL).map_or(0, done::<false>)
 }
 
+/// Makes the event.
 #[inline(always)]
-fn done<const LOOP: bool>(ctx: &BtfTracePointContext) -> i32 {
-    let Some(mut ended) = Ended::of(ctx) else { return 0 };
+pub fn done<const LOOP: bool>(mut ended: Ended) -> i32 {
     let file = match (ended.shape.filter, ended.shape.fd) {
         (filter::PASSED_FILE, _) => file_of(ended.task, passed(&ended)),
         (filter::TAKEN_FILE, _) => file_of(ended.task, ended.result as i32),
@@ -203,7 +204,7 @@ pub fn forget_writes(file: *const u8) {
 
 #[inline(always)]
 fn capture<const LOOP: bool>(ended: &Ended, opened: *const u8) -> Option<()> {
-    let draft = Draft::<Call>::begin(SCRATCH_SYSCALL)?;
+    let draft = Draft::<Call>::begin(ended.scratch)?;
     let record = draft.record();
     // SAFETY: the record starts with its header.
     unsafe {
@@ -213,7 +214,13 @@ fn capture<const LOOP: bool>(ended: &Ended, opened: *const u8) -> Option<()> {
     // The passed file, or what a null name stands for: the directory's descriptor itself.
     let unnamed = opened.is_null() && file != 0 && dir != 0 && ended.arg(file) == 0;
     let object = if unnamed { file_of(ended.task, ended.arg(dir) as i32) } else { opened };
-    let (file, walked_base, mode) = if object.is_null() {
+    // What the kernel resolved, before what the caller gave.
+    let is_kept = kept(ended.kind);
+    let objects = if is_kept && object.is_null() { object::of_call(ended) } else { None };
+    let (file, walked_base, mode) = if let Some((head, text)) = objects {
+        let len = draft.append_kernel(text, head.file.len as u64);
+        (Path { len, ..head.file }, path::EMPTY, head.mode)
+    } else if object.is_null() {
         let (file, base) = name::<LOOP>(&draft, ended, dir, file);
         (file, base, 0)
     } else {
@@ -222,7 +229,17 @@ fn capture<const LOOP: bool>(ended: &Ended, opened: *const u8) -> Option<()> {
             path::append_inode::<_, LOOP>(&draft, path::of_file(object), path::root(ended.task), inode);
         (path, path::EMPTY, kernel::<u16>(inode, offset!(inode_mode)) as u32)
     };
-    let (target, target_base) = name::<LOOP>(&draft, ended, target_dir, target);
+    let (target, target_base) = match objects {
+        Some((head, text)) if head.target.flags != 0 => {
+            let text = text.wrapping_add(mask::<0xfff>(head.file.len as u64) as usize);
+            let len = draft.append_kernel(text, head.target.len as u64);
+            (Path { len, ..head.target }, path::EMPTY)
+        }
+        _ => name::<LOOP>(&draft, ended, target_dir, target),
+    };
+    if is_kept {
+        object::forget();
+    }
     let text = if text == 0 { Text { len: 0, full_len: 0 } } else { draft.append_user_str(ended.arg(text)) };
     // SAFETY: plain stores to the record.
     #[expect(clippy::multiple_unsafe_ops_per_block, reason = "plain stores to one record")]

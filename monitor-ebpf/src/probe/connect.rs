@@ -169,18 +169,18 @@ unsafe fn fill(
 /// connect, bind, listen or accept ended.
 #[btf_tracepoint(function = "sys_exit")]
 pub fn connect(ctx: BtfTracePointContext) -> i32 {
-    done::<true>(&ctx)
+    Ended::of(&ctx, SCRATCH_SYSCALL).map_or(0, done::<true>)
 }
 
 /// [`connect`] for kernels without `bpf_loop`.
 #[btf_tracepoint(function = "sys_exit")]
 pub fn connect_bounded(ctx: BtfTracePointContext) -> i32 {
-    done::<false>(&ctx)
+    Ended::of(&ctx, SCRATCH_SYSCALL).map_or(0, done::<false>)
 }
 
+/// Makes the event.
 #[inline(always)]
-fn done<const LOOP: bool>(ctx: &BtfTracePointContext) -> i32 {
-    let Some(ended) = Ended::of(ctx) else { return 0 };
+pub fn done<const LOOP: bool>(ended: Ended) -> i32 {
     scope::count_offered(ended.kind);
     if capture::<LOOP>(&ended).is_none() {
         count_lost(ended.kind, ended.cgroup_id);
@@ -225,7 +225,7 @@ impl Ends {
 fn capture<const LOOP: bool>(ended: &Ended) -> Option<()> {
     let (kind, task, result) = (ended.kind, ended.task, ended.result as i32);
     let fd = ended.arg(1) as i32;
-    let draft = Draft::<Connect>::begin(SCRATCH_SYSCALL)?;
+    let draft = Draft::<Connect>::begin(ended.scratch)?;
     let record = draft.record();
     // SAFETY: the record starts with its header.
     unsafe { task::fill_header(&raw mut (*record).header, kind, ended.flags, ended.cgroup_id, task) };

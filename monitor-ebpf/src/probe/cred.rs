@@ -2,13 +2,14 @@
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
-use core::mem::MaybeUninit;
 use taffrail_common::event::{Cred, Credentials};
 use taffrail_common::kind::CRED;
 
 use super::exec::credentials;
+use super::strong::{self, kept};
 use super::syscall::Ended;
-use crate::emit::{Lane, emit};
+use crate::emit::{Draft, Lane, count_lost};
+use crate::maps::SCRATCH_SYSCALL;
 use crate::read::{kernel, offset};
 use crate::{scope, task};
 
@@ -32,10 +33,19 @@ const NOBODY: Credentials = Credentials {
 /// A call that sets ids or capabilities ended. What it was to set is not looked at: the task has it now.
 #[btf_tracepoint(function = "sys_exit")]
 pub fn cred(ctx: BtfTracePointContext) -> i32 {
-    let Some(ended) = Ended::of(&ctx) else { return 0 };
+    Ended::of(&ctx, SCRATCH_SYSCALL).map_or(0, done)
+}
+
+/// Makes the event.
+#[inline(always)]
+pub fn done(ended: Ended) -> i32 {
+    let old = if kept(CRED) { strong::cred::take_old() } else { None }.filter(|_| ended.result >= 0);
     scope::count_offered(CRED);
-    let mut record = MaybeUninit::<Cred>::uninit();
-    let record = record.as_mut_ptr();
+    let Some(draft) = Draft::<Cred>::begin(ended.scratch) else {
+        count_lost(CRED, ended.cgroup_id);
+        return 0;
+    };
+    let record = draft.record();
     // SAFETY: the record starts with its header.
     unsafe { task::fill_header(&raw mut (*record).header, CRED, ended.flags, ended.cgroup_id, ended.task) };
     let cred: *const u8 = ended.task.field(offset!(task_cred));
@@ -43,8 +53,8 @@ pub fn cred(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: plain stores to the record.
     #[expect(clippy::multiple_unsafe_ops_per_block, reason = "plain stores to one record")]
     unsafe {
-        (*record).old = NOBODY;
-        (*record).old_known = 0;
+        (*record).old = old.unwrap_or(NOBODY);
+        (*record).old_known = old.is_some() as u32;
         (*record).new = credentials(cred);
         (*record).user_ns = kernel(user_ns, offset!(user_ns_inum));
         (*record).secure_bits = kernel(cred, offset!(cred_secure_bits));
@@ -52,7 +62,6 @@ pub fn cred(ctx: BtfTracePointContext) -> i32 {
         (*record).call = ended.call as u32;
         (*record).reserved = 0;
     }
-    // SAFETY: all fields are written.
-    unsafe { emit(record, Lane::Urgent) };
+    draft.emit(Lane::Urgent);
     0
 }

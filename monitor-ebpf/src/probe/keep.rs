@@ -7,7 +7,7 @@ use core::ptr::read_volatile;
 use taffrail_common::call::NUMBERS;
 use taffrail_common::map::{COMPAT, COUNTED, CallsKept, Count, CountKey, FlightEntry, NO_NUMBER};
 
-use super::syscall::arch;
+use super::syscall::{Registers, arch};
 use crate::maps::{CALLS_KEPT, COUNTS, FLIGHT, FLIGHT_HEADS, NOT_COUNTED};
 use crate::read::constant;
 use crate::task::{Task, thread_key};
@@ -22,7 +22,7 @@ pub fn keep<const FETCH: bool>(ctx: &BtfTracePointContext) {
     }
     let cgroup_id = scope::cgroup_id();
     let Some(scope) = scope::of(cgroup_id) else { return };
-    let (regs, result): (*const u8, i64) = (ctx.arg(0), ctx.arg(1));
+    let (regs, result) = (Registers::argument(ctx.arg(0)), ctx.arg::<i64>(1));
     let is_compat = arch::is_compat(Task::current());
     let number = arch::number(regs);
     let call = if number < NUMBERS as u32 { number } else { NO_NUMBER } | if is_compat { COMPAT } else { 0 };
@@ -74,7 +74,7 @@ fn count(key: CountKey, result: i64) {
 fn record<const FETCH: bool>(
     slot: u32,
     entries: u32,
-    regs: *const u8,
+    regs: Registers,
     is_compat: bool,
     call: u32,
     result: i64,

@@ -14,6 +14,6 @@ mod keep;
 mod open;
 mod packet;
 mod signal;
-mod strong_trial;
+mod strong;
 mod syscall;
 mod udp;

@@ -7,6 +7,7 @@ use taffrail_common::call;
 use taffrail_common::event::{Open, Path, path_flag};
 use taffrail_common::kind::OPEN;
 
+use super::strong::{self, kept};
 use super::syscall::Ended;
 use crate::emit::{Draft, Lane, count_lost};
 use crate::maps::SCRATCH_SYSCALL;
@@ -28,29 +29,54 @@ pub const AT_FDCWD: i32 = -100;
 /// A file was opened, or that failed. (About 1 µs for a watched cgroup: the walk of the path is half of it.)
 #[btf_tracepoint(function = "sys_exit")]
 pub fn open(ctx: BtfTracePointContext) -> i32 {
-    done::<true>(&ctx)
+    Ended::of(&ctx, SCRATCH_SYSCALL).map_or(0, done::<true>)
 }
 
 /// [`open`] for kernels without `bpf_loop`.
 #[btf_tracepoint(function = "sys_exit")]
 pub fn open_bounded(ctx: BtfTracePointContext) -> i32 {
-    done::<false>(&ctx)
+    Ended::of(&ctx, SCRATCH_SYSCALL).map_or(0, done::<false>)
 }
 
+/// Makes the event.
 #[inline(always)]
-fn done<const LOOP: bool>(ctx: &BtfTracePointContext) -> i32 {
-    let Some(ended) = Ended::of(ctx) else { return 0 };
+pub fn done<const LOOP: bool>(ended: Ended) -> i32 {
     if ended.result >= 0 {
         super::call::forget_writes(file_of(ended.task, ended.result as i32));
     }
-    if !scope::watched(OPEN, ended.cgroup_id) {
+    if kept(OPEN) && strong::open::was_told() || !scope::watched(OPEN, ended.cgroup_id) {
         return 0;
     }
     scope::count_offered(OPEN);
-    if capture::<LOOP>(&ended).is_none() {
-        count_lost(OPEN, ended.cgroup_id);
+    let Request { dir_fd, name, flags } = Request::of(&ended);
+    let Ended { task, cgroup_id, call, scratch, flags: header_flags, .. } = ended;
+    let result = ended.result as i32;
+    let file = if result >= 0 { file_of(task, result) } else { core::ptr::null() };
+    let attempt = Attempt { task, cgroup_id, header_flags, call, scratch, result, file, dir_fd, flags };
+    if capture::<LOOP>(&attempt, |draft| asked_name(draft, name)).is_none() {
+        count_lost(OPEN, cgroup_id);
     }
     0
+}
+
+/// An open that succeeded or failed.
+pub struct Attempt {
+    pub task: Task,
+    pub cgroup_id: u64,
+    /// Bits of `header_flag`.
+    pub header_flags: u16,
+    /// Id of the call.
+    pub call: u16,
+    /// The program's own entry of the scratch map.
+    pub scratch: u32,
+    /// Descriptor, or a negative errno.
+    pub result: i32,
+    /// The `struct file`, null if there is none.
+    pub file: *const u8,
+    /// The directory that a relative name started at.
+    pub dir_fd: i32,
+    /// Flags that were asked for, `u32::MAX` if they could not be read.
+    pub flags: u32,
 }
 
 /// What the caller asked for.
@@ -83,24 +109,26 @@ impl Request {
     }
 }
 
+/// Makes the event. `name` appends the name that was asked for, and says whether it is relative.
 #[inline(always)]
-fn capture<const LOOP: bool>(ended: &Ended) -> Option<()> {
-    let request = Request::of(ended);
-    let (task, result) = (ended.task, ended.result as i32);
-    let draft = Draft::<Open>::begin(SCRATCH_SYSCALL)?;
+pub fn capture<const LOOP: bool>(
+    attempt: &Attempt,
+    name: impl FnOnce(&Draft<Open>) -> (Path, bool),
+) -> Option<()> {
+    let Attempt { task, cgroup_id, header_flags, call, scratch, result, file, dir_fd, flags } = *attempt;
+    let draft = Draft::<Open>::begin(scratch)?;
     let record = draft.record();
     // SAFETY: the record starts with its header.
-    unsafe { task::fill_header(&raw mut (*record).header, OPEN, ended.flags, ended.cgroup_id, task) };
+    unsafe { task::fill_header(&raw mut (*record).header, OPEN, header_flags, cgroup_id, task) };
     let root = path::root(task);
-    let file = if result >= 0 { file_of(task, result) } else { core::ptr::null() };
     let opened = !file.is_null();
     // Of an opened file the path of the object; else the name as the caller gave it, and the directory that
     // it is relative to. Either way one walk: the verifier looks at every copy of it.
-    let (asked, relative) = if opened { (path::EMPTY, false) } else { asked_name(&draft, request.name) };
+    let (asked, relative) = if opened { (path::EMPTY, false) } else { name(&draft) };
     let from = match (opened, relative) {
         (true, _) => path::of_file(file),
         (false, false) => path::NONE,
-        (false, true) => base(task, request.dir_fd),
+        (false, true) => base(task, dir_fd),
     };
     let inode: *const u8 =
         if opened { kernel(file, offset!(file_inode)) } else { kernel(from.dentry, offset!(dentry_inode)) };
@@ -109,7 +137,7 @@ fn capture<const LOOP: bool>(ended: &Ended) -> Option<()> {
     } else {
         path::append_inode::<_, LOOP>(&draft, from, root, inode)
     };
-    let creation = if request.flags == u32::MAX { 0 } else { request.flags & CREATION_FLAGS };
+    let creation = if flags == u32::MAX { 0 } else { flags & CREATION_FLAGS };
     // SAFETY: plain stores to the record.
     #[expect(clippy::multiple_unsafe_ops_per_block, reason = "plain stores to one record")]
     unsafe {
@@ -123,13 +151,13 @@ fn capture<const LOOP: bool>(ended: &Ended) -> Option<()> {
         } else {
             (*record).file = asked;
             (*record).base = walked;
-            (*record).flags = request.flags;
+            (*record).flags = flags;
             (*record).mode = 0;
             (*record).links = 0;
             (*record).owner = u32::MAX;
         }
         (*record).result = result;
-        (*record).call = ended.call as u32;
+        (*record).call = call as u32;
     }
     draft.emit(Lane::Bulk);
     Some(())

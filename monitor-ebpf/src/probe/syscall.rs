@@ -11,7 +11,7 @@ use taffrail_common::kind::{OPEN, WRITE};
 
 use super::keep::keep;
 use crate::emit::count_lost;
-use crate::maps::{CALL_PROGRAMS, CALLS, SCRATCH, SCRATCH_SYSCALL};
+use crate::maps::{CALL_PROGRAMS, CALLS, SCRATCH, STRONG_ENDS, STRONG_KINDS};
 use crate::read::{diagnose, kernel, mask, offset, trusted, user};
 use crate::scope;
 use crate::task::Task;
@@ -33,12 +33,11 @@ pub fn syscall_exit_old(ctx: BtfTracePointContext) -> i32 {
 /// Hands a call that is an event over to the program of its kind.
 #[inline(always)]
 fn hand_over(ctx: &BtfTracePointContext) -> i32 {
-    let Some((shape, compat)) = shape(ctx.arg(0)) else { return 0 };
+    let Some((shape, compat)) = shape(Registers::argument(ctx.arg(0))) else { return 0 };
     // SAFETY: an entry of an array map.
     let kind = unsafe { read_volatile(&raw const (*shape).kind) };
     let cgroup_id = scope::cgroup_id();
-    // An open also begins anew what `write` tells of a file.
-    if !scope::watched(kind, cgroup_id) && !(kind == OPEN && scope::watched(WRITE, cgroup_id)) {
+    if is_strong(kind) || !is_watched(kind, cgroup_id) {
         return 0;
     }
     diagnose!(
@@ -59,19 +58,16 @@ fn hand_over(ctx: &BtfTracePointContext) -> i32 {
     0
 }
 
+/// Whether calls of that kind are seen at their own entry functions.
+#[inline(always)]
+pub fn is_strong(kind: u16) -> bool {
+    STRONG_KINDS.get(STRONG_ENDS).is_some_and(|kinds| kinds >> (kind & 63) & 1 != 0)
+}
+
 /// How to read the call that ended, and whether it came by the 32-bit entry; `None` if it is no event.
 #[inline(always)]
-fn shape(regs: *const u8) -> Option<(*const CallShape, bool)> {
-    let number = arch::number(regs);
-    if number >= NUMBERS as u32 {
-        return None;
-    }
-    let (native, compat) = (CALLS.get(number)?, CALLS.get(number + NUMBERS as u32)?);
-    if native.kind | compat.kind == 0 {
-        return None;
-    }
-    let is_compat = arch::is_compat(Task::current());
-    let mut shape = if is_compat { compat } else { native };
+pub fn shape(regs: Registers) -> Option<(*const CallShape, bool)> {
+    let (mut shape, is_compat) = entry(arch::number(regs))?;
     if shape.call == SOCKETCALL {
         let operation = arch::argument::<0>(regs, is_compat);
         if operation >= SOCKETCALLS_MAX as u64 {
@@ -124,6 +120,82 @@ pub fn in_io_uring() -> bool {
     task.is_io_worker() || !regs.is_null() && arch::running_number(regs) == ENTER
 }
 
+/// How to read the call that the acting thread is in, bits of `header_flag`, and its first two arguments; `None` if it is
+/// no event. For programs that do not get the registers.
+#[inline(always)]
+pub fn of_thread(task: Task) -> Option<(CallShape, u16, [u64; 2])> {
+    let regs = Registers::saved(task)?;
+    let (shape, is_compat) = entry(arch::running_number(regs.address))?;
+    let flags = if is_compat { header_flag::COMPAT } else { 0 };
+    let arguments = [arch::argument::<0>(regs, is_compat), arch::argument::<1>(regs, is_compat)];
+    (shape.kind != 0).then_some((*shape, flags, arguments))
+}
+
+/// The kind of the call that the acting thread was refused, 0 if it is no event.
+#[inline(always)]
+pub fn refused_kind(task: Task) -> u16 {
+    let regs = Registers::saved(task);
+    regs.and_then(shape).map_or(0, |(shape, _)| {
+        // SAFETY: an entry of an array map.
+        unsafe { read_volatile(&raw const (*shape).kind) }
+    })
+}
+
+/// Whether the acting thread is replacing its image: then its credentials are part of the event `exec`.
+#[inline(always)]
+pub fn is_exec(task: Task) -> bool {
+    let numbers = if arch::is_compat(task) { arch::COMPAT_EXEC } else { arch::EXEC };
+    Registers::saved(task).is_some_and(|regs| numbers.contains(&arch::number(regs)))
+}
+
+/// Whether calls of that kind are of use for a cgroup.
+#[inline(always)]
+pub fn is_watched(kind: u16, cgroup_id: u64) -> bool {
+    // An open also begins anew what `write` tells of a file.
+    scope::watched(kind, cgroup_id) || kind == OPEN && scope::watched(WRITE, cgroup_id)
+}
+
+/// The row of the call of that number in the acting thread's table, and whether that is the 32-bit one.
+#[inline(always)]
+fn entry(number: u32) -> Option<(&'static CallShape, bool)> {
+    if number >= NUMBERS as u32 {
+        return None;
+    }
+    let (native, compat) = (CALLS.get(number)?, CALLS.get(number + NUMBERS as u32)?);
+    if native.kind | compat.kind == 0 {
+        return None;
+    }
+    let is_compat = arch::is_compat(Task::current());
+    Some((if is_compat { compat } else { native }, is_compat))
+}
+
+/// Where a thread's registers were saved when it entered the kernel, and whether the verifier lets us load them directly.
+#[derive(Clone, Copy)]
+pub struct Registers {
+    address: *const u8,
+    trusted: bool,
+}
+
+impl Registers {
+    /// Those that a program got as its argument.
+    #[inline(always)]
+    pub fn argument(address: *const u8) -> Self {
+        Self { address, trusted: true }
+    }
+
+    /// Those of the acting task, if it can be in a call.
+    #[inline(always)]
+    fn saved(task: Task) -> Option<Self> {
+        let address = task.call_registers();
+        (!address.is_null()).then_some(Self { address, trusted: false })
+    }
+
+    #[inline(always)]
+    fn load<T: Copy>(self, offset: usize) -> T {
+        if self.trusted { trusted(self.address, offset) } else { kernel(self.address, offset) }
+    }
+}
+
 /// A system call that ended.
 #[derive(Clone, Copy)]
 pub struct Ended {
@@ -141,21 +213,35 @@ pub struct Ended {
     pub call: u16,
     /// How to read it.
     pub shape: CallShape,
+    /// The program's own entry of the scratch map.
+    pub scratch: u32,
     /// The arguments, in scratch memory: which of them is wanted is known only at run time.
     args: *const u64,
 }
 
 impl Ended {
-    /// The call that a program was handed.
+    /// The call that a program was handed, with registers and result as its arguments. `scratch` is the entry of the
+    /// scratch map that is the program's own.
     #[inline(always)]
-    pub fn of(ctx: &BtfTracePointContext) -> Option<Self> {
-        let regs: *const u8 = ctx.arg(0);
+    pub fn of(ctx: &BtfTracePointContext, scratch: u32) -> Option<Self> {
+        Self::with(Registers::argument(ctx.arg(0)), ctx.arg(1), scratch)
+    }
+
+    /// The call that a thread was refused before it began.
+    #[inline(always)]
+    pub fn refused(task: Task, scratch: u32) -> Option<Self> {
+        let regs = Registers::saved(task)?;
+        Self::with(regs, arch::result(regs), scratch)
+    }
+
+    #[inline(always)]
+    fn with(regs: Registers, result: i64, scratch: u32) -> Option<Self> {
         let (shape, is_compat) = shape(regs)?;
         // SAFETY: an entry of an array map.
         let shape = unsafe { read_volatile(shape) };
-        let scratch = SCRATCH.get_ptr_mut(SCRATCH_SYSCALL)?;
+        let memory = SCRATCH.get_ptr_mut(scratch)?;
         // SAFETY: an address within the entry.
-        let args = unsafe { (&raw mut (*scratch).args).cast::<u64>() };
+        let args = unsafe { (&raw mut (*memory).args).cast::<u64>() };
         let direct = [
             arch::argument::<0>(regs, is_compat),
             arch::argument::<1>(regs, is_compat),
@@ -188,11 +274,12 @@ impl Ended {
         Some(Self {
             task: Task::current(),
             cgroup_id: scope::cgroup_id(),
-            result: ctx.arg(1),
+            result,
             flags: if is_compat { header_flag::COMPAT } else { 0 },
             kind: shape.kind,
             call: shape.call,
             shape,
+            scratch,
             args,
         })
     }
@@ -214,7 +301,12 @@ impl Ended {
 
 #[cfg(bpf_target_arch = "x86_64")]
 pub(super) mod arch {
-    use super::{Task, kernel, offset, trusted};
+    use super::{Registers, Task, kernel, offset};
+
+    /// Numbers of execve(2) and execveat(2).
+    pub const EXEC: [u32; 2] = [59, 322];
+    /// The same in the 32-bit table.
+    pub const COMPAT_EXEC: [u32; 2] = [11, 358];
 
     /// Bit of the x32 calls, which else have the numbers of the 64-bit table, and some of their own from 512.
     const X32_BIT: u32 = 0x4000_0000;
@@ -224,8 +316,14 @@ pub(super) mod arch {
     const SOCKETCALL: u32 = 102;
 
     #[inline(always)]
-    pub fn number(regs: *const u8) -> u32 {
-        trusted::<u64>(regs, offset!(regs_orig_ax)) as u32 & !X32_BIT
+    pub fn number(regs: Registers) -> u32 {
+        regs.load::<u64>(offset!(regs_orig_ax)) as u32 & !X32_BIT
+    }
+
+    /// What the call returns.
+    #[inline(always)]
+    pub fn result(regs: Registers) -> i64 {
+        regs.load(offset!(regs_ax))
     }
 
     /// Number of the call that is running; beyond all numbers if it has ended: work that was put off runs then.
@@ -240,7 +338,7 @@ pub(super) mod arch {
     }
 
     #[inline(always)]
-    pub fn is_socketcall(regs: *const u8) -> bool {
+    pub fn is_socketcall(regs: Registers) -> bool {
         number(regs) == SOCKETCALL
     }
 
@@ -257,7 +355,7 @@ pub(super) mod arch {
 
     /// An argument by its place from 0.
     #[inline(always)]
-    pub fn argument<const PLACE: u32>(regs: *const u8, compat: bool) -> u64 {
+    pub fn argument<const PLACE: u32>(regs: Registers, compat: bool) -> u64 {
         let (native, in_32_bit) = match PLACE {
             0 => (offset!(regs_di), offset!(regs_bx)),
             1 => (offset!(regs_si), offset!(regs_cx)),
@@ -266,13 +364,18 @@ pub(super) mod arch {
             4 => (offset!(regs_r8), offset!(regs_di)),
             _ => (offset!(regs_r9), offset!(regs_bp)),
         };
-        if compat { trusted::<u64>(regs, in_32_bit) as u32 as u64 } else { trusted(regs, native) }
+        if compat { regs.load::<u64>(in_32_bit) as u32 as u64 } else { regs.load(native) }
     }
 }
 
 #[cfg(bpf_target_arch = "aarch64")]
 pub(super) mod arch {
-    use super::{Task, kernel, offset, trusted};
+    use super::{Registers, Task, kernel, offset};
+
+    /// Numbers of execve(2) and execveat(2).
+    pub const EXEC: [u32; 2] = [221, 281];
+    /// The same in the 32-bit table.
+    pub const COMPAT_EXEC: [u32; 2] = [11, 387];
 
     /// Number of the call that is running; beyond all numbers if it has ended: work that was put off runs then.
     #[inline(always)]
@@ -291,13 +394,19 @@ pub(super) mod arch {
     }
 
     #[inline(always)]
-    pub fn number(regs: *const u8) -> u32 {
-        trusted(regs, offset!(regs_syscallno))
+    pub fn number(regs: Registers) -> u32 {
+        regs.load(offset!(regs_syscallno))
+    }
+
+    /// What the call returns.
+    #[inline(always)]
+    pub fn result(regs: Registers) -> i64 {
+        regs.load(offset!(regs_regs))
     }
 
     /// The 32-bit table has no socketcall(2).
     #[inline(always)]
-    pub fn is_socketcall(_regs: *const u8) -> bool {
+    pub fn is_socketcall(_regs: Registers) -> bool {
         false
     }
 
@@ -309,10 +418,10 @@ pub(super) mod arch {
 
     /// An argument by its place from 0. The result has overwritten the first register; the kernel keeps a copy.
     #[inline(always)]
-    pub fn argument<const PLACE: u32>(regs: *const u8, compat: bool) -> u64 {
+    pub fn argument<const PLACE: u32>(regs: Registers, compat: bool) -> u64 {
         let argument: u64 = match PLACE {
-            0 => trusted(regs, offset!(regs_orig_x0)),
-            place => trusted(regs, offset!(regs_regs) + place as usize * 8),
+            0 => regs.load(offset!(regs_orig_x0)),
+            place => regs.load(offset!(regs_regs) + place as usize * 8),
         };
         if compat { argument as u32 as u64 } else { argument }
     }

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use crate::enrich::cgroup::Layout;
-use crate::probe::hook::{ALL_KINDS, Status};
+use crate::probe::hook::{ALL_KINDS, Status, Tier};
+use crate::probe::load::Tiers;
 use crate::probe::{HOOKS, LoadError, Options, Probes, load};
 
 /// Say what works on this machine.
@@ -15,6 +16,9 @@ pub struct Args {
     /// Print JSON instead of text.
     #[arg(long)]
     json: bool,
+    /// Which hooks to try.
+    #[arg(long, value_enum, default_value = "auto")]
+    tier: Tiers,
 }
 
 /// How one thing is.
@@ -38,7 +42,7 @@ struct Finding {
 /// Runs the sub-command.
 pub fn run(args: Args) -> ExitCode {
     let mut findings = vec![kernel(), btf(), capabilities(), cgroups()];
-    let (found, states) = probes();
+    let (found, states) = probes(args.tier);
     findings.extend(found);
     let worst = findings.iter().map(|finding| finding.verdict).fold(Verdict::Ok, |worst, verdict| {
         if worst == Verdict::Broken || verdict == Verdict::Ok { worst } else { verdict }
@@ -163,7 +167,7 @@ fn cgroups() -> Finding {
 }
 
 /// Findings on the probes, and the same for programs to read.
-fn probes() -> (Vec<Finding>, Vec<Value>) {
+fn probes(tiers: Tiers) -> (Vec<Finding>, Vec<Value>) {
     let options = Options {
         urgent_bytes: 1 << 16,
         bulk_bytes: 1 << 16,
@@ -172,6 +176,7 @@ fn probes() -> (Vec<Finding>, Vec<Value>) {
         calls: Vec::new(),
         count_calls: false,
         flight: 0,
+        tiers,
         debug: false,
     };
     // No cgroup is in scope, so the probes see nothing while they are tried.
@@ -189,13 +194,14 @@ fn state_json(state: &crate::probe::ProbeState) -> Value {
     let (status, reason) = match &state.status {
         Status::Attached => ("attached", None),
         Status::NotNeeded => ("not_needed", None),
+        Status::Replaced(why) => ("replaced", Some(why)),
         Status::Failed(why) => ("refused", Some(why)),
     };
     json!({
         "probe": state.hook.program,
         "program": state.program,
         "hook": state.hook.hook_name(),
-        "tier": state.hook.tier,
+        "tier": state.hook.tier.name(),
         "status": status,
         "reason": reason,
         "verified_instructions": state.verified_instructions,
@@ -204,30 +210,40 @@ fn state_json(state: &crate::probe::ProbeState) -> Value {
 
 fn probe(state: &crate::probe::ProbeState) -> Finding {
     let hook = state.hook;
-    match &state.status {
-        Status::Attached | Status::NotNeeded => {
+    let tier = hook.tier.name();
+    let other = match hook.tier {
+        Tier::Portable => Tier::Strong.name(),
+        Tier::Strong => Tier::Portable.name(),
+    };
+    let (verdict, found, advice) = match &state.status {
+        Status::Attached => {
             let verified = state
                 .verified_instructions
                 .map_or(String::new(), |count| format!(", {count} instructions verified"));
-            let found = format!("{} ({}{verified})", hook.hook_name(), hook.tier);
+            let found = format!("{} ({tier}{verified})", hook.hook_name());
             let advice = (state.program != hook.program).then(|| {
                 "without bpf_loop (Linux 5.17): paths of more than 32 names lose their start, and say so"
                     .to_owned()
             });
-            Finding { what: hook.program, verdict: Verdict::Ok, found, advice }
+            (Verdict::Ok, found, advice)
         }
-        Status::Failed(why) => Finding {
-            what: hook.program,
-            verdict: Verdict::Less,
-            found: format!("{}: {why}", hook.hook_name()),
-            advice: Some(format!("not seen: {} (needs Linux {})", hook.blinds, hook.since)),
-        },
-    }
+        Status::NotNeeded => {
+            (Verdict::Ok, format!("{} ({tier}): not needed beside the {other} tier", hook.hook_name()), None)
+        }
+        Status::Replaced(why) => {
+            (Verdict::Ok, format!("{} ({tier}): {why}; the {other} tier sees it", hook.hook_name()), None)
+        }
+        Status::Failed(why) => {
+            let advice = format!("not seen: {} (needs Linux {})", hook.blinds, hook.since);
+            (Verdict::Less, format!("{}: {why}", hook.hook_name()), Some(advice))
+        }
+    };
+    Finding { what: hook.program, verdict, found, advice }
 }
 
 fn strong_tier() -> Finding {
     let found = match load::try_strong_tier() {
-        Ok(()) => "fentry works; no probe uses it yet, the portable tier sees the same events".to_owned(),
+        Ok(()) => "fentry works".to_owned(),
         Err(why) => format!("fentry is refused ({why}); the portable tier is used"),
     };
     Finding { what: "strong tier", verdict: Verdict::Ok, found, advice: None }

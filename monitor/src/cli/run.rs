@@ -104,6 +104,7 @@ fn watch(
         calls: watched.calls.iter().cloned().collect(),
         count_calls: settings.syscalls_count,
         flight: settings.syscalls_flight_recorder,
+        tiers: settings.tiers,
         debug: args.debug_probes,
     };
     let (probes, rings, losses) = Probes::load(&options).map_err(|error| cannot_load(&error))?;
@@ -315,6 +316,7 @@ fn write_start(worker: &mut Worker<LogSink>, settings: &Settings, rules: &RuleSe
         .map(|state| match &state.status {
             Status::Attached => json!({ "probe": state.program, "state": "attached" }),
             Status::NotNeeded => json!({ "probe": state.program, "state": "not_needed" }),
+            Status::Replaced(why) => json!({ "probe": state.program, "state": "replaced", "reason": why }),
             Status::Failed(why) => {
                 json!({ "probe": state.program, "state": "failed", "reason": why, "not_seen": state.hook.blinds })
             }

@@ -26,6 +26,7 @@ use crate::event::text::escaped;
 use crate::pipeline::{self, Gap, Live, Scope, Sink, Worker};
 use crate::probe::flight::Flight;
 use crate::probe::hook::{ALL_KINDS, bit};
+use crate::probe::load::Tiers;
 use crate::probe::{Options, Probes, call};
 use crate::rules::{self, Filter, Rule, RuleSet};
 use crate::syscalls::{self, Counts};
@@ -67,6 +68,9 @@ pub struct Args {
     /// Show a recording instead of what happens. Needs no rights.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["record", "seconds"])]
     replay: Option<PathBuf>,
+    /// Which hooks to try.
+    #[arg(long, value_enum, default_value = "auto")]
+    tier: Tiers,
     /// Print what the probes log about themselves.
     #[arg(long)]
     debug_probes: bool,
@@ -162,6 +166,7 @@ fn live(args: &Args, rules: RuleSet, sink: Printer) -> Result<(), ExitCode> {
         calls: calls.into_iter().collect(),
         count_calls: args.count,
         flight: args.last.map_or(0, |last| last.next_power_of_two().max(16)),
+        tiers: args.tier,
         debug: args.debug_probes,
     };
     let recording = args.record.as_deref().map(capture::Writer::create).transpose();

@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::diagnostic::{Diagnostic, Source};
 use crate::probe::call;
+use crate::probe::load::Tiers;
 use crate::rules::{Filter, hex};
 use crate::yaml::{self, Kind, Node};
 
@@ -43,6 +44,8 @@ pub struct Settings {
     pub rules_disabled: Vec<String>,
     /// Whether files and connections of the host's own processes are watched.
     pub scope_host: bool,
+    /// Which hooks are tried.
+    pub tiers: Tiers,
     /// Bytes of the ring for what must not be lost.
     pub urgent_bytes: u32,
     /// Bytes of the ring for the rest.
@@ -74,6 +77,7 @@ impl Default for Settings {
             rules_embedded: true,
             rules_disabled: Vec::new(),
             scope_host: false,
+            tiers: Tiers::Auto,
             urgent_bytes: 1 << 20,
             bulk_bytes: 4 << 20,
             max_processes: 65_536,
@@ -135,6 +139,8 @@ const KEYS: &[Key] = &[
         set: |s, n| texts(n).map(|values| s.rules_disabled = values), show: |s| list(s.rules_disabled.iter().cloned()) },
     Key { name: "scope.host", ty: "true or false", doc: "Whether files and connections of processes outside containers are watched too. Their processes always are, for lineage.",
         set: |s, n| bool(n).map(|value| s.scope_host = value), show: |s| s.scope_host.to_string() },
+    Key { name: "probes.tier", ty: "`auto`, `portable` or `strong`", doc: "Which hooks are tried: `auto` takes strong ones (fentry), which cost less and see more, and portable ones for what the kernel refuses.",
+        set: |s, n| tiers(n).map(|value| s.tiers = value), show: |s| s.tiers.name().to_owned() },
     Key { name: "probes.urgent_ring_bytes", ty: "size", doc: "Ring for what must not be lost (processes): a power of two, 64KiB to 1GiB.",
         set: |s, n| ring(n).map(|value| s.urgent_bytes = value), show: |s| s.urgent_bytes.to_string() },
     Key { name: "probes.bulk_ring_bytes", ty: "size", doc: "Ring for all other events: a power of two, 64KiB to 1GiB.",
@@ -335,6 +341,13 @@ fn size(node: &Node, min: u64, max: u64) -> Result<u64, Vec<Diagnostic>> {
     let bytes =
         bytes.ok_or_else(|| vec![wrong(node, "a size").hint("write a size such as `65536` or `64MiB`")])?;
     in_range(node, bytes, min, max)
+}
+
+fn tiers(node: &Node) -> Result<Tiers, Vec<Diagnostic>> {
+    let text = node.as_text().unwrap_or_default();
+    let all = [Tiers::Auto, Tiers::Portable, Tiers::Strong];
+    let found = all.into_iter().find(|tiers| tiers.name() == text);
+    found.ok_or_else(|| vec![wrong(node, "`auto`, `portable` or `strong`")])
 }
 
 fn ring(node: &Node) -> Result<u32, Vec<Diagnostic>> {

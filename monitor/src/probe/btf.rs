@@ -15,6 +15,7 @@ const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
 const KIND_ENUM: u32 = 6;
 const KIND_TYPEDEF: u32 = 8;
+const KIND_FUNC: u32 = 12;
 
 /// Parsed type information, borrowed from its bytes.
 pub struct Btf<'a> {
@@ -26,6 +27,8 @@ pub struct Btf<'a> {
     named: HashMap<&'a [u8], u32>,
     /// The ids of typedefs.
     typedefs: HashMap<&'a [u8], u32>,
+    /// The ids of functions.
+    functions: HashMap<&'a [u8], u32>,
 }
 
 impl<'a> Btf<'a> {
@@ -38,7 +41,14 @@ impl<'a> Btf<'a> {
         let types_start = header_len.checked_add(word(data, 8)?)?;
         let types_end = types_start.checked_add(word(data, 12)?)?;
         let strings = header_len.checked_add(word(data, 16)?)? as usize;
-        let mut btf = Self { data, strings, types: vec![0], named: HashMap::new(), typedefs: HashMap::new() };
+        let mut btf = Self {
+            data,
+            strings,
+            types: vec![0],
+            named: HashMap::new(),
+            typedefs: HashMap::new(),
+            functions: HashMap::new(),
+        };
         let mut at = types_start;
         while at < types_end {
             let info = word(data, at as usize + 4)?;
@@ -49,6 +59,10 @@ impl<'a> Btf<'a> {
                 if !name.is_empty() {
                     names.entry(name).or_insert(btf.types.len() as u32);
                 }
+            }
+            if kind == KIND_FUNC {
+                let name = btf.string(word(data, at as usize)?)?;
+                btf.functions.entry(name).or_insert(btf.types.len() as u32);
             }
             btf.types.push(at);
             let body = match kind {
@@ -101,6 +115,17 @@ impl<'a> Btf<'a> {
             Some((KIND_FUNCTION, count, _)) => count.saturating_sub(1),
             _ => 0,
         }
+    }
+
+    /// Whether the kernel has a function of that name that programs can attach to.
+    pub fn has_function(&self, name: &str) -> bool {
+        self.functions.contains_key(name.as_bytes())
+    }
+
+    /// How many arguments a function has.
+    pub fn function_arguments(&self, name: &str) -> Option<u32> {
+        let (KIND_FUNC, _, at) = self.head(*self.functions.get(name.as_bytes())?)? else { return None };
+        self.head(word(self.data, at + 8)?).map(|(_, count, _)| count)
     }
 
     /// Whether an enum has that name.
@@ -209,6 +234,9 @@ impl KernelFacts {
             if btf.has_enumerator("bpf_func_id", helper) {
                 features |= bit;
             }
+        }
+        if btf.function_arguments("__seccomp_filter") == Some(3) {
+            features |= feature::SECCOMP_DATA;
         }
         // Fields of the other architecture are no loss.
         let foreign = if cfg!(target_arch = "x86_64") {

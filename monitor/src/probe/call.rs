@@ -86,7 +86,7 @@ fn names() -> impl Iterator<Item = &'static str> {
 
 /// Operations of socketcall(2), from the kernel's `net.h`, with the calls that they are; send and recv have no
 /// number of their own in all tables, and are the beginning of others.
-const SOCKETCALL_OPERATIONS: &[(u32, &str)] = &[
+pub const SOCKETCALL_OPERATIONS: &[(u32, &str)] = &[
     (1, "socket"),
     (2, "bind"),
     (3, "connect"),

@@ -7,6 +7,26 @@ use super::call::CALL_TABLE_KINDS;
 use crate::event::decode::CALL_KINDS;
 use crate::event::field::KindSet;
 
+/// Two kinds of hooks that see the same. Where the kernel allows a hook of the strong tier, those of the portable tier
+/// for its kinds are not needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// Tracepoints and cgroup programs, which every kernel allows.
+    Portable,
+    /// `fentry` and `fexit`: cost nothing where nothing is watched, and see the objects that the kernel works on.
+    Strong,
+}
+
+impl Tier {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Tier::Portable => "portable",
+            Tier::Strong => "strong",
+        }
+    }
+}
+
 /// How a program gets to its hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attach {
@@ -16,6 +36,14 @@ pub enum Attach {
     Cgroup(CgroupHook),
     /// The program that the probe `syscall_exit` hands the calls of its kinds to (a tail call).
     Calls,
+    /// The program that the ends of the entry functions of its kinds' calls (`fexit`) hand over to.
+    CallEnds,
+    /// Calls that a seccomp filter refuses, which have no end of their own (`fexit/__seccomp_filter`).
+    Refused,
+    /// The beginning of functions (`fentry`), a copy of the program for each; `|` stands between names of different kernels.
+    Begin(&'static [&'static str]),
+    /// As `Begin`, the end of functions (`fexit`).
+    End(&'static [&'static str]),
 }
 
 /// A hook of a cgroup.
@@ -40,8 +68,8 @@ pub struct Hook {
     pub fallback: Option<&'static str>,
     /// Where it attaches.
     pub attach: Attach,
-    /// `portable` or `strong`.
-    pub tier: &'static str,
+    /// Which of the two kinds of hooks it is.
+    pub tier: Tier,
     /// The oldest kernel that has it.
     pub since: &'static str,
     /// The kinds of event that need it.
@@ -53,12 +81,20 @@ pub struct Hook {
 }
 
 impl Hook {
+    /// Whether it is not needed for kinds that hooks of the strong tier deliver.
+    pub fn is_replaceable(&self) -> bool {
+        self.attach == Attach::Calls || self.program == "syscall_exit"
+    }
+
     /// The hook's name as people know it.
     pub fn hook_name(&self) -> &'static str {
         match self.attach {
             Attach::BtfTracepoint(name) => name.split('|').next().unwrap_or(name),
             Attach::Cgroup(_) => self.program,
             Attach::Calls => "sys_exit",
+            Attach::CallEnds => "fexit on system calls",
+            Attach::Refused => "__seccomp_filter",
+            Attach::Begin(names) | Attach::End(names) => names.first().unwrap_or(&""),
         }
     }
 }
@@ -75,16 +111,22 @@ macro_rules! all_kinds {
     ($( ($id:literal, $name:ident, $record:ident, $lane:ident) )*) => { 0 $( | bit($id) )* };
 }
 
+/// Kinds with addresses of sockets that a system call ends.
+const CONNECT_KINDS: KindSet = bit(kind::CONNECT) | bit(kind::BIND) | bit(kind::LISTEN) | bit(kind::ACCEPT);
+
 /// All kinds.
 pub const ALL_KINDS: KindSet = taffrail_common::for_each_kind!(all_kinds);
 
-/// All probes, in the order in which they attach: what a probe hands over to comes before it.
+/// The oldest kernels that have hooks of the strong tier.
+const STRONG_SINCE: &str = "5.10, on aarch64 6.4";
+
+/// All probes, in the order in which they attach: those of the strong tier before those that are needed without them.
 pub const HOOKS: &[Hook] = &[
     Hook {
         program: "fork",
         fallback: None,
         attach: Attach::BtfTracepoint("sched_process_fork"),
-        tier: "portable",
+        tier: Tier::Portable,
         since: "5.5",
         kinds: bit(kind::FORK),
         vital: true,
@@ -94,7 +136,7 @@ pub const HOOKS: &[Hook] = &[
         program: "exec",
         fallback: Some("exec_bounded"),
         attach: Attach::BtfTracepoint("sched_process_exec"),
-        tier: "portable",
+        tier: Tier::Portable,
         since: "5.5",
         kinds: bit(kind::EXEC),
         vital: true,
@@ -104,7 +146,7 @@ pub const HOOKS: &[Hook] = &[
         program: "exit",
         fallback: None,
         attach: Attach::BtfTracepoint("sched_process_exit"),
-        tier: "portable",
+        tier: Tier::Portable,
         since: "5.5",
         kinds: bit(kind::EXIT),
         vital: true,
@@ -114,7 +156,7 @@ pub const HOOKS: &[Hook] = &[
         program: "signal",
         fallback: None,
         attach: Attach::BtfTracepoint("signal_generate"),
-        tier: "portable",
+        tier: Tier::Portable,
         since: "5.5",
         kinds: bit(kind::SIGNAL),
         vital: true,
@@ -124,7 +166,7 @@ pub const HOOKS: &[Hook] = &[
         program: "cgroup_move",
         fallback: None,
         attach: Attach::BtfTracepoint("cgroup_attach_task"),
-        tier: "portable",
+        tier: Tier::Portable,
         since: "5.5",
         kinds: bit(kind::CGROUP_MOVE),
         vital: true,
@@ -134,7 +176,7 @@ pub const HOOKS: &[Hook] = &[
         program: "flow",
         fallback: None,
         attach: Attach::BtfTracepoint("inet_sock_set_state"),
-        tier: "portable",
+        tier: Tier::Portable,
         since: "5.5",
         kinds: bit(kind::FLOW),
         vital: true,
@@ -144,7 +186,7 @@ pub const HOOKS: &[Hook] = &[
         program: "io_uring_submit",
         fallback: Some("io_uring_submit_bounded"),
         attach: Attach::BtfTracepoint("io_uring_submit_req|io_uring_submit_sqe"),
-        tier: "portable",
+        tier: Tier::Portable,
         since: "5.10",
         kinds: bit(kind::IO_URING) | bit(kind::CHANGE),
         vital: true,
@@ -154,7 +196,7 @@ pub const HOOKS: &[Hook] = &[
         program: "io_uring_complete",
         fallback: Some("io_uring_complete_bounded"),
         attach: Attach::BtfTracepoint("io_uring_complete"),
-        tier: "portable",
+        tier: Tier::Portable,
         since: "5.10",
         kinds: bit(kind::IO_URING) | bit(kind::OPEN) | bit(kind::WRITE),
         vital: true,
@@ -164,7 +206,7 @@ pub const HOOKS: &[Hook] = &[
         program: "connect4",
         fallback: None,
         attach: Attach::Cgroup(CgroupHook::Address),
-        tier: "portable",
+        tier: Tier::Portable,
         since: "5.7",
         kinds: bit(kind::CONNECT),
         vital: false,
@@ -174,7 +216,7 @@ pub const HOOKS: &[Hook] = &[
         program: "connect6",
         fallback: None,
         attach: Attach::Cgroup(CgroupHook::Address),
-        tier: "portable",
+        tier: Tier::Portable,
         since: "5.7",
         kinds: bit(kind::CONNECT),
         vital: false,
@@ -184,7 +226,7 @@ pub const HOOKS: &[Hook] = &[
         program: "egress",
         fallback: None,
         attach: Attach::Cgroup(CgroupHook::Egress),
-        tier: "portable",
+        tier: Tier::Portable,
         since: "5.8",
         kinds: bit(kind::UDP) | bit(kind::DNS),
         vital: true,
@@ -194,7 +236,7 @@ pub const HOOKS: &[Hook] = &[
         program: "ingress",
         fallback: None,
         attach: Attach::Cgroup(CgroupHook::Ingress),
-        tier: "portable",
+        tier: Tier::Portable,
         since: "5.8",
         kinds: bit(kind::UDP) | bit(kind::DNS),
         vital: true,
@@ -204,7 +246,7 @@ pub const HOOKS: &[Hook] = &[
         program: "sock_create",
         fallback: None,
         attach: Attach::Cgroup(CgroupHook::Create),
-        tier: "portable",
+        tier: Tier::Portable,
         since: "5.10",
         kinds: bit(kind::UDP) | bit(kind::DNS),
         vital: false,
@@ -214,7 +256,7 @@ pub const HOOKS: &[Hook] = &[
         program: "sendmsg4",
         fallback: None,
         attach: Attach::Cgroup(CgroupHook::Address),
-        tier: "portable",
+        tier: Tier::Portable,
         since: "5.7",
         kinds: bit(kind::DNS),
         vital: false,
@@ -224,17 +266,218 @@ pub const HOOKS: &[Hook] = &[
         program: "sendmsg6",
         fallback: None,
         attach: Attach::Cgroup(CgroupHook::Address),
-        tier: "portable",
+        tier: Tier::Portable,
         since: "5.7",
         kinds: bit(kind::DNS),
         vital: false,
         blinds: "DNS over IPv6 that the container's own network translates to another port",
     },
     Hook {
+        program: "file_opened",
+        fallback: Some("file_opened_bounded"),
+        attach: Attach::End(&["do_filp_open|do_file_open"]),
+        tier: Tier::Strong,
+        since: STRONG_SINCE,
+        kinds: bit(kind::OPEN),
+        vital: false,
+        blinds: "the kernel's copy of the name when an open fails; the caller's is taken and marked",
+    },
+    Hook {
+        program: "fd_installed",
+        fallback: Some("fd_installed_bounded"),
+        attach: Attach::Begin(&["fd_install"]),
+        tier: Tier::Strong,
+        since: STRONG_SINCE,
+        kinds: bit(kind::OPEN),
+        vital: false,
+        blinds: "opened files that another thread closes at once: what has their descriptor when the call ends is told",
+    },
+    Hook {
+        program: "creds_changed",
+        fallback: None,
+        attach: Attach::Begin(&["commit_creds"]),
+        tier: Tier::Strong,
+        since: STRONG_SINCE,
+        kinds: bit(kind::CRED),
+        vital: false,
+        blinds: "changes of identity that no call for it made, and what was before in the moment of a change",
+    },
+    Hook {
+        program: "object_name",
+        fallback: Some("object_name_bounded"),
+        attach: Attach::Begin(&[
+            "security_path_unlink",
+            "security_path_rmdir",
+            "security_path_mkdir",
+            "security_path_mknod",
+            "security_path_symlink",
+        ]),
+        tier: Tier::Strong,
+        since: STRONG_SINCE,
+        kinds: bit(kind::CHANGE),
+        vital: false,
+        blinds: "the object that a call makes or removes: the caller's name is taken and marked",
+    },
+    Hook {
+        program: "object_path",
+        fallback: Some("object_path_bounded"),
+        attach: Attach::Begin(&[
+            "security_path_truncate",
+            "security_path_chmod",
+            "security_path_chown",
+            "security_path_chroot",
+        ]),
+        tier: Tier::Strong,
+        since: STRONG_SINCE,
+        kinds: bit(kind::CHANGE) | bit(kind::MOUNT),
+        vital: false,
+        blinds: "the object that a call changes, the new root directory: the caller's name is taken and marked",
+    },
+    Hook {
+        program: "object_rename",
+        fallback: Some("object_rename_bounded"),
+        attach: Attach::Begin(&["security_path_rename"]),
+        tier: Tier::Strong,
+        since: STRONG_SINCE,
+        kinds: bit(kind::CHANGE),
+        vital: false,
+        blinds: "the object that is renamed: the caller's names are taken and marked",
+    },
+    Hook {
+        program: "object_link",
+        fallback: Some("object_link_bounded"),
+        attach: Attach::Begin(&["security_path_link"]),
+        tier: Tier::Strong,
+        since: STRONG_SINCE,
+        kinds: bit(kind::CHANGE),
+        vital: false,
+        blinds: "the object that gets one more name: the caller's names are taken and marked",
+    },
+    Hook {
+        program: "object_move",
+        fallback: Some("object_move_bounded"),
+        attach: Attach::Begin(&["security_move_mount"]),
+        tier: Tier::Strong,
+        since: STRONG_SINCE,
+        kinds: bit(kind::MOUNT),
+        vital: false,
+        blinds: "the mount that is moved: the caller's names are taken and marked",
+    },
+    Hook {
+        program: "object_pivot",
+        fallback: Some("object_pivot_bounded"),
+        attach: Attach::Begin(&["security_sb_pivotroot"]),
+        tier: Tier::Strong,
+        since: STRONG_SINCE,
+        kinds: bit(kind::MOUNT),
+        vital: false,
+        blinds: "the new root: the caller's names are taken and marked",
+    },
+    Hook {
+        program: "object_mount",
+        fallback: Some("object_mount_bounded"),
+        attach: Attach::Begin(&["security_sb_mount"]),
+        tier: Tier::Strong,
+        since: STRONG_SINCE,
+        kinds: bit(kind::MOUNT),
+        vital: false,
+        blinds: "the directory that is mounted on: the caller's name is taken and marked",
+    },
+    Hook {
+        program: "object_umount",
+        fallback: Some("object_umount_bounded"),
+        attach: Attach::Begin(&["security_sb_umount"]),
+        tier: Tier::Strong,
+        since: STRONG_SINCE,
+        kinds: bit(kind::MOUNT),
+        vital: false,
+        blinds: "the mount that is taken off: the caller's name is taken and marked",
+    },
+    Hook {
+        program: "refused_open",
+        fallback: Some("refused_open_bounded"),
+        attach: Attach::Refused,
+        tier: Tier::Strong,
+        since: STRONG_SINCE,
+        kinds: bit(kind::OPEN),
+        vital: false,
+        blinds: "nothing: `end_open` is not used without it, since calls that a seccomp filter refuses have no end of their own",
+    },
+    Hook {
+        program: "refused_connect",
+        fallback: Some("refused_connect_bounded"),
+        attach: Attach::Refused,
+        tier: Tier::Strong,
+        since: STRONG_SINCE,
+        kinds: CONNECT_KINDS,
+        vital: false,
+        blinds: "nothing: `end_connect` is not used without it, since calls that a seccomp filter refuses have no end of their own",
+    },
+    Hook {
+        program: "refused_cred",
+        fallback: Some("refused_cred_bounded"),
+        attach: Attach::Refused,
+        tier: Tier::Strong,
+        since: STRONG_SINCE,
+        kinds: bit(kind::CRED),
+        vital: false,
+        blinds: "nothing: `end_cred` is not used without it, since calls that a seccomp filter refuses have no end of their own",
+    },
+    Hook {
+        program: "refused_call",
+        fallback: Some("refused_call_bounded"),
+        attach: Attach::Refused,
+        tier: Tier::Strong,
+        since: STRONG_SINCE,
+        kinds: CALL_KINDS,
+        vital: false,
+        blinds: "nothing: `end_call` is not used without it, since calls that a seccomp filter refuses have no end of their own",
+    },
+    Hook {
+        program: "end_open",
+        fallback: Some("end_open_bounded"),
+        attach: Attach::CallEnds,
+        tier: Tier::Strong,
+        since: STRONG_SINCE,
+        kinds: bit(kind::OPEN),
+        vital: true,
+        blinds: "nothing: the portable tier sees opened files too, at a cost to every system call of the machine",
+    },
+    Hook {
+        program: "end_connect",
+        fallback: Some("end_connect_bounded"),
+        attach: Attach::CallEnds,
+        tier: Tier::Strong,
+        since: STRONG_SINCE,
+        kinds: CONNECT_KINDS,
+        vital: true,
+        blinds: "nothing: the portable tier sees connects too, at a cost to every system call of the machine",
+    },
+    Hook {
+        program: "end_cred",
+        fallback: None,
+        attach: Attach::CallEnds,
+        tier: Tier::Strong,
+        since: STRONG_SINCE,
+        kinds: bit(kind::CRED),
+        vital: true,
+        blinds: "nothing: the portable tier sees changes of identity too, at a cost to every system call of the machine",
+    },
+    Hook {
+        program: "end_call",
+        fallback: Some("end_call_bounded"),
+        attach: Attach::CallEnds,
+        tier: Tier::Strong,
+        since: STRONG_SINCE,
+        kinds: CALL_KINDS,
+        vital: true,
+        blinds: "nothing: the portable tier sees all other calls too, at a cost to every system call of the machine",
+    },
+    Hook {
         program: "syscall_exit",
         fallback: Some("syscall_exit_old"),
         attach: Attach::BtfTracepoint("sys_exit"),
-        tier: "portable",
+        tier: Tier::Portable,
         since: "5.5",
         kinds: CALL_TABLE_KINDS | COUNTED,
         vital: true,
@@ -244,7 +487,7 @@ pub const HOOKS: &[Hook] = &[
         program: "open",
         fallback: Some("open_bounded"),
         attach: Attach::Calls,
-        tier: "portable",
+        tier: Tier::Portable,
         since: "5.5",
         kinds: bit(kind::OPEN),
         vital: true,
@@ -254,9 +497,9 @@ pub const HOOKS: &[Hook] = &[
         program: "connect",
         fallback: Some("connect_bounded"),
         attach: Attach::Calls,
-        tier: "portable",
+        tier: Tier::Portable,
         since: "5.5",
-        kinds: bit(kind::CONNECT) | bit(kind::BIND) | bit(kind::LISTEN) | bit(kind::ACCEPT),
+        kinds: CONNECT_KINDS,
         vital: true,
         blinds: "connects, and sockets that wait for them",
     },
@@ -264,7 +507,7 @@ pub const HOOKS: &[Hook] = &[
         program: "cred",
         fallback: None,
         attach: Attach::Calls,
-        tier: "portable",
+        tier: Tier::Portable,
         since: "5.5",
         kinds: bit(kind::CRED),
         vital: true,
@@ -274,7 +517,7 @@ pub const HOOKS: &[Hook] = &[
         program: "call",
         fallback: Some("call_bounded"),
         attach: Attach::Calls,
-        tier: "portable",
+        tier: Tier::Portable,
         since: "5.5",
         kinds: CALL_KINDS,
         vital: true,
@@ -291,8 +534,21 @@ pub struct ProbeState {
     pub program: &'static str,
     /// Attached, or why not.
     pub status: Status,
+    /// The kinds of event that it was to deliver.
+    pub wanted: KindSet,
+    /// The kinds of event that it delivers.
+    pub kinds: KindSet,
+
     /// Instructions that the verifier looked at, if the kernel tells (5.16).
     pub verified_instructions: Option<u32>,
+}
+
+impl ProbeState {
+    /// One that is not attached.
+    pub(super) fn failed(hook: &'static Hook, wanted: KindSet, why: String) -> Self {
+        let status = Status::Failed(why);
+        Self { hook, program: hook.program, status, wanted, kinds: 0, verified_instructions: None }
+    }
 }
 
 /// Whether a probe sees anything.
@@ -300,8 +556,10 @@ pub struct ProbeState {
 pub enum Status {
     /// It does.
     Attached,
-    /// Nothing that is configured needs it.
+    /// Nothing that is configured needs it, or the strong tier sees the same.
     NotNeeded,
+    /// The kernel refused it, for some of its kinds at least: why, in a line. The portable tier sees those.
+    Replaced(String),
     /// The kernel refused it: why, in a line.
     Failed(String),
 }

@@ -1,6 +1,7 @@
 //! Loads the kernel object and attaches its probes, each on its own: one that the running kernel refuses
 //! is reported with what it blinds and stops nothing else. Nothing is pinned: all is gone with the process.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,10 +23,11 @@ use super::btf::{self, KernelFacts};
 use super::call;
 use super::count::{COUNTS_MAX, CallCounts};
 use super::flight::Flights;
-use super::hook::{ALL_KINDS, Attach, CgroupHook, HOOKS, Hook, PROCESS_KINDS, ProbeState, Status, bit};
+use super::hook::{ALL_KINDS, Attach, CgroupHook, HOOKS, Hook, PROCESS_KINDS, ProbeState, Status, Tier, bit};
 use super::loss::{LossKeyPod, LossReader, TallyPod};
 use super::receive::Receiver;
 use super::scope::Scopes;
+use super::strong;
 use crate::enrich::cgroup::Cgroups;
 use crate::event::field::KindSet;
 use crate::event::text::escaped;
@@ -50,8 +52,32 @@ pub struct Options {
     pub count_calls: bool,
     /// How many of the last system calls of a container are kept: 0, or a power of two.
     pub flight: u32,
+    /// Which hooks to try.
+    pub tiers: Tiers,
     /// Kernel-side diagnosis.
     pub debug: bool,
+}
+
+/// Which hooks to try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Tiers {
+    /// Strong ones, and portable ones for the kinds for which the kernel refuses those.
+    Auto,
+    /// Portable ones only.
+    Portable,
+    /// Strong ones where there are any, and nothing in their place.
+    Strong,
+}
+
+impl Tiers {
+    /// Its name in settings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Tiers::Auto => "auto",
+            Tiers::Portable => "portable",
+            Tiers::Strong => "strong",
+        }
+    }
 }
 
 /// Why nothing can be seen at all. A single probe's failure is no error but a [`ProbeState`].
@@ -105,6 +131,7 @@ pub struct Probes {
     ebpf: Ebpf,
     /// The kernel empties the array of programs when nobody holds it.
     _programs: ProgramArray<MapData>,
+    ends: strong::Ends,
     /// What became of each probe.
     pub states: Vec<ProbeState>,
     /// Kernel fields that the probes want and the kernel does not have.
@@ -176,13 +203,29 @@ impl Probes {
         }
         let mut programs = ProgramArray::try_from(take(&mut ebpf, "CALL_PROGRAMS")?)
             .map_err(|_| LoadError::Map("CALL_PROGRAMS"))?;
-        let states: Vec<ProbeState> =
-            HOOKS.iter().map(|hook| attach(&mut ebpf, hook, wanted, &btf, root, &mut programs)).collect();
+        let mut ends = strong::Ends::new([
+            ProgramArray::try_from(take(&mut ebpf, "END_PROGRAMS")?)
+                .map_err(|_| LoadError::Map("END_PROGRAMS"))?,
+            ProgramArray::try_from(take(&mut ebpf, "END_PROGRAMS_OTHER")?)
+                .map_err(|_| LoadError::Map("END_PROGRAMS_OTHER"))?,
+        ]);
+        let mut loader =
+            Loader { ebpf: &mut ebpf, btf: &btf, root, programs: &mut programs, ends: &mut ends };
+        let states = loader.attach_all(wanted, options);
+        let strong_kinds = delivered(&states, |hook| hook.attach == Attach::CallEnds);
+        Array::<_, u64>::try_from(take(&mut ebpf, "STRONG_KINDS")?)
+            .and_then(|mut map| {
+                let kept =
+                    delivered(&states, |hook| matches!(hook.attach, Attach::Begin(_) | Attach::End(_)));
+                map.set(0, &strong_kinds, 0)?;
+                map.set(1, &kept, 0)
+            })
+            .map_err(|_| LoadError::Map("STRONG_KINDS"))?;
         let mut calls = Array::<_, CallShapePod>::try_from(take(&mut ebpf, "CALLS")?)
             .map_err(|_| LoadError::Map("CALLS"))?;
         // Only calls that have a program: one that the kernel refused makes its kinds blind, which its state tells.
         let handed_over = delivered(&states, |hook| hook.attach == Attach::Calls);
-        for (place, shape) in call::entries(wanted & handed_over, &options.calls) {
+        for (place, shape) in call::entries(strong_kinds | handed_over, &options.calls) {
             calls.set(place, &CallShapePod(shape), 0).map_err(|_| LoadError::Map("CALLS"))?;
         }
         if !states.iter().any(|state| state.status == Status::Attached) {
@@ -223,6 +266,7 @@ impl Probes {
         let probes = Self {
             ebpf,
             _programs: programs,
+            ends,
             states,
             missing_fields: facts.missing,
             scopes,
@@ -262,20 +306,25 @@ impl Probes {
     /// Times that the kernel skipped a probe because it was still running on that CPU (5.12): events that
     /// nobody counted. By program.
     pub fn skipped_runs(&self) -> Vec<(&'static str, u64)> {
-        self.states
-            .iter()
-            .filter(|state| state.status == Status::Attached)
-            .filter_map(|state| {
-                let program = self.ebpf.program(state.program)?;
-                Some((state.program, recursion_misses(program.fd().ok()?)?))
-            })
-            .collect()
+        let attached = self.states.iter().filter(|state| state.status == Status::Attached);
+        let single = attached.filter_map(|state| {
+            let program = self.ebpf.program(state.program)?;
+            Some((state.program, recursion_misses(program.fd().ok()?)?))
+        });
+        let copies = self.ends.programs().filter_map(|(name, fd)| Some((name, recursion_misses(fd)?)));
+        let mut runs: Vec<(&'static str, u64)> = Vec::new();
+        for (name, skipped) in single.chain(copies) {
+            match runs.iter_mut().find(|run| run.0 == name) {
+                Some(run) => run.1 += skipped,
+                None => runs.push((name, skipped)),
+            }
+        }
+        runs
     }
 
-    /// Kinds of event that no attached probe delivers.
+    /// Kinds of event that were asked for and that no attached probe delivers.
     pub fn blind_kinds(&self) -> KindSet {
-        let blind = |state: &&ProbeState| state.status != Status::Attached && state.hook.vital;
-        self.states.iter().filter(blind).fold(0, |kinds, state| kinds | state.hook.kinds)
+        blind_kinds(&self.states)
     }
 }
 
@@ -310,42 +359,183 @@ pub fn try_strong_tier() -> Result<(), String> {
     Ok(())
 }
 
-/// Loads and attaches one probe.
-fn attach(
-    ebpf: &mut Ebpf,
-    hook: &'static Hook,
-    wanted: KindSet,
-    btf: &Btf,
-    root: Option<&Path>,
-    programs: &mut ProgramArray<MapData>,
-) -> ProbeState {
-    let mut state =
-        ProbeState { hook, program: hook.program, status: Status::NotNeeded, verified_instructions: None };
-    if hook.kinds & wanted == 0 {
-        return state;
-    }
-    for name in [Some(hook.program), hook.fallback].into_iter().flatten() {
-        let Some(program) = ebpf.program_mut(name) else {
-            state.status = Status::Failed(format!("`{name}` is not in the kernel object"));
-            continue;
-        };
-        match try_attach(program, hook, btf, root, programs) {
-            Ok(()) => {
-                state.program = name;
-                state.status = Status::Attached;
-                state.verified_instructions =
-                    program.info().ok().and_then(|info| info.verified_instruction_count());
-                break;
+/// What attaching needs.
+struct Loader<'a> {
+    ebpf: &'a mut Ebpf,
+    btf: &'a Btf,
+    root: Option<&'a Path>,
+    programs: &'a mut ProgramArray<MapData>,
+    ends: &'a mut strong::Ends,
+}
+
+impl Loader<'_> {
+    /// Attaches what the wanted kinds need: hooks of the strong tier first, then portable ones for what is left.
+    fn attach_all(&mut self, wanted: KindSet, options: &Options) -> Vec<ProbeState> {
+        let entries = match options.tiers {
+            Tiers::Portable => BTreeMap::new(),
+            Tiers::Auto | Tiers::Strong => {
+                strong::raise_file_limit();
+                strong::kernel_entries(wanted, &options.calls)
             }
-            Err(why) => state.status = Status::Failed(why),
+        };
+        let too_long = match options.tiers {
+            Tiers::Auto if wanted & COUNTED != 0 => Some("all system calls are counted or kept".to_owned()),
+            Tiers::Auto => strong::takes_too_long(self.ebpf, self.btf, entries.len()),
+            Tiers::Portable | Tiers::Strong => None,
+        };
+        // The kinds of which calls are seen that a filter refuses, and those whose calls the portable tier has to see.
+        let (mut refused, mut left) = (0, wanted);
+        let attach = |hook: &'static Hook| {
+            let kinds = match hook.attach {
+                _ if hook.tier == Tier::Strong && options.tiers == Tiers::Portable => 0,
+                Attach::Refused if too_long.is_some() => 0,
+                _ if hook.is_replaceable() => hook.kinds & left,
+                _ => hook.kinds & wanted,
+            };
+            let mut state = if hook.attach != Attach::CallEnds || kinds & !refused == 0 {
+                self.attach(hook, kinds, &entries)
+            } else {
+                let unseen = || "calls that a filter refuses would not be seen".to_owned();
+                ProbeState::failed(hook, kinds, too_long.clone().unwrap_or_else(unseen))
+            };
+            match hook.attach {
+                Attach::Refused => refused |= state.kinds,
+                Attach::CallEnds if options.tiers == Tiers::Strong => left &= !hook.kinds,
+                Attach::CallEnds => left &= !state.kinds,
+                _ => {}
+            }
+            if hook.tier == Tier::Strong
+                && options.tiers == Tiers::Auto
+                && let Status::Failed(why) = state.status
+            {
+                state.status = Status::Replaced(why);
+            }
+            state
+        };
+        HOOKS.iter().map(attach).collect()
+    }
+
+    /// Loads and attaches one probe.
+    fn attach(
+        &mut self,
+        hook: &'static Hook,
+        wanted: KindSet,
+        entries: &BTreeMap<String, KindSet>,
+    ) -> ProbeState {
+        let mut state = ProbeState {
+            hook,
+            program: hook.program,
+            status: Status::NotNeeded,
+            wanted,
+            kinds: 0,
+            verified_instructions: None,
+        };
+        if wanted == 0 {
+            return state;
+        }
+        for name in [Some(hook.program), hook.fallback].into_iter().flatten() {
+            let attached = match hook.attach {
+                Attach::CallEnds => self.attach_ends(name, wanted, entries),
+                Attach::Refused => self.attach_copies(name, wanted, &["__seccomp_filter"]),
+                Attach::Begin(functions) | Attach::End(functions) => {
+                    self.attach_copies(name, wanted, functions)
+                }
+                _ => self.attach_one(name, hook, wanted),
+            };
+            match attached {
+                Ok(Delivered { kinds, verified_instructions, refusal }) => {
+                    state.program = name;
+                    state.status = refusal.map_or(Status::Attached, Status::Failed);
+                    state.kinds = kinds;
+                    state.verified_instructions = verified_instructions;
+                    break;
+                }
+                Err(why) => state.status = Status::Failed(why),
+            }
+        }
+        state
+    }
+
+    fn attach_one(&mut self, name: &str, hook: &Hook, wanted: KindSet) -> Result<Delivered, String> {
+        let program = self.ebpf.program_mut(name).ok_or_else(|| not_in_object(name))?;
+        try_attach(program, hook, wanted, self.btf, self.root, self.programs)?;
+        let verified_instructions = program.info().ok().and_then(|info| info.verified_instruction_count());
+        Ok(Delivered { kinds: wanted, verified_instructions, refusal: None })
+    }
+
+    /// Attaches a copy of a program to each of the functions.
+    fn attach_copies(
+        &mut self,
+        name: &'static str,
+        wanted: KindSet,
+        functions: &[&str],
+    ) -> Result<Delivered, String> {
+        let mut delivered = Delivered { kinds: wanted, verified_instructions: None, refusal: None };
+        let mut attached = false;
+        for names in functions {
+            match self.ends.attach_copy(self.ebpf, self.btf, name, names) {
+                Ok(verified_instructions) => {
+                    attached = true;
+                    delivered.verified_instructions =
+                        delivered.verified_instructions.max(verified_instructions);
+                }
+                // What the first one refuses is refused everywhere.
+                Err(why) if !attached => return Err(format!("{names}: {why}")),
+                Err(why) => delivered.refusal = Some(format!("{names}: {why}")),
+            }
+        }
+        Ok(delivered)
+    }
+
+    /// Lets the entry functions of the wanted kinds hand over to a program at their ends. A kind is delivered if all its
+    /// functions do; what the others see they leave to the portable tier.
+    fn attach_ends(
+        &mut self,
+        name: &'static str,
+        wanted: KindSet,
+        entries: &BTreeMap<String, KindSet>,
+    ) -> Result<Delivered, String> {
+        let mut delivered = Delivered { kinds: wanted, verified_instructions: None, refusal: None };
+        let mut attached = false;
+        for (function, kinds) in entries.iter().filter(|(_, kinds)| *kinds & wanted != 0) {
+            let result = self.ends.attach(self.ebpf, self.btf, function, name, wanted);
+            match result {
+                Ok(verified_instructions) => {
+                    attached = true;
+                    delivered.verified_instructions =
+                        delivered.verified_instructions.or(verified_instructions);
+                }
+                // What the first one refuses is refused everywhere.
+                Err(why) if !attached => return Err(format!("{function}: {why}")),
+                Err(why) => {
+                    delivered.kinds &= !kinds;
+                    delivered.refusal = Some(format!("{function}: {why}"));
+                }
+            }
+        }
+        match attached {
+            true => Ok(delivered),
+            false => Err("the kernel has no entry functions of these calls".to_owned()),
         }
     }
-    state
+}
+
+/// What an attached probe delivers.
+struct Delivered {
+    kinds: KindSet,
+    verified_instructions: Option<u32>,
+    /// Why it is not all that it was to deliver.
+    refusal: Option<String>,
+}
+
+pub(super) fn not_in_object(name: &str) -> String {
+    format!("`{name}` is not in the kernel object")
 }
 
 fn try_attach(
     program: &mut Program,
     hook: &Hook,
+    wanted: KindSet,
     btf: &Btf,
     root: Option<&Path>,
     programs: &mut ProgramArray<MapData>,
@@ -368,7 +558,7 @@ fn try_attach(
             let program = <&mut BtfTracePoint>::try_from(program).map_err(one_line)?;
             program.load("sys_exit", btf).map_err(one_line)?;
             let fd = program.fd().map_err(one_line)?;
-            for kind in (1..KINDS as u16).filter(|kind| hook.kinds & bit(*kind) != 0) {
+            for kind in (1..KINDS as u16).filter(|kind| wanted & bit(*kind) != 0) {
                 programs.set(kind.into(), fd, 0).map_err(|error| error.to_string())?;
             }
         }
@@ -376,6 +566,9 @@ fn try_attach(
             let root = root.ok_or("there is no v2 cgroup tree")?;
             let folder = File::open(root).map_err(|error| format!("{}: {error}", root.display()))?;
             attach_to_cgroup(program, hook, folder).map_err(one_line)?;
+        }
+        Attach::CallEnds | Attach::Refused | Attach::Begin(_) | Attach::End(_) => {
+            return Err("has a copy for each function".to_owned());
         }
     }
     Ok(())
@@ -406,8 +599,13 @@ fn attach_to_cgroup(program: &mut Program, hook: CgroupHook, folder: File) -> Re
 
 /// The kinds that attached probes deliver, of those that `which` picks.
 fn delivered(states: &[ProbeState], which: impl Fn(&Hook) -> bool) -> KindSet {
-    let picked = states.iter().filter(|state| state.status == Status::Attached && which(state.hook));
-    picked.fold(0, |kinds, state| kinds | state.hook.kinds)
+    states.iter().filter(|state| which(state.hook)).fold(0, |kinds, state| kinds | state.kinds)
+}
+
+/// Kinds that were asked for and that no attached probe delivers.
+fn blind_kinds(states: &[ProbeState]) -> KindSet {
+    let failed = |state: &&ProbeState| state.hook.vital && matches!(state.status, Status::Failed(_));
+    states.iter().filter(failed).fold(0, |kinds, state| kinds | state.wanted & !state.kinds)
 }
 
 /// The value of the map `MOVED_COUNT`.
@@ -435,7 +633,7 @@ struct CallsKeptPod(CallsKept);
 unsafe impl Pod for CallsKeptPod {}
 
 /// Why a probe was refused, in a line: of the verifier's log only its end.
-fn one_line(error: ProgramError) -> String {
+pub(super) fn one_line(error: ProgramError) -> String {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
@@ -484,7 +682,7 @@ fn ring(ebpf: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, LoadErr
 }
 
 /// From the program's entry in `/proc/self/fdinfo`.
-fn recursion_misses(program: &ProgramFd) -> Option<u64> {
+pub(super) fn recursion_misses(program: &ProgramFd) -> Option<u64> {
     use std::os::fd::{AsFd as _, AsRawFd as _};
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_fd().as_raw_fd())).ok()?;
     let line = info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;

@@ -1,5 +1,5 @@
 //! The kernel side from here: which hooks there are ([`hook`]), where the kernel keeps its fields
-//! ([`btf`]), load and attach, each probe on its own ([`load`]), and the rings ([`receive`]).
+//! ([`btf`]), load and attach, each probe on its own ([`load`], [`strong`]), and the rings ([`receive`]).
 
 pub mod btf;
 pub mod call;
@@ -10,6 +10,7 @@ pub mod load;
 pub mod loss;
 pub mod receive;
 pub mod scope;
+pub mod strong;
 
 pub use hook::{HOOKS, Hook, ProbeState};
 pub use load::{LoadError, Options, Probes};
