@@ -252,6 +252,8 @@ pub struct Connecting {
     pub port: u32,
     /// `AF_INET` or `AF_INET6`.
     pub family: u32,
+    /// Address of the `struct sock`.
+    pub sk: u64,
 }
 
 /// Bytes that a record with all its payload can take, and room for the verifier's bounds.

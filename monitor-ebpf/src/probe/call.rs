@@ -78,6 +78,10 @@ fn is_event(ended: &Ended, file: *const u8) -> bool {
     if filter == filter::NONE {
         return true;
     }
+    // Arguments that lie in the caller's memory can have been changed since the kernel looked at them.
+    if ended.in_memory && matches!(filter, filter::MAPPING | filter::UNUSUAL_SOCKET) {
+        return true;
+    }
     let filtered = ended.arg(filtered);
     match filter {
         filter::ANY_BIT => filtered & mask != 0,
@@ -151,8 +155,8 @@ fn passed(ended: &Ended) -> i32 {
 #[inline(always)]
 fn first_descriptor<const WORD: u64>(control: u64, len: u64) -> i32 {
     const SOL_SOCKET_SCM_RIGHTS: [u32; 2] = [1, 1];
-    /// Credentials, the security context and a pidfd can come with the descriptors.
-    const MESSAGES: u32 = 4;
+    /// Credentials, the security context, a pidfd, time stamps … can come with the descriptors.
+    const MESSAGES: u32 = 8;
     let mut at = 0;
     for _ in 0..MESSAGES {
         if len < at + WORD + 12 {

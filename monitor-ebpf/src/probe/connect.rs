@@ -21,6 +21,7 @@ use crate::socket::{self, AF_INET, AF_INET6, AF_UNIX, Actor, IPPROTO_TCP, IPPROT
 use crate::task::{self, Task};
 
 const EINPROGRESS: i32 = 115;
+const IPPROTO_MPTCP: u16 = 262;
 const SOCK_STREAM: u16 = 1;
 const S_IFMT: u16 = 0o170000;
 const S_IFSOCK: u16 = 0o140000;
@@ -31,7 +32,7 @@ const S_IFSOCK: u16 = 0o140000;
 pub fn connect4(ctx: SockAddrContext) -> i32 {
     // SAFETY: the context is valid for the program's run.
     let (addr, port) = unsafe { ((*ctx.sock_addr).user_ip4, (*ctx.sock_addr).user_port) };
-    connecting(&ctx, Connecting { addr: [addr, 0, 0, 0], port, family: AF_INET as u32 });
+    connecting(&ctx, Connecting { addr: [addr, 0, 0, 0], port, family: AF_INET as u32, sk: 0 });
     1
 }
 
@@ -49,7 +50,7 @@ pub fn connect6(ctx: SockAddrContext) -> i32 {
         ];
         (addr, read_volatile(&raw const (*ctx.sock_addr).user_port))
     };
-    connecting(&ctx, Connecting { addr, port, family: AF_INET6 as u32 });
+    connecting(&ctx, Connecting { addr, port, family: AF_INET6 as u32, sk: 0 });
     1
 }
 
@@ -68,7 +69,7 @@ fn connecting(ctx: &SockAddrContext, to: Connecting) {
     let Some(actor) = socket::acting(sk, [CONNECT]) else { return };
     let Err(call) = running(CONNECT) else {
         // An error leaves a failed connect with the caller's copy, which the record then says.
-        let _ = CONNECTING.insert(&task::thread_key(), &to, 0);
+        let _ = CONNECTING.insert(&task::thread_key(), &Connecting { sk: sk as u64, ..to }, 0);
         return;
     };
     scope::count_offered(CONNECT);
@@ -243,17 +244,22 @@ fn capture<const LOOP: bool>(ended: &Ended) -> Option<()> {
     {
         packet::uses(sk, ended.cgroup_id, task);
     }
-    let from_sk = match kind {
-        CONNECT => result == 0 || result == -EINPROGRESS,
-        BIND => result == 0,
-        _ => true,
-    };
     let key = task::thread_key();
     // SAFETY: the value is copied at once; only this thread writes it.
     let remembered = if kind == CONNECT { unsafe { CONNECTING.get(&key) }.copied() } else { None };
     if remembered.is_some() {
         let _ = CONNECTING.remove(&key);
     }
+    // Another thread can have put another socket at the descriptor meanwhile. (MPTCP connects by an inner socket.)
+    let is_same = match remembered {
+        Some(copy) => copy.sk == sk as u64 || kernel::<u16>(sk, offset!(sock_protocol)) == IPPROTO_MPTCP,
+        None => true,
+    };
+    let from_sk = match kind {
+        CONNECT => is_same && (result == 0 || result == -EINPROGRESS),
+        BIND => result == 0,
+        _ => true,
+    };
     let ends = match remembered {
         _ if from_sk && !sk.is_null() => from_socket::<LOOP>(&draft, ended, sk),
         Some(copy) => Ends {

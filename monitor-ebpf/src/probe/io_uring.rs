@@ -31,6 +31,7 @@ mod op {
     pub const OPENAT: u8 = 18;
     pub const WRITE: u8 = 23;
     pub const OPENAT2: u8 = 28;
+    pub const SPLICE: u8 = 30;
     pub const RENAMEAT: u8 = 35;
     pub const UNLINKAT: u8 = 36;
     pub const MKDIRAT: u8 = 37;
@@ -38,6 +39,7 @@ mod op {
     pub const LINKAT: u8 = 39;
     pub const FSETXATTR: u8 = 41;
     pub const SETXATTR: u8 = 42;
+    pub const WRITEV_FIXED: u8 = 61;
 
     /// Those that only move data, wait or keep house, bit n being operation n: no event when submitted.
     pub const PLAIN: u64 = bits(&[
@@ -341,7 +343,11 @@ fn completed<const LOOP: bool>(ctx: &BtfTracePointContext) -> i32 {
     }
     let kind = match done.opcode {
         op::OPENAT | op::OPENAT2 if done.result >= 0 && !is_direct(&done) => OPEN,
-        op::WRITE | op::WRITEV | op::WRITE_FIXED if done.result > 0 && !done.req.is_null() => kind::WRITE,
+        op::WRITE | op::WRITEV | op::WRITE_FIXED | op::WRITEV_FIXED | op::SPLICE
+            if done.result > 0 && !done.req.is_null() =>
+        {
+            kind::WRITE
+        }
         opcode if opcode < 64 && op::PLAIN >> opcode & 1 != 0 => return 0,
         _ => IO_URING,
     };

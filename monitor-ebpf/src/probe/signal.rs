@@ -14,10 +14,10 @@ use crate::task::{self, Task};
 /// SIGHUP, SIGINT, SIGQUIT, SIGABRT, SIGKILL, SIGTERM, SIGSTOP: bit n is signal n.
 const ENDING: u64 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 6 | 1 << 9 | 1 << 15 | 1 << 19;
 const SIGCHLD: u32 = 17;
-/// `si_code` of signals that a process sent: kill, sigqueue, tkill. All others are the kernel's own.
+/// `si_code` of kill(2). A process can give its signals this one and any below; those above are the kernel's own …
 const SI_USER: i32 = 0;
-const SI_QUEUE: i32 = -1;
-const SI_TKILL: i32 = -6;
+/// … of which these (`POLL_*`) come with a signal that a process chose (`F_SETSIG`), to a process that it chose.
+const POLL: core::ops::RangeInclusive<i32> = 1..=6;
 
 /// `signal_generate(int sig, struct kernel_siginfo *info, struct task_struct *task, int group, int result)`.
 #[btf_tracepoint(function = "signal_generate")]
@@ -39,7 +39,7 @@ pub fn signal(ctx: BtfTracePointContext) -> i32 {
         address => kernel(address as *const u8, offset!(siginfo_code)),
     };
     let ends = signal < 64 && ENDING >> signal & 1 != 0;
-    if !matches!(code, SI_USER | SI_QUEUE | SI_TKILL)
+    if code > SI_USER && !(ends && POLL.contains(&code))
         || target_tgid == task.field::<u32>(offset!(task_tgid))
         || signal == SIGCHLD
         || !ends && target_cgroup_id == cgroup_id

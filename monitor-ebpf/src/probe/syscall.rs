@@ -1,6 +1,6 @@
 //! The end of a system call. [`syscall_exit`] runs at the end of each one of the machine: it tells the few that
 //! are events from all others by a table, and hands over to the program of their kind by a tail call. Arguments
-//! come from the saved registers, which the caller cannot change.
+//! come from the saved registers, which the caller cannot change (of two old 32-bit calls from its memory, which it can).
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
@@ -215,6 +215,8 @@ pub struct Ended {
     pub shape: CallShape,
     /// The program's own entry of the scratch map.
     pub scratch: u32,
+    /// Whether the arguments were read from the caller's memory, after the kernel had read them.
+    pub in_memory: bool,
     /// The arguments, in scratch memory: which of them is wanted is known only at run time.
     args: *const u64,
 }
@@ -280,6 +282,7 @@ impl Ended {
             call: shape.call,
             shape,
             scratch,
+            in_memory: in_memory != 0,
             args,
         })
     }

@@ -105,7 +105,8 @@ pub const fn bit(kind: u16) -> KindSet {
 }
 
 /// Kinds that the process table lives on: always on, for every cgroup.
-pub const PROCESS_KINDS: KindSet = bit(kind::EXEC) | bit(kind::FORK) | bit(kind::EXIT);
+pub const PROCESS_KINDS: KindSet =
+    bit(kind::EXEC) | bit(kind::FORK) | bit(kind::EXIT) | bit(kind::CGROUP_MOVE);
 
 macro_rules! all_kinds {
     ($( ($id:literal, $name:ident, $record:ident, $lane:ident) )*) => { 0 $( | bit($id) )* };
