@@ -300,7 +300,7 @@ mod tests {
             release: "6.1.0".to_owned(),
             tests: vec![test],
             reports: vec![report],
-            broken: None,
+            ..Ran::default()
         }
     }
 
