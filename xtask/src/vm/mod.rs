@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -74,9 +74,10 @@ pub fn fetch(names: &[String]) -> Result<()> {
         [] => KERNELS.iter().map(|kernel| kernel.name.to_owned()).chain([Arch::Aarch64.headers()]).collect(),
         names => names.to_vec(),
     };
-    let Some(mut child) = start_fetch(&names)? else { return Ok(()) };
-    if !child.wait()?.success() {
-        bail!("not all could be fetched");
+    let Some(child) = start_fetch(&names)? else { return Ok(()) };
+    end_fetch(child)?;
+    if let Some(name) = names.iter().find(|name| !is_there(name)) {
+        bail!("{name} could not be fetched");
     }
     Ok(())
 }
@@ -90,8 +91,26 @@ fn start_fetch(names: &[String]) -> Result<Option<Child>> {
     for name in &missing {
         eprintln!("setup: {name}: for tests on other kernels");
     }
-    let child = Command::new("python3").arg(root().join("tests/vm/vmkernel")).args(missing).spawn();
+    let child = Command::new("python3")
+        .arg(root().join("tests/vm/vmkernel"))
+        .args(missing)
+        .stderr(Stdio::piped())
+        .spawn();
     Ok(Some(child.context("cannot run python3")?))
+}
+
+/// Waits for what was started, shows what it had to say, and gives that.
+fn end_fetch(child: Child) -> Result<String> {
+    let said = String::from_utf8_lossy(&child.wait_with_output()?.stderr).into_owned();
+    eprint!("{said}");
+    Ok(said)
+}
+
+/// Why something could not be fetched: what was said of it, or else what was said last.
+fn why_not<'a>(name: &str, said: &'a str) -> &'a str {
+    let lines = || said.lines().rev().filter_map(|line| line.strip_prefix("vmkernel: "));
+    let of_it = lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    of_it.or_else(|| lines().next()).unwrap_or("it could not be fetched")
 }
 
 fn is_there(name: &str) -> bool {
@@ -175,9 +194,7 @@ fn run_all(wanted: &[&Kernel], filter: Option<&str>, count: &mut Count) -> Resul
         true => Some(build::guest(Arch::host(), &names)?),
         false => None,
     };
-    if let Some(mut child) = fetching {
-        child.wait()?;
-    }
+    let said = fetching.map(end_fetch).transpose()?.unwrap_or_default();
     let mut queue = VecDeque::new();
     for kernel in wanted {
         let lacking = [kernel.name.to_owned(), kernel.arch.headers()]
@@ -186,7 +203,8 @@ fn run_all(wanted: &[&Kernel], filter: Option<&str>, count: &mut Count) -> Resul
         match lacking {
             None => queue.push_back(*kernel),
             Some(need) => {
-                let line = format!("SKIPPED: kernel {}: {need} could not be fetched", kernel.name);
+                let why = why_not(&need, &said);
+                let line = format!("SKIPPED: kernel {}: no {need}: {why}", kernel.name);
                 eprintln!("{line}");
                 count.skipped.push(line);
             }
@@ -254,5 +272,18 @@ fn tell(ran: &Ran, count: &mut Count) {
     if let Some(why) = &ran.broken {
         println!("FAILED: {}: {why}", ran.kernel);
         count.failed += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_that_cannot_be_fetched_has_its_own_reason_or_that_of_all() {
+        let said = "vmkernel: 5.10: Gone: no package\nE: apt\nvmkernel: sid: OSError: disk full\n";
+        assert_eq!(why_not("5.10", said), "Gone: no package");
+        assert_eq!(why_not("6.1", "vmkernel: no Debian mirror\n"), "no Debian mirror");
+        assert_eq!(why_not("6.1", ""), "it could not be fetched");
     }
 }
