@@ -165,6 +165,7 @@ pub fn test(names: &[String], filter: Option<&str>, record: Record) -> Result<Co
         return Ok(count);
     }
     match record {
+        Record::Bless if count.failed > 0 => println!("{}: not written while tests fail", page::FILE),
         Record::Bless => page.write(&root())?,
         Record::Compare => {
             let differences = begin.differences(&page, &whole);
