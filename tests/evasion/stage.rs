@@ -18,6 +18,7 @@ use crate::{BLIND, Blind, When};
 /// A trick that is being played.
 pub struct Stage {
     trick: &'static str,
+    tier: &'static str,
     /// The monitor.
     pub daemon: Daemon,
     /// The attacker's container.
@@ -38,7 +39,7 @@ impl Stage {
     /// As [`Stage::set`], with other settings of the daemon.
     pub fn with(trick: &'static str, settings: &[&str], options: Options) -> Option<Self> {
         if let Some(reason) = taffrail_tests::cannot_load().or_else(sandbox::unavailable) {
-            skip(trick, "portable", &reason);
+            skip(trick, "none", &reason);
             return None;
         }
         // Rules are not what is tested: only what there is for them to look at.
@@ -53,7 +54,8 @@ impl Stage {
                 && record["process"]["pid"] == first.pid
                 && record["container"]["id"] == sandbox.id()
         });
-        Some(Self { trick, daemon, sandbox })
+        let tier = tier(&taffrail_tests::daemon::records(&daemon.log()));
+        Some(Self { trick, tier, daemon, sandbox })
     }
 
     /// Plays a part in the sandbox. If this kernel or machine cannot do that, says so and gives `None`.
@@ -64,7 +66,7 @@ impl Stage {
         match self.sandbox.run(part) {
             Ok(ran) => Some(ran),
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                skip(self.trick, "portable", &error.to_string());
+                skip(self.trick, self.tier, &error.to_string());
                 None
             }
             Err(error) => panic!("{}: the trick itself failed: {error}", self.trick),
@@ -73,15 +75,15 @@ impl Stage {
 
     /// Says that the trick cannot be played here.
     pub fn skip(self, reason: &str) {
-        skip(self.trick, "portable", reason);
+        skip(self.trick, self.tier, reason);
     }
 
     /// The end of the play: nothing is recorded any more.
     pub fn end(self) -> Ending {
-        let Self { trick, daemon, sandbox } = self;
+        let Self { trick, tier, daemon, sandbox } = self;
         let (status, records) = daemon.stop();
         assert!(status.success(), "{trick}: the daemon ended with {status}");
-        Ending { trick, container: sandbox.id().to_owned(), records }
+        Ending { trick, tier, container: sandbox.id().to_owned(), records }
     }
 }
 
@@ -91,9 +93,22 @@ fn skip(trick: &str, tier: &str, reason: &str) {
     Score { trick, verdict: Verdict::Skipped, tier, note }.publish();
 }
 
+/// What the log says of the probes.
+fn probes(records: &[Value]) -> impl Iterator<Item = &Value> {
+    let probes = records.iter().find(|record| record["kind"] == "probes");
+    probes.and_then(|record| record["probes"].as_array()).into_iter().flatten()
+}
+
+/// The tier of hooks that is at work: strong as soon as one such probe is attached.
+fn tier(records: &[Value]) -> &'static str {
+    let strong = probes(records).any(|probe| probe["tier"] == "strong" && probe["state"] == "attached");
+    if strong { "strong" } else { "portable" }
+}
+
 /// What the log says at the end.
 pub struct Ending {
     trick: &'static str,
+    tier: &'static str,
     /// The container's id.
     pub container: String,
     /// All records.
@@ -168,28 +183,16 @@ impl Ending {
         best
     }
 
-    /// What the log says of the probes.
-    fn probes(&self) -> impl Iterator<Item = &Value> {
-        let probes = self.records.iter().find(|record| record["kind"] == "probes");
-        probes.and_then(|record| record["probes"].as_array()).into_iter().flatten()
-    }
-
-    /// The tier of hooks that was at work: strong as soon as one such probe is attached.
-    fn tier(&self) -> &'static str {
-        let strong = self.probes().any(|probe| probe["tier"] == "strong" && probe["state"] == "attached");
-        if strong { "strong" } else { "portable" }
-    }
-
     /// Why the trick is known not to be seen here, if it is.
     fn blind(&self) -> Option<&'static Blind> {
         let is_here = |blind: &&Blind| match blind.when {
-            When::Tier(tiers) => tiers.contains(&self.tier()),
+            When::Tier(tiers) => tiers.contains(&self.tier),
             When::Without(programs) => programs.iter().any(|program| {
                 let attached = |probe: &Value| {
                     let name = probe["probe"].as_str().unwrap_or_default();
                     probe["state"] == "attached" && name.starts_with(program)
                 };
-                !self.probes().any(attached)
+                !probes(&self.records).any(attached)
             }),
         };
         BLIND.iter().filter(|blind| blind.trick == self.trick).find(is_here)
@@ -198,13 +201,12 @@ impl Ending {
     /// Publishes the verdict, and fails if the trick was missed and nobody has said that it would be.
     #[track_caller]
     pub fn judge(&self, (verdict, note): (Verdict, String)) {
-        let tier = self.tier();
         let known = self.blind();
         let (verdict, note) = match (verdict, known) {
             (Verdict::Missed, Some(blind)) => (Verdict::Blind, blind.reason.to_owned()),
             other => (other.0, note),
         };
-        let (trick, tier) = (self.trick.to_owned(), tier.to_owned());
+        let (trick, tier) = (self.trick.to_owned(), self.tier.to_owned());
         Score { trick, verdict, tier, note: note.clone() }.publish();
         match (verdict, known) {
             (Verdict::Missed, _) => panic!("{}: missed: {note}, in{}", self.trick, self.dump()),

@@ -1,6 +1,6 @@
 //! What the evasion suite found: one line of JSON per trick, a board for people, and the page in the docs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write as _;
 
@@ -55,7 +55,7 @@ pub struct Score {
     pub trick: String,
     /// How it went.
     pub verdict: Verdict,
-    /// The tier of hooks that was at work: `portable`, `strong`.
+    /// The tier of hooks that was at work: `portable`, `strong`; `none` if there were no hooks.
     pub tier: String,
     /// A word on what was seen; the same in each run.
     pub note: String,
@@ -116,15 +116,19 @@ pub fn with_tables(page: &str, scores: &[Score]) -> String {
         let (tier, table) = section.split_once('\n').unwrap_or((section, ""));
         tables.insert(tier.trim_end_matches(" tier"), table.trim().to_owned());
     }
-    let mut tiers: Vec<&str> = scores.iter().map(|score| score.tier.as_str()).collect();
-    tiers.dedup();
-    for tier in tiers {
+    for tier in tiers(scores) {
         let of_tier: Vec<Score> = scores.iter().filter(|score| score.tier == tier).cloned().collect();
         tables.insert(tier, table(&of_tier));
     }
     let sections: String =
         tables.iter().map(|(tier, table)| format!("\n## {tier} tier\n{table}\n")).collect();
     format!("{head}{BEGIN}\n{sections}\n{END}{tail}")
+}
+
+/// The tiers that any trick was played on.
+fn tiers(scores: &[Score]) -> BTreeSet<&str> {
+    let played = scores.iter().filter(|score| score.verdict != Verdict::Skipped);
+    played.map(|score| score.tier.as_str()).collect()
 }
 
 fn table(scores: &[Score]) -> String {
@@ -140,8 +144,8 @@ fn row(Score { trick, verdict, tier: _, note }: &Score) -> String {
     format!("| {} | {} | {} |", trick.replace('|', "\\|"), verdict.name(), note.replace('|', "\\|"))
 }
 
-/// What the page says otherwise than these scores. Tricks that could not be tried here are passed over, and whether
-/// the rings overflow depends on the machine.
+/// What the page says otherwise than these scores, and what it says of tricks that are no more. Tricks that could not be
+/// tried here are passed over, and whether the rings overflow depends on the machine.
 pub fn stale(page: &str, scores: &[Score]) -> Vec<String> {
     let section = |tier: &str| page.split("\n## ").find(|part| part.starts_with(&format!("{tier} tier\n")));
     let says = |score: &Score| {
@@ -149,22 +153,33 @@ pub fn stale(page: &str, scores: &[Score]) -> Vec<String> {
             section(&score.tier).is_some_and(|text| text.lines().any(|line| line == row(score)))
         };
         let counted = matches!(score.verdict, Verdict::Seen | Verdict::LossReported);
-        let start = format!("| {} | ", score.trick.replace('|', "\\|"));
         let mut lines = section(&score.tier).unwrap_or_default().lines();
         told(score)
             || counted
                 && lines.any(|line| {
-                    let verdict = line.strip_prefix(&start).unwrap_or_default();
+                    let verdict = line.strip_prefix(&start(score)).unwrap_or_default();
                     let other =
                         if score.verdict == Verdict::Seen { Verdict::LossReported } else { Verdict::Seen };
                     verdict.starts_with(other.name())
                 })
     };
     let tried = scores.iter().filter(|score| score.verdict != Verdict::Skipped);
-    tried
-        .filter(|score| !says(score))
-        .map(|score| format!("{}: {}", score.trick, score.verdict.name()))
-        .collect()
+    let changed =
+        tried.filter(|score| !says(score)).map(|score| format!("{}: {}", score.trick, score.verdict.name()));
+    let rows = |tier| section(tier).unwrap_or_default().lines().filter(|line| line.starts_with("| "));
+    // The page is made on x86-64: other machines have fewer ways into the kernel, and so fewer tricks.
+    let tiers = if cfg!(target_arch = "x86_64") { tiers(scores) } else { BTreeSet::new() };
+    let gone = tiers.into_iter().flat_map(|tier| {
+        let is_known = |row: &&str| scores.iter().any(|score| row.starts_with(&start(score)));
+        // The first row is the table's head.
+        rows(tier).skip(1).filter(move |row| !is_known(row)).map(|row| format!("nobody plays `{row}`"))
+    });
+    changed.chain(gone).collect()
+}
+
+/// How a trick's row begins.
+fn start(score: &Score) -> String {
+    format!("| {} | ", score.trick.replace('|', "\\|"))
 }
 
 #[cfg(test)]
@@ -187,9 +202,19 @@ mod tests {
         assert_eq!(stale(&page, &strong), Vec::<String>::new());
         assert_eq!(with_tables(&page, &portable), page);
         let skipped = [score("c", Verdict::Skipped, "portable")];
-        assert_eq!(stale(&page, &[score("a", Verdict::LossReported, "portable")]), Vec::<String>::new());
-        assert_eq!(stale(&page, &[score("a", Verdict::Missed, "portable")]), ["a: MISSED"]);
+        let with = |a| [score("a", a, "portable"), score("b", Verdict::Skipped, "none")];
+        assert_eq!(stale(&page, &with(Verdict::LossReported)), Vec::<String>::new());
+        assert_eq!(stale(&page, &with(Verdict::Missed)), ["a: MISSED"]);
         assert_eq!(stale(&page, &skipped), Vec::<String>::new());
+        assert_eq!(with_tables(&page, &skipped), page);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn row_of_a_trick_that_nobody_plays_is_stale() {
+        let page = with_tables("", &["a", "b|c"].map(|trick| score(trick, Verdict::Seen, "portable")));
+        let without = [score("a", Verdict::Seen, "portable")];
+        assert_eq!(stale(&page, &without), ["nobody plays `| b\\|c | seen | n |`"]);
     }
 
     #[test]

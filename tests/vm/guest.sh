@@ -1,10 +1,12 @@
-# guest.sh FILTER TARGET…: runs in a VM. Runs the tests whose names contain FILTER of each executable /vm/tests/TARGET, each
+# guest.sh SECONDS FILTER TARGET…: runs in a VM. Runs the tests whose names contain FILTER of each executable /vm/tests/TARGET, each
 # in a process of its own and a second time if it fails, and tells of it in lines that begin with @@, which
 # `xtask/src/vm/guest.rs` reads. What tests write into TAFFRAIL_REPORT is told after each target.
+# What has not begun SECONDS after the boot does not begin any more.
 export TAFFRAIL_BIN=/vm/taffrail TAFFRAIL_SKIPPED=/tmp/skipped TAFFRAIL_REPORT=/tmp/report TAFFRAIL_SLOW=1 NO_COLOR=1
 SECONDS_PER_TEST=180
-filter=$1
-shift
+seconds=$1
+filter=$2
+shift 2
 cd /tmp
 now() { read -r up rest </proc/uptime; echo "${up%.*}${up#*.}0"; }
 echo "@@ kernel $(uname -r)"
@@ -12,6 +14,7 @@ for target; do
   program=/vm/tests/$target
   "$program" --list --format terse $filter >/tmp/list 2>/tmp/output || { echo "@@ broken $target"; tail -c 2000 /tmp/output; }
   for name in $(sed -n 's/: test$//p' /tmp/list); do
+    [ $(now) -ge ${seconds}000 ] && { echo "@@ late $target $name"; continue; }
     for attempt in 1 2; do
       rm -f $TAFFRAIL_SKIPPED
       echo "@@ begin $target $name"

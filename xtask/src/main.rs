@@ -65,7 +65,7 @@ enum Task {
     Docs,
     /// Fuzz a target for some time.
     Fuzz {
-        /// `decode`, `condition` or `rules`.
+        /// `decode`, `condition`, `dns` or `rules`.
         target: String,
         /// For how long.
         #[arg(long, default_value_t = 60)]

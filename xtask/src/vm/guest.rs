@@ -2,14 +2,15 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::build::Guest;
 use crate::root;
 
-/// How long a VM may take for all tests.
-const SECONDS: &str = "1200";
+/// What a VM may take longer than it is given: the test that runs then (twice `SECONDS_PER_TEST` in `tests/vm/guest.sh`).
+const GRACE: Duration = Duration::from_secs(400);
 
 /// How a test ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,11 +51,18 @@ pub struct Ran {
     pub tests: Vec<Test>,
     /// What tests reported of probes: see `tests/tests/kernel.rs`.
     pub reports: Vec<Value>,
-    /// Why not all tests were run.
+    /// Tests that have not begun, since there was no time left.
+    pub late: Vec<String>,
+    /// Why not all tests were run, though there was time.
     pub broken: Option<String>,
 }
 
 impl Ran {
+    /// A kernel that was not booted, since there was no time left.
+    pub fn late(kernel: &str) -> Self {
+        Self { kernel: kernel.to_owned(), late: vec!["all tests".to_owned()], ..Self::default() }
+    }
+
     /// In a few words.
     pub fn summary(&self) -> String {
         let number =
@@ -67,16 +75,17 @@ impl Ran {
             "{} passed, {} failed, {} skipped{}{slowest}",
             number(|verdict| matches!(verdict, Verdict::Passed | Verdict::Flaky)),
             number(|verdict| matches!(verdict, Verdict::Failed)),
-            number(|verdict| matches!(verdict, Verdict::Skipped(_))),
+            number(|verdict| matches!(verdict, Verdict::Skipped(_))) + self.late.len(),
             if self.broken.is_some() { ", broken" } else { "" },
         )
     }
 }
 
-/// Boots a kernel and runs the tests of these targets there.
-pub fn run(kernel: &str, guest: &Guest, targets: &[&str], filter: Option<&str>) -> Ran {
+/// Boots a kernel and runs the tests of these targets there, as many as begin in that time.
+pub fn run(kernel: &str, guest: &Guest, targets: &[&str], filter: Option<&str>, time: Duration) -> Ran {
     let mut vmrun = Command::new("python3");
-    vmrun.arg(root().join("tests/vm/vmrun")).args(["--timeout", SECONDS, "--stats"]);
+    let most = (time + GRACE).as_secs().to_string();
+    vmrun.arg(root().join("tests/vm/vmrun")).args(["--timeout", &most, "--stats"]);
     let mut put = |source: &Path, place: &str| {
         vmrun.arg("--put").arg(format!("{}:{place}", source.display()));
     };
@@ -86,7 +95,7 @@ pub fn run(kernel: &str, guest: &Guest, targets: &[&str], filter: Option<&str>) 
         put(path, &format!("/vm/tests/{target}"));
     }
     let filter = filter.unwrap_or_default().replace('\'', "");
-    let command = format!("sh /vm/guest.sh '{filter}' {}", targets.join(" "));
+    let command = format!("sh /vm/guest.sh {} '{filter}' {}", time.as_secs(), targets.join(" "));
     let output = match vmrun.args([kernel, "--", &command]).output() {
         Ok(output) => output,
         Err(error) => {
@@ -100,7 +109,7 @@ pub fn run(kernel: &str, guest: &Guest, targets: &[&str], filter: Option<&str>) 
         Some(why) => *why = format!("{why}\n{said}"),
         None => eprint!("{said}"),
     }
-    if ran.broken.is_none() && filter.is_empty() && ran.tests.is_empty() {
+    if ran.broken.is_none() && filter.is_empty() && ran.tests.is_empty() && ran.late.is_empty() {
         ran.broken = Some("there are no tests".to_owned());
     }
     ran
@@ -126,6 +135,7 @@ fn read(kernel: &str, text: &str) -> Ran {
             "broken" => ran.broken = Some(format!("the tests of `{rest}` cannot be listed")),
             "begin" => running = rest.replace(' ', "::"),
             "test" => enter(&mut ran.tests, rest),
+            "late" => ran.late.push(rest.replace(' ', "::")),
             "SKIPPED:" => {
                 if let Some(test) = ran.tests.last_mut() {
                     let reason = rest.split_once(": ").map_or(rest, |(_, reason)| reason);
@@ -183,6 +193,12 @@ mod tests {
         assert_eq!(ran.tests[3].output, "    first\n    second\n");
         assert_eq!(ran.tests[1].duration_ms, 110);
         assert_eq!((ran.release.as_str(), ran.reports.len(), ran.broken), ("6.1.0", 1, None));
+    }
+
+    #[test]
+    fn a_vm_without_time_left_is_not_broken_but_late() {
+        let ran = read("6.1", "@@ kernel 6.1.0\n@@ test kinds a 1 0 1\n@@ late kinds b::c\n@@ done\n");
+        assert_eq!((ran.tests.len(), ran.late, ran.broken), (1, vec!["kinds::b::c".to_owned()], None));
     }
 
     #[test]

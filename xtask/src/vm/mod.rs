@@ -4,9 +4,9 @@
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -57,6 +57,9 @@ const TARGETS: &[Target] = &[
 /// VMs at a time.
 const AT_A_TIME: usize = 2;
 
+/// How long all of it may take, builds and fetching too. What has not begun then is skipped.
+const TIME: Duration = Duration::from_secs(25 * 60);
+
 /// Where kernels are kept.
 pub fn cache() -> PathBuf {
     match std::env::var_os("TAFFRAIL_VM_CACHE") {
@@ -71,9 +74,10 @@ pub fn fetch(names: &[String]) -> Result<()> {
         [] => KERNELS.iter().map(|kernel| kernel.name.to_owned()).chain([Arch::Aarch64.headers()]).collect(),
         names => names.to_vec(),
     };
-    let Some(mut child) = start_fetch(&names)? else { return Ok(()) };
-    if !child.wait()?.success() {
-        bail!("not all could be fetched");
+    let Some(child) = start_fetch(&names)? else { return Ok(()) };
+    end_fetch(child)?;
+    if let Some(name) = names.iter().find(|name| !is_there(name)) {
+        bail!("{name} could not be fetched");
     }
     Ok(())
 }
@@ -87,8 +91,26 @@ fn start_fetch(names: &[String]) -> Result<Option<Child>> {
     for name in &missing {
         eprintln!("setup: {name}: for tests on other kernels");
     }
-    let child = Command::new("python3").arg(root().join("tests/vm/vmkernel")).args(missing).spawn();
+    let child = Command::new("python3")
+        .arg(root().join("tests/vm/vmkernel"))
+        .args(missing)
+        .stderr(Stdio::piped())
+        .spawn();
     Ok(Some(child.context("cannot run python3")?))
+}
+
+/// Waits for what was started, shows what it had to say, and gives that.
+fn end_fetch(child: Child) -> Result<String> {
+    let said = String::from_utf8_lossy(&child.wait_with_output()?.stderr).into_owned();
+    eprint!("{said}");
+    Ok(said)
+}
+
+/// Why something could not be fetched: what was said of it, or else what was said last.
+fn why_not<'a>(name: &str, said: &'a str) -> &'a str {
+    let lines = || said.lines().rev().filter_map(|line| line.strip_prefix("vmkernel: "));
+    let of_it = lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    of_it.or_else(|| lines().next()).unwrap_or("it could not be fetched")
 }
 
 fn is_there(name: &str) -> bool {
@@ -134,7 +156,8 @@ pub fn test(names: &[String], filter: Option<&str>, record: Record) -> Result<Co
     let mut page = begin.clone();
     runs.iter().for_each(|ran| tell(ran, &mut count));
     // Half a run says nothing of what it did not come to.
-    let whole: Vec<Ran> = runs.into_iter().filter(|ran| ran.broken.is_none()).collect();
+    let whole: Vec<Ran> =
+        runs.into_iter().filter(|ran| ran.broken.is_none() && ran.late.is_empty()).collect();
     whole.iter().for_each(|ran| page.enter(ran));
     println!("\n{}", page.only(&whole).tables());
     if filter.is_some() {
@@ -142,6 +165,7 @@ pub fn test(names: &[String], filter: Option<&str>, record: Record) -> Result<Co
         return Ok(count);
     }
     match record {
+        Record::Bless if count.failed > 0 => println!("{}: not written while tests fail", page::FILE),
         Record::Bless => page.write(&root())?,
         Record::Compare => {
             let differences = begin.differences(&page, &whole);
@@ -161,6 +185,7 @@ pub fn test(names: &[String], filter: Option<&str>, record: Record) -> Result<Co
 
 /// Builds, fetches what is missing meanwhile, and boots. Kernels that cannot be had are counted as skipped.
 fn run_all(wanted: &[&Kernel], filter: Option<&str>, count: &mut Count) -> Result<Vec<Ran>> {
+    let begin = Instant::now();
     let foreign = |kernel: &&&Kernel| kernel.arch != Arch::host();
     let mut needs: Vec<String> = wanted.iter().map(|kernel| kernel.name.to_owned()).collect();
     needs.extend(wanted.iter().find(foreign).map(|kernel| kernel.arch.headers()));
@@ -170,9 +195,7 @@ fn run_all(wanted: &[&Kernel], filter: Option<&str>, count: &mut Count) -> Resul
         true => Some(build::guest(Arch::host(), &names)?),
         false => None,
     };
-    if let Some(mut child) = fetching {
-        child.wait()?;
-    }
+    let said = fetching.map(end_fetch).transpose()?.unwrap_or_default();
     let mut queue = VecDeque::new();
     for kernel in wanted {
         let lacking = [kernel.name.to_owned(), kernel.arch.headers()]
@@ -181,7 +204,8 @@ fn run_all(wanted: &[&Kernel], filter: Option<&str>, count: &mut Count) -> Resul
         match lacking {
             None => queue.push_back(*kernel),
             Some(need) => {
-                let line = format!("SKIPPED: kernel {}: {need} could not be fetched", kernel.name);
+                let why = why_not(&need, &said);
+                let line = format!("SKIPPED: kernel {}: no {need}: {why}", kernel.name);
                 eprintln!("{line}");
                 count.skipped.push(line);
             }
@@ -203,9 +227,13 @@ fn run_all(wanted: &[&Kernel], filter: Option<&str>, count: &mut Count) -> Resul
                     let Some(kernel) = next else { return };
                     let guest = if kernel.arch == Arch::host() { &native } else { &foreign };
                     let Some(guest) = guest else { return };
-                    let begin = Instant::now();
-                    let ran = guest::run(kernel.name, guest, &targets_on(kernel), filter);
-                    eprintln!("{}: {} in {:.0} s", kernel.name, ran.summary(), begin.elapsed().as_secs_f64());
+                    let booted = Instant::now();
+                    let ran = match TIME.saturating_sub(begin.elapsed()) {
+                        Duration::ZERO => Ran::late(kernel.name),
+                        time => guest::run(kernel.name, guest, &targets_on(kernel), filter, time),
+                    };
+                    let seconds = booted.elapsed().as_secs_f64();
+                    eprintln!("{}: {} in {seconds:.0} s", kernel.name, ran.summary());
                     if let Ok(mut runs) = runs.lock() {
                         runs.push(ran);
                     }
@@ -240,8 +268,23 @@ fn tell(ran: &Ran, count: &mut Count) {
             }
         }
     }
+    let late = ran.late.iter();
+    count.skipped.extend(late.map(|name| format!("SKIPPED: {}::{name}: no time left", ran.kernel)));
     if let Some(why) = &ran.broken {
         println!("FAILED: {}: {why}", ran.kernel);
         count.failed += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_that_cannot_be_fetched_has_its_own_reason_or_that_of_all() {
+        let said = "vmkernel: 5.10: Gone: no package\nE: apt\nvmkernel: sid: OSError: disk full\n";
+        assert_eq!(why_not("5.10", said), "Gone: no package");
+        assert_eq!(why_not("6.1", "vmkernel: no Debian mirror\n"), "no Debian mirror");
+        assert_eq!(why_not("6.1", ""), "it could not be fetched");
     }
 }

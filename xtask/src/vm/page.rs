@@ -127,7 +127,8 @@ impl Page {
             (
                 "Probes",
                 probes,
-                "The tier that is attached, and the program if it is the fallback for older kernels.",
+                "The tier that is attached, and the program if it is the fallback for older kernels; `replaced`: refused or not \
+                 worth it, and the portable tier sees the same.",
             ),
             ("Tests", tests, "The tests that run as on any machine, in a VM of each kernel."),
             (
@@ -221,6 +222,7 @@ fn state(report: &Value) -> String {
         "attached" if text("program") == text("probe") => text("tier").to_owned(),
         "attached" => format!("{}, {}", text("tier"), text("program")),
         "not_needed" => "not needed".to_owned(),
+        "replaced" => format!("replaced: {}", brief(reason)),
         // The kernel's types or symbols know nothing of the hook.
         _ if ["Unknown BTF type", "os error 2)", "no such hook"].iter().any(|sign| reason.contains(sign)) => {
             "not there".to_owned()
@@ -300,7 +302,7 @@ mod tests {
             release: "6.1.0".to_owned(),
             tests: vec![test],
             reports: vec![report],
-            broken: None,
+            ..Ran::default()
         }
     }
 
@@ -314,6 +316,12 @@ mod tests {
         assert!(text.contains("| `kernel::a::b` | passed | skipped: no / here |"), "{text}");
         assert!(text.contains("| `exec_bounded` | 31,197 | 31,197 |"), "{text}");
         assert_eq!(Page::parse(&text), page);
+    }
+
+    #[test]
+    fn probe_of_the_strong_tier_that_is_refused_is_replaced() {
+        let run = ran("6.1", Verdict::Passed, "replaced", "do_filp_open: Operation not permitted");
+        assert_eq!(state(&run.reports[0]), "replaced: do_filp_open: Operation not permitted");
     }
 
     #[test]
