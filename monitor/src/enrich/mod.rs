@@ -603,4 +603,22 @@ mod tests {
         }
         assert_eq!(keys, ["11-100", "11-100-3"]);
     }
+
+    #[test]
+    fn second_process_of_an_id_in_the_same_tick_keeps_its_key_when_the_first_is_forgotten() {
+        let mut enricher = Enricher::new(Source::Recorded, 16);
+        handle(&mut enricher, &exec(11, SECOND + 1, (1, 0), "/bin/first", &["x"]));
+        handle(&mut enricher, &exit(11, SECOND + 1, 0));
+        handle(&mut enricher, &exec(11, SECOND + 2, (1, 0), "/bin/second", &["x"]));
+        for tgid in 100..120 {
+            handle(&mut enricher, &exec(tgid, SECOND, (1, 0), "/bin/x", &["x"]));
+            handle(&mut enricher, &exit(tgid, SECOND, 0));
+        }
+        assert!(enricher.processes.get(ProcessKey::new(11, SECOND + 1)).is_none(), "it is to be forgotten");
+        let second = handle(&mut enricher, &open(11, SECOND + 2, "/x", 0, 3));
+        assert_eq!(
+            (second.key.to_string(), &*second.image.exe),
+            ("11-100-3".to_owned(), &b"/bin/second"[..])
+        );
+    }
 }
