@@ -410,7 +410,7 @@ impl<S: Sink> Worker<S> {
                         let kinds = scope.kinds_of(inside);
                         let flight = match (&mut probes.flights, &container) {
                             (Some(flights), Some(container)) if inside => {
-                                flights.slot(container, |path| probes.scopes.has(path))
+                                flights.slot(container, || probes.scopes.flights())
                             }
                             _ => 0,
                         };
