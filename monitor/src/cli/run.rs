@@ -132,7 +132,7 @@ fn watch(
         },
         live: Some(live),
         recording: None,
-        looked_ns: clock::boot_ns(),
+        record_ns: 0,
     };
     write_start(&mut worker, settings, &rules, &states);
     let (to_match, messages) = pipeline::queue();
