@@ -52,6 +52,12 @@ pub enum Note {
         cgroup_id: Option<u64>,
         /// How many.
         count: u64,
+        /// After this time of the boot clock; 0 in recordings that do not tell.
+        #[serde(default)]
+        since_ns: u64,
+        /// Before this time of the boot clock; 0 in recordings that do not tell.
+        #[serde(default)]
+        until_ns: u64,
     },
 }
 
@@ -154,7 +160,7 @@ mod tests {
         let notes = [
             Note::Cgroup { id: 7, path: Some("/a\u{1b}".to_owned()), container: None },
             Note::Cgroup { id: 8, path: None, container: None },
-            Note::Loss { kind: 4, cgroup_id: None, count: 9 },
+            Note::Loss { kind: 4, cgroup_id: None, count: 9, since_ns: 5, until_ns: 6 },
         ];
         let mut writer = Writer::create(&path).unwrap();
         writer.clock(-5).unwrap();

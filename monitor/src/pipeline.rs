@@ -21,6 +21,7 @@ use crate::enrich::container::Container;
 use crate::enrich::{Enricher, Finding, Handled, Subject};
 use crate::event::field::KindSet;
 use crate::event::{self, Event};
+use crate::probe::count::CallCounts;
 use crate::probe::flight::Flight;
 use crate::probe::hook::PROCESS_KINDS;
 use crate::probe::loss::{Loss, LossReader};
@@ -54,7 +55,7 @@ pub trait Sink {
 pub struct Gap<'a> {
     /// `ring` (it had no room), `decode` (a record was damaged), `probe` (the kernel skipped a program), `scope` (a
     /// process is outside of its container's cgroup, and there was no room to follow it), `counts` (the table of
-    /// counted system calls was full).
+    /// counted system calls was full, or it is not known whose they are).
     pub place: &'static str,
     /// The kind of event, or the probe's name.
     pub what: &'a str,
@@ -216,6 +217,8 @@ pub struct Live {
     pub scope: Scope,
     skipped: Vec<(&'static str, u64)>,
     unfollowed: u64,
+    /// When these two were read, by the boot clock.
+    probes_looked_ns: u64,
     next_look: Instant,
     /// How often it is told how often system calls were made.
     counts_interval: Duration,
@@ -237,6 +240,8 @@ impl Live {
         probes.scopes.set_default(scope.kinds | PROCESS_KINDS)?;
         let now = Instant::now();
         Ok(Self {
+            probes_looked_ns: probes.loaded_ns,
+            counted_ns: probes.loaded_ns,
             probes,
             scope,
             skipped: Vec::new(),
@@ -244,7 +249,6 @@ impl Live {
             next_look: now + LOOK_INTERVAL,
             counts_interval,
             next_counts: now + counts_interval,
-            counted_ns: clock::boot_ns(),
         })
     }
 }
@@ -263,8 +267,8 @@ pub struct Worker<S> {
     pub live: Option<Live>,
     /// Everything that enters is written here too.
     pub recording: Option<capture::Writer>,
-    /// When losses were last looked at, by the boot clock.
-    pub looked_ns: u64,
+    /// When the last record was made, by the boot clock: in a replay that is the present.
+    pub record_ns: u64,
 }
 
 impl<S: Sink> Worker<S> {
@@ -307,7 +311,10 @@ impl<S: Sink> Worker<S> {
                 Frame::Note(note) => match *note {
                     Note::Process(seed) => self.enricher.learn_process(seed),
                     Note::Cgroup { id, path: _, container } => self.enricher.recall_cgroup(id, container),
-                    Note::Loss { kind, cgroup_id, count } => self.loss(&Loss { kind, cgroup_id, count }),
+                    Note::Loss { kind, cgroup_id, count, since_ns, until_ns } => {
+                        self.record_ns = self.record_ns.max(until_ns);
+                        self.loss(&Loss { kind, cgroup_id, count, since_ns });
+                    }
                 },
             }
         }
@@ -327,10 +334,11 @@ impl<S: Sink> Worker<S> {
             Ok(event) => event,
             Err(malformed) => {
                 let what = malformed.to_string();
-                self.gap("decode", &what, None, 1);
+                self.gap("decode", &what, (None, 1), self.record_ns);
                 return;
             }
         };
+        self.record_ns = event.header().boot_ns;
         // What the enricher finds out by this event has to stand before it in a recording.
         let handled = self.enricher.handle(&event);
         self.take_findings();
@@ -361,13 +369,28 @@ impl<S: Sink> Worker<S> {
     }
 
     fn loss(&mut self, loss: &Loss) {
-        let Loss { kind, cgroup_id, count } = *loss;
-        self.write_recording(|recording, _| recording.note(&Note::Loss { kind, cgroup_id, count }));
-        self.gap("ring", event::kind_name(kind), cgroup_id, count);
+        let Loss { kind, cgroup_id, count, since_ns } = *loss;
+        let until_ns = self.now_ns();
+        self.write_recording(|recording, _| {
+            recording.note(&Note::Loss { kind, cgroup_id, count, since_ns, until_ns })
+        });
+        self.gap("ring", event::kind_name(kind), (cgroup_id, count), since_ns);
     }
 
-    fn gap(&mut self, place: &'static str, what: &str, cgroup_id: Option<u64>, count: u64) {
-        let to_boot_ns = clock::boot_ns();
+    /// The present by the boot clock.
+    fn now_ns(&self) -> u64 {
+        if self.live.is_some() { clock::boot_ns() } else { self.record_ns }
+    }
+
+    /// Tells that some were lost, of that cgroup and so many, between then and now.
+    fn gap(
+        &mut self,
+        place: &'static str,
+        what: &str,
+        (cgroup_id, count): (Option<u64>, u64),
+        from_boot_ns: u64,
+    ) {
+        let to_boot_ns = self.now_ns();
         let container = cgroup_id.and_then(|id| self.enricher.container_of(id));
         self.take_findings();
         let gap = Gap {
@@ -376,7 +399,7 @@ impl<S: Sink> Worker<S> {
             container: container.as_deref(),
             cgroup_id,
             count,
-            from_boot_ns: self.looked_ns,
+            from_boot_ns,
             to_boot_ns,
             time_ns: self.clock.realtime_ns(to_boot_ns),
         };
@@ -384,7 +407,7 @@ impl<S: Sink> Worker<S> {
     }
 
     fn note(&mut self, kind: RecordKind, body: &[u8]) {
-        let boot_ns = clock::boot_ns();
+        let boot_ns = self.now_ns();
         self.sink.note(kind, boot_ns, self.clock.realtime_ns(boot_ns), body);
     }
 
@@ -410,7 +433,7 @@ impl<S: Sink> Worker<S> {
                         let kinds = scope.kinds_of(inside);
                         let flight = match (&mut probes.flights, &container) {
                             (Some(flights), Some(container)) if inside => {
-                                flights.slot(container, |path| probes.scopes.has(path))
+                                flights.slot(container, || probes.scopes.flights())
                             }
                             _ => 0,
                         };
@@ -436,7 +459,9 @@ impl<S: Sink> Worker<S> {
 
     /// Now and then: steps of the wall clock, runs that the kernel skipped.
     fn look(&mut self) {
-        self.looked_ns = clock::boot_ns();
+        if self.enricher.is_full() {
+            self.forget_cgroups();
+        }
         let Some(live) = &mut self.live else { return };
         live.probes.print_debug_log();
         if Instant::now() < live.next_look {
@@ -467,18 +492,25 @@ impl<S: Sink> Worker<S> {
         let between = (std::mem::replace(&mut live.counted_ns, now_ns), now_ns);
         let host = live.scope.host;
         let enricher = &mut self.enricher;
-        let whose = |cgroup_id| {
-            let container = enricher.container_of(cgroup_id);
-            (container.is_some() || host).then_some(container)
-        };
+        let (by_container, nobodys) = syscalls::by_container(new, |id| enricher.owner_of(id), between);
         let time_ns = self.clock.realtime_ns(now_ns);
-        for counts in syscalls::by_container(new, whose, between) {
+        for counts in by_container.into_iter().filter(|counts| host || counts.container.is_some()) {
             self.sink.counts(counts, time_ns);
         }
+        for (cgroup_id, calls) in nobodys {
+            self.gap("counts", "syscalls", (Some(cgroup_id), calls), between.0);
+        }
         if missed > 0 {
-            self.gap("counts", "syscalls", None, missed);
+            self.gap("counts", "syscalls", (None, missed), between.0);
         }
         self.take_findings();
+    }
+
+    /// Makes room for more cgroups. Counters are told first: whose they are may be known only here by now.
+    fn forget_cgroups(&mut self) {
+        self.tell_counts();
+        let counts = self.live.as_ref().and_then(|live| live.probes.counts.as_ref());
+        self.enricher.forget_cgroups(&counts.map(CallCounts::cgroups).unwrap_or_default());
     }
 
     /// Tells the last system calls of all containers.
@@ -501,23 +533,66 @@ impl<S: Sink> Worker<S> {
 
     fn look_at_probes(&mut self) {
         let Some(live) = &mut self.live else { return };
+        let from_ns = std::mem::replace(&mut live.probes_looked_ns, clock::boot_ns());
         let now = live.probes.skipped_runs();
         let before = std::mem::replace(&mut live.skipped, now.clone());
-        let unfollowed = live.probes.unfollowed();
+        let unfollowed = live.probes.unfollowed().max(live.unfollowed);
         let before_unfollowed = std::mem::replace(&mut live.unfollowed, unfollowed);
         for (program, count) in now {
             let known = before.iter().find(|(name, _)| *name == program).map_or(0, |(_, count)| *count);
             if count > known {
-                self.gap("probe", program, None, count - known);
+                self.gap("probe", program, (None, count - known), from_ns);
             }
         }
         if unfollowed > before_unfollowed {
             self.gap(
                 "scope",
                 "processes outside of their container's cgroup",
-                None,
-                unfollowed - before_unfollowed,
+                (None, unfollowed - before_unfollowed),
+                from_ns,
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::enrich::Source;
+    use crate::testing;
+
+    /// Where, from when and until when something was lost.
+    #[derive(Default)]
+    struct Gaps(Vec<(&'static str, u64, u64)>);
+
+    impl Sink for Gaps {
+        fn event<'a>(&mut self, _subject: &Subject<'_>, _matched: impl Iterator<Item = &'a Rule>) {}
+
+        fn gap(&mut self, gap: &Gap<'_>) {
+            self.0.push((gap.place, gap.from_boot_ns, gap.to_boot_ns));
+        }
+
+        fn note(&mut self, _kind: RecordKind, _boot_ns: u64, _time_ns: u64, _body: &[u8]) {}
+    }
+
+    #[test]
+    fn gap_of_a_replay_lies_between_the_look_before_and_the_last_record_and_not_in_the_present() {
+        let (rules, _) = RuleSet::load(&[]).unwrap();
+        let mut worker = Worker {
+            enricher: Enricher::new(Source::Recorded, 64),
+            detector: Detector::new(rules.into()),
+            clock: Clock { offset_ns: 0 },
+            sink: Gaps::default(),
+            live: None,
+            recording: None,
+            record_ns: 0,
+        };
+        let mut record = testing::open(10, 1_000, "/x", 0, 3);
+        let at = std::mem::offset_of!(taffrail_common::event::Header, boot_ns);
+        record[at..at + 8].copy_from_slice(&9_000_u64.to_ne_bytes());
+        worker.record(&record);
+        worker.record(&record[..record.len() - 1]);
+        worker.loss(&Loss { kind: taffrail_common::kind::OPEN, cgroup_id: None, count: 2, since_ns: 4_000 });
+        assert_eq!(worker.sink.0, [("decode", 9_000, 9_000), ("ring", 4_000, 9_000)]);
     }
 }

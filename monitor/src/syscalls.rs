@@ -1,12 +1,14 @@
 //! What is told of all system calls of a container, whether they are events or not: how often each was made, and the
 //! last ones. `docs/syscalls.md` has the shapes.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use taffrail_common::map::{COMPAT, Count, CountKey, FlightEntry};
 
+use crate::enrich::Owner;
 use crate::enrich::container::Container;
 use crate::event::errno;
 use crate::event::json::{Members, write_container};
@@ -43,16 +45,25 @@ fn name(call: u32) -> (&'static str, bool) {
     (call::name(call & !COMPAT, is_compat), is_compat)
 }
 
-/// Puts counters of cgroups together by container. What `whose` says nothing about is left out.
+/// Puts counters of cgroups together by container. Beside them, how many calls were made in cgroups of which nobody
+/// knows whose they are.
 pub fn by_container(
     counts: Vec<(CountKey, Count)>,
-    mut whose: impl FnMut(u64) -> Option<Option<Arc<Container>>>,
+    mut whose: impl FnMut(u64) -> Owner,
     (from_boot_ns, to_boot_ns): (u64, u64),
-) -> Vec<Counts> {
+) -> (Vec<Counts>, BTreeMap<u64, u64>) {
     type Calls = HashMap<(&'static str, bool), Count>;
     let mut containers: HashMap<Option<String>, (Option<Arc<Container>>, Calls)> = HashMap::new();
+    let mut nobodys = BTreeMap::new();
     for (CountKey { cgroup_id, call, reserved: _ }, count) in counts {
-        let Some(container) = whose(cgroup_id) else { continue };
+        let container = match whose(cgroup_id) {
+            Owner::Container(container) => Some(container),
+            Owner::Host => None,
+            Owner::Unknown => {
+                *nobodys.entry(cgroup_id).or_default() += count.calls;
+                continue;
+            }
+        };
         let key = container.as_ref().map(|container| container.cgroup_path.clone());
         let (_, calls) = containers.entry(key).or_insert_with(|| (container, Calls::new()));
         let sum = calls.entry(name(call)).or_default();
@@ -70,7 +81,7 @@ pub fn by_container(
         })
         .collect();
     all.sort_by(|a, b| a.id().cmp(b.id()));
-    all
+    (all, nobodys)
 }
 
 impl Counts {
@@ -247,13 +258,15 @@ mod tests {
             counter(10, NO_NUMBER, 1, 1),
             counter(20, number("read"), 3, 0),
             counter(30, number("read"), 4, 0),
+            counter(30, number("close"), 9, 0),
         ];
         let whose = |cgroup_id| match cgroup_id {
-            10 | 11 => Some(Some(Arc::clone(&web))),
-            20 => Some(None),
-            _ => None,
+            10 | 11 => Owner::Container(Arc::clone(&web)),
+            20 => Owner::Host,
+            _ => Owner::Unknown,
         };
-        let all = by_container(counters, whose, (1, 2));
+        let (all, nobodys) = by_container(counters, whose, (1, 2));
+        assert_eq!(nobodys, BTreeMap::from([(30, 13)]));
         assert_eq!(all.iter().map(Counts::id).collect::<Vec<_>>(), ["host", "web"]);
         let mut body = b"{".to_vec();
         all[1].write_json(&mut body);

@@ -23,7 +23,7 @@ use crate::event;
 use crate::event::field::KindSet;
 use crate::event::json::{Members, write_container, write_subject};
 use crate::pipeline::{self, Gap, Live, Message, Scope, Sink, Worker};
-use crate::probe::hook::{Status, bit};
+use crate::probe::hook::{PROCESS_KINDS, Status, bit};
 use crate::probe::{LoadError, Options, ProbeState, Probes};
 use crate::rules::{self, Filter, Rule, RuleSet};
 
@@ -132,7 +132,7 @@ fn watch(
         },
         live: Some(live),
         recording: None,
-        looked_ns: clock::boot_ns(),
+        record_ns: 0,
     };
     write_start(&mut worker, settings, &rules, &states);
     let (to_match, messages) = pipeline::queue();
@@ -220,7 +220,7 @@ impl Watched {
 
     /// What these rules need and is not visible.
     fn lacks(&self, rules: &RuleSet) -> Vec<String> {
-        let lacking = rules.kinds() & !self.kinds;
+        let lacking = rules.kinds() & !(self.kinds | PROCESS_KINDS);
         let kinds = (1..KINDS as u16).filter(|kind| lacking & bit(*kind) != 0).map(event::kind_name);
         let calls = rules.calls();
         kinds.map(str::to_owned).chain(calls.difference(&self.calls).cloned()).collect()
@@ -311,18 +311,27 @@ fn write_start(worker: &mut Worker<LogSink>, settings: &Settings, rules: &RuleSe
     let start = json!({ "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id(), "config_sha256": settings.hash() });
     note(RecordKind::Start, &members(&start));
     note(RecordKind::Rules, &rules_body(rules, "loaded"));
-    let probes: Vec<_> = states
-        .iter()
-        .map(|state| match &state.status {
-            Status::Attached => json!({ "probe": state.program, "state": "attached" }),
-            Status::NotNeeded => json!({ "probe": state.program, "state": "not_needed" }),
-            Status::Replaced(why) => json!({ "probe": state.program, "state": "replaced", "reason": why }),
-            Status::Failed(why) => {
-                json!({ "probe": state.program, "state": "failed", "reason": why, "not_seen": state.hook.blinds })
-            }
-        })
-        .collect();
+    let probes: Vec<_> = states.iter().map(probe).collect();
     note(RecordKind::Probes, &members(&json!({ "probes": probes })));
+}
+
+/// What the log says of a probe.
+fn probe(ProbeState { hook, program, status, .. }: &ProbeState) -> serde_json::Value {
+    let mut probe = json!({ "probe": program, "tier": hook.tier.name() });
+    match status {
+        Status::Attached => probe["state"] = "attached".into(),
+        Status::NotNeeded => probe["state"] = "not_needed".into(),
+        Status::Replaced(why) => {
+            probe["state"] = "replaced".into();
+            probe["reason"] = why.as_str().into();
+        }
+        Status::Failed(why) => {
+            probe["state"] = "failed".into();
+            probe["reason"] = why.as_str().into();
+            probe["not_seen"] = hook.blinds.into();
+        }
+    }
+    probe
 }
 
 fn rules_body(rules: &RuleSet, result: &str) -> Vec<u8> {
@@ -428,4 +437,40 @@ pub fn gap_body(gap: &Gap<'_>) -> Vec<u8> {
     body.push(b',');
     write_container(*container, &mut body);
     body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::hook::HOOKS;
+
+    #[test]
+    fn rules_lack_no_kind_that_is_always_watched() {
+        let (rules, _) = RuleSet::load(&rules::embedded()).unwrap();
+        let watched = Watched { kinds: rules.kinds() & !PROCESS_KINDS, calls: rules.calls(), flight: false };
+        assert!(rules.kinds() & PROCESS_KINDS != 0);
+        assert_eq!(watched.lacks(&rules), [""; 0]);
+        let nothing = Watched { kinds: 0, ..watched }.lacks(&rules);
+        assert!(nothing.contains(&"open".to_owned()) && !nothing.contains(&"exec".to_owned()), "{nothing:?}");
+    }
+
+    #[test]
+    fn each_probes_tier_is_in_the_log() {
+        for hook in HOOKS {
+            let status = Status::Failed("no".to_owned());
+            let state = ProbeState {
+                hook,
+                program: hook.program,
+                status,
+                wanted: hook.kinds,
+                kinds: 0,
+                verified_instructions: None,
+            };
+            let expected = json!({
+                "probe": hook.program, "tier": hook.tier.name(), "state": "failed", "reason": "no",
+                "not_seen": hook.blinds,
+            });
+            assert_eq!(probe(&state), expected);
+        }
+    }
 }

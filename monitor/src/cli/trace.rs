@@ -127,7 +127,7 @@ fn worker(source: Source, rules: RuleSet, sink: Printer) -> Worker<Printer> {
         sink,
         live: None,
         recording: None,
-        looked_ns: clock::boot_ns(),
+        record_ns: 0,
     }
 }
 

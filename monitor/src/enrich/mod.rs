@@ -9,10 +9,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use taffrail_common::event::{CgroupMove, Fork, Header};
 
 use crate::event::Event;
+use crate::probe::count::COUNTS_MAX;
 use cgroup::Cgroups;
 use container::{Container, Identity, identify, identify_by_state};
 use process::{Process, ProcessKey, ProcessTable};
@@ -85,6 +86,17 @@ impl Known {
     }
 }
 
+/// Whose a cgroup is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// That container's.
+    Container(Arc<Container>),
+    /// The host's for sure.
+    Host,
+    /// Nobody knows, or not yet.
+    Unknown,
+}
+
 /// The process table, the containers, and how events change them.
 pub struct Enricher {
     /// All processes.
@@ -106,8 +118,8 @@ pub enum Handled {
     Duplicate,
 }
 
-/// Cgroups that are remembered, at most: then all are forgotten and looked up again.
-const CGROUPS_MAX: usize = 16_384;
+/// Cgroups that are remembered: then those without counters are forgotten and looked up again, half at least.
+const CGROUPS_MAX: usize = 2 * COUNTS_MAX as usize;
 
 /// How long until the runtimes are asked again about a cgroup of no known form; each time twice as long. A
 /// runtime by hand writes its state only after the first processes are in the cgroup.
@@ -166,9 +178,6 @@ impl Enricher {
         let attempts = self.cgroups.get(&id).map_or(0, |known| known.attempts + 1);
         let wait = RETRY * (1 << attempts.min(ATTEMPTS));
         let retry = (container.is_none() && !host).then(|| Instant::now() + wait);
-        if self.cgroups.len() >= CGROUPS_MAX {
-            self.cgroups.clear();
-        }
         self.cgroups.insert(id, Known { container: container.clone(), retry, attempts });
         self.findings.push(Finding::Cgroup { id, path, container: container.clone(), host });
         container
@@ -240,6 +249,26 @@ impl Enricher {
         match &self.source {
             Source::Live(cgroups) => cgroups.as_ref(),
             Source::Recorded => None,
+        }
+    }
+
+    /// Whether so many cgroups are remembered that it is time for [`Enricher::forget_cgroups`].
+    pub fn is_full(&self) -> bool {
+        self.cgroups.len() >= CGROUPS_MAX
+    }
+
+    /// Forgets all cgroups but these.
+    pub fn forget_cgroups(&mut self, but: &[u64]) {
+        let but: HashSet<u64> = but.iter().copied().collect();
+        self.cgroups.retain(|id, _| but.contains(id));
+    }
+
+    /// Whose a cgroup is, for whoever must not take what is not known for the host's.
+    pub fn owner_of(&mut self, id: u64) -> Owner {
+        match self.container_of(id) {
+            Some(container) => Owner::Container(container),
+            None if self.is_host(id) => Owner::Host,
+            None => Owner::Unknown,
         }
     }
 
@@ -551,6 +580,31 @@ mod tests {
     }
 
     #[test]
+    fn cgroup_that_was_gone_before_it_was_known_is_nobodys_and_not_the_hosts() {
+        let mut enricher = Enricher::new(Source::Live(None), 64);
+        let container = enricher.learn_cgroup(10, Some(format!("/docker/{}", "c".repeat(64))));
+        enricher.learn_cgroup(11, Some("/system.slice/ssh.service".to_owned()));
+        enricher.learn_cgroup(12, None);
+        assert_eq!(enricher.owner_of(10), Owner::Container(container.unwrap()));
+        assert_eq!(
+            [11, 12, 13].map(|id| enricher.owner_of(id)),
+            [Owner::Host, Owner::Unknown, Owner::Unknown]
+        );
+    }
+
+    #[test]
+    fn cgroups_that_have_counters_are_not_forgotten_for_room() {
+        let mut enricher = Enricher::new(Source::Live(None), 64);
+        for id in 0..CGROUPS_MAX as u64 {
+            assert!(!enricher.is_full());
+            enricher.learn_cgroup(id, Some("/system.slice/x.service".to_owned()));
+        }
+        assert!(enricher.is_full());
+        enricher.forget_cgroups(&[7, 9]);
+        assert_eq!([7, 8, 9].map(|id| enricher.owner_of(id)), [Owner::Host, Owner::Unknown, Owner::Host]);
+    }
+
+    #[test]
     fn containers_of_one_name_are_told_apart() {
         let mut enricher = Enricher::new(Source::Recorded, 64);
         let web = |cgroup_path: &str| Container {
@@ -602,5 +656,23 @@ mod tests {
             keys.push(key.to_string());
         }
         assert_eq!(keys, ["11-100", "11-100-3"]);
+    }
+
+    #[test]
+    fn second_process_of_an_id_in_the_same_tick_keeps_its_key_when_the_first_is_forgotten() {
+        let mut enricher = Enricher::new(Source::Recorded, 16);
+        handle(&mut enricher, &exec(11, SECOND + 1, (1, 0), "/bin/first", &["x"]));
+        handle(&mut enricher, &exit(11, SECOND + 1, 0));
+        handle(&mut enricher, &exec(11, SECOND + 2, (1, 0), "/bin/second", &["x"]));
+        for tgid in 100..120 {
+            handle(&mut enricher, &exec(tgid, SECOND, (1, 0), "/bin/x", &["x"]));
+            handle(&mut enricher, &exit(tgid, SECOND, 0));
+        }
+        assert!(enricher.processes.get(ProcessKey::new(11, SECOND + 1)).is_none(), "it is to be forgotten");
+        let second = handle(&mut enricher, &open(11, SECOND + 2, "/x", 0, 3));
+        assert_eq!(
+            (second.key.to_string(), &*second.image.exe),
+            ("11-100-3".to_owned(), &b"/bin/second"[..])
+        );
     }
 }

@@ -305,10 +305,11 @@ impl ProcessTable {
     /// The key of the process with that id and start.
     pub fn key(&self, tgid: u32, start_ns: u64) -> ProcessKey {
         let first = ProcessKey::new(tgid, start_ns);
+        let rest = ProcessKey { start_rest: (start_ns % TICK_NS) as u32 + 1, ..first };
         match self.get(first) {
-            Some(other) if other.start_ns != 0 && other.start_ns != start_ns => {
-                ProcessKey { start_rest: (start_ns % TICK_NS) as u32 + 1, ..first }
-            }
+            Some(other) if other.start_ns != 0 && other.start_ns != start_ns => rest,
+            // The first one may be forgotten before it: it keeps its key.
+            None if self.processes.contains_key(&rest) => rest,
             _ => first,
         }
     }

@@ -50,6 +50,12 @@ pub struct Message {
     answers_at: usize,
 }
 
+/// Questions that are read, at most: real messages have one. What is behind more of them is not found.
+const QUESTIONS_MAX: u16 = 4;
+
+/// Pointers that are followed for one name, at most: so all of a message costs time in proportion to its bytes.
+const HOPS_MAX: usize = 32;
+
 /// Type of the pseudo record of EDNS.
 const OPT: u16 = 41;
 const HEAD: usize = 12;
@@ -67,6 +73,9 @@ impl Message {
         let mut message = Self { id, flags, counts, question: None, answers_at: 0 };
         let mut at = HEAD;
         for n in 0..counts[0] {
+            if n == QUESTIONS_MAX {
+                return Some(message);
+            }
             let Some((name, after)) = name(bytes, at) else { return Some(message) };
             let (Some(ty), Some(class)) = (word(bytes, after), word(bytes, after + 2)) else {
                 return Some(message);
@@ -207,7 +216,7 @@ fn word(bytes: &[u8], at: usize) -> Option<u16> {
 /// The name that starts at a place, and where what follows it is.
 fn name(bytes: &[u8], start: usize) -> Option<(Name, usize)> {
     let mut name = Name { len: 0, bytes: [0; NAME_MAX] };
-    let (mut at, mut after, mut total) = (start, None, 0);
+    let (mut at, mut after, mut total, mut hops) = (start, None, 0, 0);
     // Pointers must lead backwards, each before the last: so there is an end.
     let mut limit = start;
     loop {
@@ -233,10 +242,10 @@ fn name(bytes: &[u8], start: usize) -> Option<(Name, usize)> {
             3 => {
                 let to = (len & 0x3f) << 8 | usize::from(*bytes.get(at + 1)?);
                 after = after.or(Some(at + 2));
-                if to >= limit {
+                if to >= limit || hops == HOPS_MAX {
                     return None;
                 }
-                (at, limit) = (to, to);
+                (at, limit, hops) = (to, to, hops + 1);
             }
             _ => return None,
         }
@@ -379,6 +388,29 @@ mod tests {
             let parsed = Message::parse(&message(0x0100, 1, 1, &[rest])).expect("a head");
             assert!(parsed.question.is_none(), "{}", rest.escape_ascii());
         }
+    }
+
+    #[test]
+    fn name_behind_too_many_pointers_and_answers_behind_too_many_questions_are_none() {
+        // The first name is the root; each answer's name points to the one before.
+        let chain: Vec<u8> = (0..40u8)
+            .flat_map(|n| {
+                let to = if n == 0 { 12 } else { 17 + (n - 1) * 2 };
+                [0xc0, to]
+            })
+            .collect();
+        let name_at =
+            |hops: usize| name(&message(0, 1, 0, &[b"\0\0\x01\0\x01", &chain]), 17 + (hops - 1) * 2);
+        assert!(name_at(HOPS_MAX).is_some() && name_at(HOPS_MAX + 1).is_none());
+
+        let answer = b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\xc0\0\x02\x07";
+        let count = |questions: u16| {
+            let bytes = message(0x8180, questions, 1, &[&QUESTION.repeat(questions.into()), answer]);
+            let message = Message::parse(&bytes).expect("a message");
+            assert!(message.question.is_some());
+            message.answers(&bytes).count()
+        };
+        assert_eq!((count(QUESTIONS_MAX), count(QUESTIONS_MAX + 1)), (1, 0));
     }
 
     #[test]

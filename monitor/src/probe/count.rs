@@ -60,8 +60,10 @@ impl CallCounts {
 
     /// How many calls the table had no room for, since the last call.
     pub fn newly_missed(&mut self) -> u64 {
-        let total = self.not_counted.get(&0, 0).map_or(0, |cpus| cpus.iter().sum::<u64>());
-        total - std::mem::replace(&mut self.told_not_counted, total)
+        // What cannot be read now is told the next time.
+        let Ok(cpus) = self.not_counted.get(&0, 0) else { return 0 };
+        let total = cpus.iter().sum::<u64>();
+        total.saturating_sub(std::mem::replace(&mut self.told_not_counted, total))
     }
 
     /// The cgroups that have counters.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use aya::Pod;
 use aya::maps::{Array, MapData};
+use hashbrown::HashSet;
 use taffrail_common::map::{FLIGHT_SLOTS, FlightEntry};
 
 use crate::enrich::container::Container;
@@ -51,9 +52,9 @@ impl Flights {
         Self { entries, heads, len, slots: Vec::new(), full: false }
     }
 
-    /// The slot of a container, counted from 1: 0 if there is none left. `is_there` tells of a container's cgroup
-    /// whether it has cgroups still: one that has none keeps its slot until another needs it.
-    pub fn slot(&mut self, container: &Arc<Container>, is_there: impl Fn(&str) -> bool) -> u32 {
+    /// The slot of a container, counted from 1: 0 if there is none left. `used` tells which slots cgroups still use:
+    /// a container that has none keeps its slot until another needs it.
+    pub fn slot(&mut self, container: &Arc<Container>, used: impl FnOnce() -> HashSet<u32>) -> u32 {
         let known = self.slots.iter().position(|slot| slot.container == *container);
         if let Some(known) = known {
             return known as u32 + 1;
@@ -61,9 +62,7 @@ impl Flights {
         let place = if self.slots.len() < FLIGHT_SLOTS {
             self.slots.len()
         } else {
-            let gone =
-                self.slots.iter().enumerate().filter(|(_, slot)| !is_there(&slot.container.cgroup_path));
-            let Some((place, _)) = gone.min_by_key(|(_, slot)| slot.taken) else {
+            let Some(place) = oldest_unused(&self.slots, &used()) else {
                 if !std::mem::replace(&mut self.full, true) {
                     eprintln!(
                         "taffrail: the flight recorder has {FLIGHT_SLOTS} containers; of others nothing is kept"
@@ -112,6 +111,12 @@ impl Flights {
     }
 }
 
+/// The place that was taken longest ago of those that no cgroup uses.
+fn oldest_unused(slots: &[Slot], used: &HashSet<u32>) -> Option<usize> {
+    let unused = slots.iter().enumerate().filter(|(place, _)| !used.contains(&(*place as u32 + 1)));
+    unused.min_by_key(|(_, slot)| slot.taken).map(|(place, _)| place)
+}
+
 /// The entry if it is the one of that number, and whole.
 fn whole(entry: FlightEntry, sequence: u64) -> Option<FlightEntry> {
     (entry.sequence == sequence && entry.sum == entry.sum()).then_some(entry)
@@ -120,6 +125,22 @@ fn whole(entry: FlightEntry, sequence: u64) -> Option<FlightEntry> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::enrich::container::Runtime;
+
+    #[test]
+    fn slot_that_a_cgroup_uses_is_nobody_elses_and_the_oldest_of_the_others_goes_first() {
+        let slot = |taken: u64| {
+            let id = taken.to_string();
+            let cgroup_path = format!("/docker/{id}");
+            let container = Arc::new(Container { id, runtime: Runtime::Docker, pod_uid: None, cgroup_path });
+            Slot { container, begin: 0, taken }
+        };
+        let slots = [slot(3), slot(0), slot(2), slot(1)];
+        let oldest = |used: &[u32]| oldest_unused(&slots, &used.iter().copied().collect());
+        // 0 is no slot, but what cgroups have that have none.
+        assert_eq!((oldest(&[]), oldest(&[0, 2]), oldest(&[2, 4])), (Some(1), Some(3), Some(2)));
+        assert_eq!(oldest(&[1, 2, 3, 4]), None);
+    }
 
     #[test]
     fn entry_that_mixes_two_calls_is_torn_wherever_it_was_cut() {

@@ -28,6 +28,7 @@ use super::loss::{LossKeyPod, LossReader, TallyPod};
 use super::receive::Receiver;
 use super::scope::Scopes;
 use super::strong;
+use crate::clock;
 use crate::enrich::cgroup::Cgroups;
 use crate::event::field::KindSet;
 use crate::event::text::escaped;
@@ -145,6 +146,8 @@ pub struct Probes {
     pub counts: Option<CallCounts>,
     /// The last system calls of containers, if they are kept.
     pub flights: Option<Flights>,
+    /// When they began to be attached, by the boot clock: nothing was counted before.
+    pub loaded_ns: u64,
     debug_log: Option<EbpfLogger<Stderr>>,
 }
 
@@ -166,6 +169,7 @@ impl log::Log for Stderr {
 impl Probes {
     /// Loads and attaches. Events of no cgroup pass until [`Scopes::set_default`].
     pub fn load(options: &Options) -> Result<(Self, Receiver, LossReader), LoadError> {
+        let loaded_ns = clock::boot_ns();
         let facts = kernel_facts()?;
         let btf = Btf::from_sys_fs().map_err(|_| LoadError::BadBtf(btf::VMLINUX))?;
         let features = facts.features | if options.debug { feature::DEBUG } else { 0 };
@@ -240,6 +244,7 @@ impl Probes {
             PerCpuHashMap::<_, LossKeyPod, u64>::try_from(take(&mut ebpf, "LOST")?)
                 .map_err(|_| LoadError::Map("LOST"))?,
             root.and_then(|root| Cgroups::new(root).ok()),
+            loaded_ns,
         );
         let scopes = Scopes::new(
             HashMap::try_from(take(&mut ebpf, "SCOPE")?).map_err(|_| LoadError::Map("SCOPE"))?,
@@ -274,6 +279,7 @@ impl Probes {
             moved_count,
             counts: options.count_calls.then_some(counts),
             flights: (options.flight > 0).then_some(flights),
+            loaded_ns,
             debug_log,
         };
         Ok((probes, receiver, losses))

@@ -6,6 +6,7 @@ use hashbrown::HashMap;
 use taffrail_common::kind::KINDS;
 use taffrail_common::map::{LossKey, Tally};
 
+use crate::clock;
 use crate::enrich::cgroup::Cgroups;
 
 /// [`Tally`] as a map value.
@@ -33,6 +34,8 @@ pub struct Loss {
     pub cgroup_id: Option<u64>,
     /// How many.
     pub count: u64,
+    /// They were lost after this time of the boot clock: the last look before.
+    pub since_ns: u64,
 }
 
 /// Reads the kernel's counters and tells what is new.
@@ -46,6 +49,8 @@ pub struct LossReader {
     unattributed: [u64; KINDS],
     /// For finding entries of cgroups that are gone.
     cgroups: Option<Cgroups>,
+    /// What was lost before this time of the boot clock is told.
+    read_ns: u64,
 }
 
 /// So many entries of cgroups that are gone stay in the kernel's table until the next look for such.
@@ -56,9 +61,18 @@ impl LossReader {
         tally: PerCpuArray<MapData, TallyPod>,
         lost: PerCpuHashMap<MapData, LossKeyPod, u64>,
         cgroups: Option<Cgroups>,
+        loaded_ns: u64,
     ) -> Self {
         let reported = HashMap::new();
-        Self { tally, lost, reported, attributed: [0; KINDS], unattributed: [0; KINDS], cgroups }
+        Self {
+            tally,
+            lost,
+            reported,
+            attributed: [0; KINDS],
+            unattributed: [0; KINDS],
+            cgroups,
+            read_ns: loaded_ns,
+        }
     }
 
     /// The counters by kind, over all CPUs, since the probes were attached.
@@ -79,9 +93,11 @@ impl LossReader {
     pub fn new_losses(&mut self) -> Vec<Loss> {
         // The kernel side counts by cgroup first, and is asked for that last: what the tallies have more is of no
         // known cgroup.
+        let (since_ns, now_ns) = (self.read_ns, clock::boot_ns());
         let tallies = self.tallies();
         let told = |kind: usize| self.attributed[kind] + self.unattributed[kind];
         if tallies.iter().enumerate().all(|(kind, tally)| tally.lost <= told(kind)) {
+            self.read_ns = now_ns;
             return Vec::new();
         }
         let mut losses = Vec::new();
@@ -96,7 +112,7 @@ impl LossReader {
             let reported = self.reported.entry(key).or_insert(0);
             if total > *reported {
                 let count = total - *reported;
-                losses.push(Loss { kind: key.kind as u16, cgroup_id: Some(key.cgroup_id), count });
+                losses.push(Loss { kind: key.kind as u16, cgroup_id: Some(key.cgroup_id), count, since_ns });
                 *reported = total;
                 if let Some(attributed) = self.attributed.get_mut(key.kind as usize) {
                     *attributed += count;
@@ -109,9 +125,13 @@ impl LossReader {
             let told = self.attributed[kind] + self.unattributed[kind];
             if tally.lost > told {
                 let count = tally.lost - told;
-                losses.push(Loss { kind: kind as u16, cgroup_id: None, count });
+                losses.push(Loss { kind: kind as u16, cgroup_id: None, count, since_ns });
                 self.unattributed[kind] += count;
             }
+        }
+        // What could not be read is told the next time.
+        if complete {
+            self.read_ns = now_ns;
         }
         if settled.len() > SETTLED_MAX {
             self.remove_gone(&settled);

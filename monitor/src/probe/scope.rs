@@ -3,6 +3,7 @@
 
 use aya::Pod;
 use aya::maps::{Array, HashMap, MapData, MapError};
+use hashbrown::HashSet;
 use taffrail_common::map::{SHARES, Scope};
 
 use crate::event::field::KindSet;
@@ -54,9 +55,9 @@ impl Scopes {
         set
     }
 
-    /// Whether there are cgroups that use the share of a holder.
-    pub fn has(&self, holder: &str) -> bool {
-        self.shares.holders.contains_key(holder)
+    /// The slots of the flight recorder that cgroups use.
+    pub fn flights(&self) -> HashSet<u32> {
+        self.known.values().map(|scope| scope.flight).collect()
     }
 
     /// Some cgroups to look at, whether they are still there: all have their turn. More of them if there are many.

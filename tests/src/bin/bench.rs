@@ -335,7 +335,7 @@ fn replay(page: &mut String) {
         sink: Count::default(),
         live: None,
         recording: None,
-        looked_ns: 0,
+        record_ns: 0,
     };
     let mut frames = Vec::new();
     while let Some(frame) = reader.frame().unwrap() {

@@ -201,17 +201,29 @@ fn write_answers(message: &Message, bytes: &[u8], out: &mut Members<'_>) {
             Data::V6(ip) => members.raw("data", format_args!("\"{ip}\"")),
             Data::Name(name) => members.text("data", name.as_bytes()),
             Data::Text(raw) => {
-                let mut joined = [0; 256];
-                let mut len = 0;
-                for byte in texts(raw).flatten() {
-                    if let Some(place) = joined.get_mut(len) {
-                        *place = *byte;
-                        len += 1;
-                    }
-                }
-                members.text("data", joined.get(..len).unwrap_or_default());
+                let joined: Vec<u8> = texts(raw).flatten().copied().collect();
+                members.text("data", &joined);
             }
             Data::Other(raw) => members.number("data_bytes", raw.len() as i64),
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_record_is_written_whole_however_long() {
+        let part = [&b"\xff"[..], &[b'a'; 255]].concat();
+        let data = [&part.repeat(4)[..], b"\x03end"].concat();
+        let head = b"\0\x01\x81\x80\0\0\0\x01\0\0\0\0\0\0\x10\0\x01\0\0\0\x3c";
+        let bytes = [head, &(data.len() as u16).to_be_bytes()[..], &data].concat();
+        let message = Message::parse(&bytes).unwrap();
+        let mut out = b"{".to_vec();
+        write_answers(&message, &bytes, &mut Members::within(&mut out));
+        out.push(b'}');
+        let json: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(json["answers"][0]["data"], "a".repeat(4 * 255) + "end");
+    }
 }
