@@ -3,6 +3,7 @@
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
+use core::ptr::write_volatile;
 use taffrail_common::call::{CallShape, FALLOCATE, filter};
 use taffrail_common::event::{Call, Path, Text, header_flag};
 use taffrail_common::kind::{BPF, SYSCALL, WRITE};
@@ -14,7 +15,7 @@ use super::syscall::Ended;
 use crate::emit::{Draft, count_lost, lane};
 use crate::maps::{SCRATCH_SYSCALL, SELF, WRITTEN};
 use crate::path;
-use crate::read::{constant, kernel, mask, offset, user};
+use crate::read::{constant, kernel, mask, offset, unknown, user};
 use crate::{scope, task};
 
 /// A call with the record [`Call`] ended.
@@ -172,7 +173,7 @@ fn first_descriptor<const WORD: u64>(control: u64, len: u64) -> i32 {
         if [words[0], words[1]] == SOL_SOCKET_SCM_RIGHTS {
             return words[2] as i32;
         }
-        at += message_len as u64 + (WORD - 1) & !(WORD - 1);
+        at = unknown(at + (message_len as u64 + (WORD - 1) & !(WORD - 1)));
     }
     -1
 }
@@ -233,6 +234,14 @@ fn capture<const LOOP: bool>(ended: &Ended, opened: *const u8) -> Option<()> {
             path::append_inode::<_, LOOP>(&draft, path::of_file(object), path::root(ended.task), inode);
         (path, path::EMPTY, kernel::<u16>(inode, offset!(inode_mode)) as u32)
     };
+    // VERIFIER: what lies in the record is no state any more; what lies in registers would be one for each way here,
+    // each to be followed through the second walk.
+    // SAFETY: within the record.
+    unsafe { write_volatile(&raw mut (*record).file, file) };
+    // SAFETY: as above.
+    unsafe { write_volatile(&raw mut (*record).base, walked_base) };
+    // SAFETY: as above.
+    unsafe { write_volatile(&raw mut (*record).mode, mode) };
     let (target, target_base) = match objects {
         Some((head, text)) if head.target.flags != 0 => {
             let text = text.wrapping_add(mask::<0xfff>(head.file.len as u64) as usize);
@@ -248,14 +257,11 @@ fn capture<const LOOP: bool>(ended: &Ended, opened: *const u8) -> Option<()> {
     // SAFETY: plain stores to the record.
     #[expect(clippy::multiple_unsafe_ops_per_block, reason = "plain stores to one record")]
     unsafe {
-        (*record).file = file;
-        (*record).base = walked_base;
         (*record).target = target;
         (*record).target_base = target_base;
         (*record).text = text;
         (*record).args = ended.args();
         (*record).result = ended.result;
-        (*record).mode = mode;
         (*record).call = ended.call as u32;
     }
     draft.emit(lane(ended.kind));

@@ -232,6 +232,11 @@ fn capture<const LOOP: bool>(asked: &Asked, req: *const u8, cgroup_id: u64) -> O
     // SAFETY: the record starts with its header.
     unsafe { task::fill_header(&raw mut (*record).header, asked.kind, flags, cgroup_id, task) };
     let (file, walked_base) = name::<LOOP>(&draft, task, asked.dir, asked.name);
+    // VERIFIER: what lies in the record is no state to follow through the second walk.
+    // SAFETY: within the record.
+    unsafe { write_volatile(&raw mut (*record).file, file) };
+    // SAFETY: as above.
+    unsafe { write_volatile(&raw mut (*record).base, walked_base) };
     let (target, target_base) = name::<LOOP>(&draft, task, asked.target_dir, asked.target);
     let text = if asked.text.is_null() {
         Text { len: 0, full_len: 0 }
@@ -252,8 +257,6 @@ fn capture<const LOOP: bool>(asked: &Asked, req: *const u8, cgroup_id: u64) -> O
     // SAFETY: plain stores to the record.
     #[expect(clippy::multiple_unsafe_ops_per_block, reason = "plain stores to one record")]
     unsafe {
-        (*record).file = file;
-        (*record).base = walked_base;
         (*record).target = target;
         (*record).target_base = target_base;
         (*record).text = text;
