@@ -59,6 +59,7 @@ fn is_success(event: &Value) -> bool {
     event["result"].as_i64().is_some_and(|result| result >= 0)
 }
 
+#[cfg(target_arch = "x86_64")]
 const VICTIM: &CStr = c"/tmp/victim";
 
 #[test]

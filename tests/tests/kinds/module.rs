@@ -7,6 +7,9 @@ use taffrail_tests::{raw, syscall};
 
 use crate::{outcome, watch};
 
+/// `libc` has it for musl on x86-64 only.
+const SYS_KEXEC_FILE_LOAD: libc::c_long = if cfg!(target_arch = "aarch64") { 294 } else { 320 };
+
 #[test]
 fn refused_modules_are_told_with_their_file_and_name() {
     let Some(seen) = watch("refused_modules_are_told_with_their_file_and_name", || {
@@ -17,7 +20,7 @@ fn refused_modules_are_told_with_their_file_and_name() {
         let removed =
             outcome(syscall!(libc::SYS_delete_module, c"no_such_module".as_ptr(), libc::O_NONBLOCK));
         let kernel = outcome(syscall!(libc::SYS_kexec_load, 0, 99, 0, 1));
-        let kernel_file = outcome(syscall!(libc::SYS_kexec_file_load, fd, -1i32, 0, 0, 1 << 10));
+        let kernel_file = outcome(syscall!(SYS_KEXEC_FILE_LOAD, fd, -1i32, 0, 0, 1 << 10));
         Ok((fd, by_file, by_bytes, removed, kernel, kernel_file))
     }) else {
         return;
