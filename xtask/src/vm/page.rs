@@ -65,7 +65,9 @@ impl Page {
         self.releases.set("release", &ran.kernel, ran.release.clone());
         for report in &ran.reports {
             let probe = report["probe"].as_str().unwrap_or("?");
-            self.probes.set(probe, &ran.kernel, state(report));
+            if report["tried"] == "auto" {
+                self.probes.set(probe, &ran.kernel, state(report));
+            }
             if let Some(count) = report["instructions"].as_u64() {
                 let program = report["program"].as_str().unwrap_or(probe);
                 self.instructions.set(program, &ran.kernel, thousands(count));
@@ -128,7 +130,7 @@ impl Page {
                 "Probes",
                 probes,
                 "The tier that is attached, and the program if it is the fallback for older kernels; `replaced`: refused or not \
-                 worth it, and the portable tier sees the same.",
+                 worth it, and the portable tier sees the same; `by time`: unless the kernel takes long to let go of it, and then the portable ones that are needed.",
             ),
             ("Tests", tests, "The tests that run as on any machine, in a VM of each kernel."),
             (
@@ -219,6 +221,12 @@ fn state(report: &Value) -> String {
     let text = |name: &str| report[name].as_str().unwrap_or_default();
     let reason = text("reason");
     match text("status") {
+        // Which of these is attached depends on how long the kernel takes to let go of a program, which is measured at
+        // each start.
+        "attached" | "not_needed" | "replaced" if is_one_of(text("probe"), &["end_", "refused_"]) => {
+            "strong, by time".to_owned()
+        }
+        "attached" | "not_needed" if is_one_of(text("probe"), BY_CALLS) => "portable, if needed".to_owned(),
         "attached" if text("program") == text("probe") => text("tier").to_owned(),
         "attached" => format!("{}, {}", text("tier"), text("program")),
         "not_needed" => "not needed".to_owned(),
@@ -229,6 +237,13 @@ fn state(report: &Value) -> String {
         }
         _ => format!("refused: {}", brief(reason)),
     }
+}
+
+/// The probes that see calls on the portable tier, where the strong one does not.
+const BY_CALLS: &[&str] = &["syscall_exit", "open", "connect", "cred", "call"];
+
+fn is_one_of(probe: &str, names: &[&str]) -> bool {
+    names.iter().any(|name| probe == *name || name.ends_with('_') && probe.starts_with(name))
 }
 
 /// The start of a reason; that it is the verifier's is known.
@@ -295,7 +310,7 @@ mod tests {
         };
         let report = json!({
             "probe": "exec", "program": "exec_bounded", "tier": "portable", "status": status, "reason": reason,
-            "instructions": 31_197,
+            "instructions": 31_197, "tried": "auto",
         });
         Ran {
             kernel: kernel.to_owned(),
