@@ -106,16 +106,17 @@ pub const STRONG_ENDS: u32 = 0;
 pub const STRONG_KEPT: u32 = 1;
 
 /// What a thread is opening, by thread: from when the kernel has found the file, or has not, to the end of the call.
+/// Entries of threads that die in between, or whose end was missed, age out; as do those of the next two.
 #[map]
-pub static OPENING: HashMap<u64, Opening> = HashMap::with_max_entries(8192, 0);
+pub static OPENING: LruHashMap<u64, Opening> = LruHashMap::with_max_entries(8192, 0);
 
 /// The credentials that a thread had before it changed them, by thread, to the end of the call.
 #[map]
-pub static OLD_CREDENTIALS: HashMap<u64, Credentials> = HashMap::with_max_entries(4096, 0);
+pub static OLD_CREDENTIALS: LruHashMap<u64, Credentials> = LruHashMap::with_max_entries(4096, 0);
 
 /// The objects that a thread's call works on, by thread, from when the kernel has found them to the end of the call.
 #[map]
-pub static OBJECTS: HashMap<u64, Objects> = HashMap::with_max_entries(256, 0);
+pub static OBJECTS: LruHashMap<u64, Objects> = LruHashMap::with_max_entries(512, 0);
 
 /// How often each system call ended, by cgroup. The daemon sets the size, reads it, and removes cgroups that are gone.
 #[map]

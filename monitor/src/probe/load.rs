@@ -317,7 +317,8 @@ impl Probes {
             let program = self.ebpf.program(state.program)?;
             Some((state.program, recursion_misses(program.fd().ok()?)?))
         });
-        let copies = self.ends.programs().filter_map(|(name, fd)| Some((name, recursion_misses(fd)?)));
+        let copies = self.ends.programs().filter(|(name, _)| !strong::is_made_up_for(name));
+        let copies = copies.filter_map(|(name, fd)| Some((name, recursion_misses(fd)?)));
         let mut runs: Vec<(&'static str, u64)> = Vec::new();
         for (name, skipped) in single.chain(copies) {
             match runs.iter_mut().find(|run| run.0 == name) {
@@ -696,3 +697,24 @@ pub(super) fn recursion_misses(program: &ProgramFd) -> Option<u64> {
 }
 
 const _: () = assert!(ALL_KINDS & bit(kind::EXEC) != 0);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_blind_only_if_the_tier_that_was_to_see_them_failed() {
+        let state = |program: &str, status: Status, kinds: KindSet| {
+            let hook = HOOKS.iter().find(|hook| hook.program == program).expect("a hook");
+            ProbeState { status, kinds, ..ProbeState::failed(hook, hook.kinds, String::new()) }
+        };
+        let open = bit(kind::OPEN);
+        let replaced = state("end_open", Status::Replaced("refused".to_owned()), 0);
+        let portable = state("open", Status::Attached, open);
+        assert_eq!(blind_kinds(&[replaced.clone(), portable]), 0);
+        let failed = state("open", Status::Failed("refused".to_owned()), 0);
+        assert_eq!(blind_kinds(&[replaced, failed]), open);
+        // What only adds to a kind blinds nothing.
+        assert_eq!(blind_kinds(&[state("fd_installed", Status::Failed("refused".to_owned()), 0)]), 0);
+    }
+}

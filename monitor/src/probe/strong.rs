@@ -280,6 +280,11 @@ fn fexit<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut FExit, String> {
     program.try_into().map_err(one_line)
 }
 
+/// Whether the call's end tells what a program has missed, if in a poorer way.
+pub fn is_made_up_for(program: &str) -> bool {
+    ["file_opened", "fd_installed", "object_"].iter().any(|start| program.starts_with(start))
+}
+
 /// How long the end of the daemon may take.
 const LETTING_GO: Duration = Duration::from_secs(5);
 

@@ -50,6 +50,11 @@ fn opened<const LOOP: bool>(ctx: &FExitContext) -> i32 {
     // The kernel adds this one by itself.
     let flags = kernel::<u32>(ctx.arg(2), offset!(open_flags_flag)) & !O_LARGEFILE;
     let file: i64 = ctx.arg(3);
+    // A name that could not be copied is an error in its place (7.0): the call's end tells what the caller gave.
+    let filename: *const u8 = ctx.arg(1);
+    if (-MAX_ERRNO..0).contains(&(filename as i64)) {
+        return 0;
+    }
     let opening = |file: u64| Opening { file, flags, call: shape.call, header_flags };
     if !(-MAX_ERRNO..0).contains(&file) {
         let _ = OPENING.insert(&thread_key(), &opening(file as u64), 0);
@@ -72,7 +77,7 @@ fn opened<const LOOP: bool>(ctx: &FExitContext) -> i32 {
         dir_fd: ctx.arg(0),
         flags,
     };
-    let name: *const u8 = kernel(ctx.arg(1), offset!(filename_name));
+    let name: *const u8 = kernel(filename, offset!(filename_name));
     if capture::<LOOP>(&attempt, |draft| asked_name(draft, name)).is_none() {
         count_lost(OPEN, cgroup_id);
     }
