@@ -18,7 +18,7 @@ use crate::task::Task;
 const STEPS: u32 = 512;
 
 /// As [`STEPS`], for kernels before 5.17, which verify each round of a plain loop.
-const STEPS_BOUNDED: u32 = 32;
+const STEPS_BOUNDED: u32 = 20;
 
 /// A `struct path`: two pointers.
 #[repr(C)]

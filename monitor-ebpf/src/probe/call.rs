@@ -15,7 +15,7 @@ use super::syscall::Ended;
 use crate::emit::{Draft, count_lost, lane};
 use crate::maps::{SCRATCH_SYSCALL, SELF, WRITTEN};
 use crate::path;
-use crate::read::{constant, kernel, mask, offset, unknown, user};
+use crate::read::{address, constant, kernel, mask, offset, unknown, user};
 use crate::{scope, task};
 
 /// A call with the record [`Call`] ended.
@@ -49,6 +49,7 @@ pub fn done<const LOOP: bool>(mut ended: Ended) -> i32 {
         ended.kind = SYSCALL;
     }
     scope::count_offered(ended.kind);
+    let (ended, file) = (ended.anew(), address(file.cast_mut()));
     if capture::<LOOP>(&ended, file).is_none() {
         count_lost(ended.kind, ended.cgroup_id);
     }

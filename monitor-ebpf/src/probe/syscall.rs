@@ -12,7 +12,7 @@ use taffrail_common::kind::{OPEN, WRITE};
 use super::keep::keep;
 use crate::emit::count_lost;
 use crate::maps::{CALL_PROGRAMS, CALLS, SCRATCH, STRONG_ENDS, STRONG_KINDS};
-use crate::read::{diagnose, kernel, mask, offset, trusted, user};
+use crate::read::{diagnose, kernel, mask, offset, trusted, unknown, user};
 use crate::scope;
 use crate::task::Task;
 
@@ -285,6 +285,26 @@ impl Ended {
             in_memory: in_memory != 0,
             args,
         })
+    }
+
+    /// The same.
+    ///
+    /// VERIFIER: what was asked of it so far is forgotten, which would else be a state for each answer to follow
+    /// through the walks of paths.
+    #[inline(always)]
+    pub fn anew(self) -> Self {
+        let byte = |value: u8| unknown(value as u64) as u8;
+        let CallShape { dir, file, target_dir, target, text, .. } = self.shape;
+        let shape = CallShape {
+            dir: byte(dir),
+            file: byte(file),
+            target_dir: byte(target_dir),
+            target: byte(target),
+            text: byte(text),
+            ..self.shape
+        };
+        let number = |value: u16| unknown(value as u64) as u16;
+        Self { kind: number(self.kind), call: number(self.call), flags: number(self.flags), shape, ..self }
     }
 
     /// An argument by its place as [`CallShape`] counts: from 1.

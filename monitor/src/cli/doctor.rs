@@ -222,7 +222,7 @@ fn probe(state: &crate::probe::ProbeState) -> Finding {
                 .map_or(String::new(), |count| format!(", {count} instructions verified"));
             let found = format!("{} ({tier}{verified})", hook.hook_name());
             let advice = (state.program != hook.program).then(|| {
-                "without bpf_loop (Linux 5.17): paths of more than 32 names lose their start, and say so"
+                "without bpf_loop (Linux 5.17): paths of more than 20 names lose their start, and say so"
                     .to_owned()
             });
             (Verdict::Ok, found, advice)
