@@ -22,6 +22,9 @@ pub struct Loaded {
 /// tenth of it leaves room for a verifier that gives up on merging states which the present ones merge.
 pub const BUDGET: u64 = 100_000;
 
+/// The same of a program for kernels before 5.17, which have no `bpf_loop`: each round of each walk is verified there.
+pub const BOUNDED_BUDGET: u64 = 200_000;
+
 /// `PTRACE_GET_SYSCALL_INFO` (5.3), which `libc` has for glibc only.
 const GET_SYSCALL_INFO: libc::c_uint = 0x420e;
 

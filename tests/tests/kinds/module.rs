@@ -15,10 +15,11 @@ fn refused_modules_are_told_with_their_file_and_name() {
     let Some(seen) = watch("refused_modules_are_told_with_their_file_and_name", || {
         let file = raw::open("/bin/program", libc::O_RDONLY)?;
         let fd = file.as_raw_fd();
-        let by_file = outcome(syscall!(libc::SYS_finit_module, fd, c"debug=1".as_ptr(), 2));
-        let by_bytes = outcome(syscall!(libc::SYS_init_module, b"bogus".as_ptr(), 5, c"x=2".as_ptr()));
-        let removed =
-            outcome(syscall!(libc::SYS_delete_module, c"no_such_module".as_ptr(), libc::O_NONBLOCK));
+        // In memory that is there: a kernel without modules does not look at the texts, and a probe cannot fetch them.
+        let [debug, x, name] = [c"debug=1", c"x=2", c"no_such_module"].map(ToOwned::to_owned);
+        let by_file = outcome(syscall!(libc::SYS_finit_module, fd, debug.as_ptr(), 2));
+        let by_bytes = outcome(syscall!(libc::SYS_init_module, b"bogus".as_ptr(), 5, x.as_ptr()));
+        let removed = outcome(syscall!(libc::SYS_delete_module, name.as_ptr(), libc::O_NONBLOCK));
         let kernel = outcome(syscall!(libc::SYS_kexec_load, 0, 99, 0, 1));
         let kernel_file = outcome(syscall!(SYS_KEXEC_FILE_LOAD, fd, -1i32, 0, 0, 1 << 10));
         Ok((fd, by_file, by_bytes, removed, kernel, kernel_file))
