@@ -26,17 +26,20 @@ pub struct Kernel {
     pub name: &'static str,
     /// What it runs on.
     pub arch: Arch,
+    /// Whether it is left out unless it is named.
+    pub only_named: bool,
 }
 
-/// The kernels, in the order in which they start and are shown.
+/// The kernels, in the order in which they start and are shown. The newest takes minutes to let go of probes under
+/// emulation, too long for a test of every change.
 pub const KERNELS: &[Kernel] = &[
-    Kernel { name: "5.10", arch: Arch::X86_64 },
-    Kernel { name: "6.1", arch: Arch::X86_64 },
-    Kernel { name: "6.12", arch: Arch::X86_64 },
-    Kernel { name: "6.18", arch: Arch::X86_64 },
-    Kernel { name: "sid", arch: Arch::X86_64 },
-    Kernel { name: "arm64-6.1", arch: Arch::Aarch64 },
-    Kernel { name: "arm64-6.12", arch: Arch::Aarch64 },
+    Kernel { name: "5.10", arch: Arch::X86_64, only_named: false },
+    Kernel { name: "6.1", arch: Arch::X86_64, only_named: false },
+    Kernel { name: "6.12", arch: Arch::X86_64, only_named: false },
+    Kernel { name: "6.18", arch: Arch::X86_64, only_named: false },
+    Kernel { name: "sid", arch: Arch::X86_64, only_named: true },
+    Kernel { name: "arm64-6.1", arch: Arch::Aarch64, only_named: false },
+    Kernel { name: "arm64-6.12", arch: Arch::Aarch64, only_named: false },
 ];
 
 /// A test target of `taffrail-tests`. It needs root, a v2 cgroup tree and the daemon's binary, and no container runtime.
@@ -143,7 +146,9 @@ pub fn test(names: &[String], filter: Option<&str>, record: Record) -> Result<Co
     }
     let wanted: Vec<&Kernel> = KERNELS
         .iter()
-        .filter(|kernel| names.is_empty() || names.iter().any(|name| name == kernel.name))
+        .filter(|kernel| {
+            names.is_empty() && !kernel.only_named || names.iter().any(|name| name == kernel.name)
+        })
         .collect();
     let mut count = Count::default();
     let runs = run_all(&wanted, filter, &mut count)?;
