@@ -88,35 +88,18 @@ fn run_suite(suite: Suite) -> Result<Count> {
             "--exclude",
             "taffrail-tests",
         ])),
-        Suite::E2e => {
-            succeed(&mut cargo(&["build", "--package", "taffrail"]))?;
-            nextest(&mut cargo(&[
-                "nextest",
-                "run",
-                "--package",
-                "taffrail-tests",
-                "-E",
-                "binary(e2e) or binary(kernel)",
-            ]))
-        }
-        Suite::Kinds => {
-            succeed(&mut cargo(&["build", "--package", "taffrail"]))?;
-            nextest(&mut cargo(&["nextest", "run", "--package", "taffrail-tests", "-E", "binary(kinds)"]))
-        }
+        Suite::E2e => with_daemon("binary(e2e) or binary(kernel)"),
+        Suite::Kinds => with_daemon("binary(kinds)"),
         Suite::Evasion => evasion(),
-        Suite::Replay => {
-            succeed(&mut cargo(&["build", "--package", "taffrail"]))?;
-            nextest(&mut cargo(&[
-                "nextest",
-                "run",
-                "--package",
-                "taffrail-tests",
-                "-E",
-                "binary(replay) or binary(cli) or kind(lib)",
-            ]))
-        }
+        Suite::Replay => with_daemon("binary(replay) or binary(cli) or kind(lib)"),
         Suite::Vm => vm::test(&[], None, vm::Record::Compare),
     }
+}
+
+/// Runs those tests of `taffrail-tests`, with the daemon as it is now.
+fn with_daemon(tests: &str) -> Result<Count> {
+    succeed(&mut cargo(&["build", "--package", "taffrail"]))?;
+    nextest(&mut cargo(&["nextest", "run", "--package", "taffrail-tests", "-E", tests]))
 }
 
 /// Plays the tricks, prints the board, and checks the page that is made from it.
