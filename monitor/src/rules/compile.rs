@@ -2,49 +2,25 @@
 //! their field. All errors of a condition are told, each with its place.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 
 use hashbrown::HashMap;
 
-use super::ast::{Expr, Op, Word};
+use super::ast::{self, Expr, Op, Operand, Place, Right, Word};
 use super::matcher::{Matcher, Network, Node, Test};
-use super::parser::{self, SyntaxError};
+use super::parser;
 use crate::diagnostic::{Diagnostic, Span};
 use crate::event::field::{self, FIELDS, Field, Get, KindSet, Type};
 use crate::event::kind_name;
 use crate::probe::call;
 use crate::probe::hook::{ALL_KINDS, bit};
-use crate::yaml;
 use taffrail_common::call::CALLS;
 use taffrail_common::kind::{self, KINDS};
-
-/// A condition as written, parsed, with the node that it stands in.
-#[derive(Clone, Debug)]
-pub struct Parsed {
-    /// The tree.
-    pub expr: Expr,
-    /// Where its text is.
-    pub node: yaml::Node,
-}
-
-/// Parses the condition in a scalar.
-pub fn parse(node: &yaml::Node) -> Result<Parsed, Diagnostic> {
-    let text = node.as_text().unwrap_or_default();
-    parser::parse(text).map(|expr| Parsed { expr, node: node.clone() }).map_err(|error| {
-        let SyntaxError { code, message, range, hint } = error;
-        let diagnostic = Diagnostic::error(code, message).label(node.part(range), "");
-        match hint {
-            Some(hint) => diagnostic.hint(hint),
-            None => diagnostic,
-        }
-    })
-}
 
 /// Names that conditions can use.
 #[derive(Debug, Default)]
 pub struct Names {
     /// Macros.
-    pub macros: HashMap<String, Parsed>,
+    pub macros: HashMap<String, Expr>,
     /// Lists: their items, lists within lists not resolved yet.
     pub lists: HashMap<String, Vec<Word>>,
 }
@@ -70,7 +46,7 @@ pub struct Condition {
 }
 
 /// Compiles a condition.
-pub fn compile(parsed: &Parsed, names: &Names) -> Result<Condition, Vec<Diagnostic>> {
+pub fn compile(expr: &Expr, names: &Names) -> Result<Condition, Vec<Diagnostic>> {
     let mut compiler = Compiler {
         names,
         within: Vec::new(),
@@ -79,7 +55,7 @@ pub fn compile(parsed: &Parsed, names: &Names) -> Result<Condition, Vec<Diagnost
         negated: false,
         calls: BTreeSet::new(),
     };
-    let compiled = compiler.expr(&parsed.expr, &parsed.node);
+    let compiled = compiler.expr(expr);
     match compiled {
         Some((node, kinds, _)) if compiler.diagnostics.is_empty() => {
             let can = kinds & bit(kind::SYSCALL) != 0;
@@ -104,48 +80,46 @@ struct Compiler<'a> {
 type Compiled = Option<(Node, KindSet, bool)>;
 
 impl Compiler<'_> {
-    fn expr(&mut self, expr: &Expr, at: &yaml::Node) -> Compiled {
+    fn expr(&mut self, expr: &Expr) -> Compiled {
         if self.tests > TESTS_MAX {
             // Said already: macros within macros can double at each step.
             return None;
         }
         match expr {
             Expr::And(parts) => {
-                let parts = self.parts(parts, at)?;
+                let parts = self.parts(parts)?;
                 let kinds = parts.iter().fold(ALL_KINDS, |kinds, part| kinds & part.1);
                 let exact = parts.iter().all(|part| part.2);
                 Some((Node::And(cheap_first(parts)), kinds, exact))
             }
             Expr::Or(parts) => {
-                let parts = self.parts(parts, at)?;
+                let parts = self.parts(parts)?;
                 let kinds = parts.iter().fold(0, |kinds, part| kinds | part.1);
                 let exact = parts.iter().all(|part| part.2);
                 Some((Node::Or(cheap_first(parts)), kinds, exact))
             }
             Expr::Not(part) => {
                 self.negated = !self.negated;
-                let compiled = self.expr(part, at);
+                let compiled = self.expr(part);
                 self.negated = !self.negated;
                 let (node, kinds, exact) = compiled?;
                 let kinds = if exact { ALL_KINDS & !kinds } else { ALL_KINDS };
                 Some((Node::Not(Box::new(node)), kinds, exact))
             }
-            Expr::Macro(name) => self.macro_call(name, at),
-            Expr::Test { field, index, op, op_range, values } => {
-                self.test(field, *index, (*op, op_range.clone()), values, at)
-            }
+            Expr::Macro(name) => self.macro_call(name),
+            Expr::Test(test) => self.test(test),
         }
     }
 
     /// All parts, so that the errors of all are told.
-    fn parts(&mut self, parts: &[Expr], at: &yaml::Node) -> Option<Vec<(Node, KindSet, bool)>> {
-        let compiled: Vec<Compiled> = parts.iter().map(|part| self.expr(part, at)).collect();
+    fn parts(&mut self, parts: &[Expr]) -> Option<Vec<(Node, KindSet, bool)>> {
+        let compiled: Vec<Compiled> = parts.iter().map(|part| self.expr(part)).collect();
         compiled.into_iter().collect()
     }
 
-    fn macro_call(&mut self, name: &Word, at: &yaml::Node) -> Compiled {
-        let place = at.part(name.range.clone());
-        let Some(parsed) = self.names.macros.get(&name.text) else {
+    fn macro_call(&mut self, name: &Word) -> Compiled {
+        let place = name.place.span();
+        let Some(expr) = self.names.macros.get(&name.text) else {
             let known = self.names.macros.keys().map(String::as_str);
             let diagnostic = Diagnostic::error("R202", format!("there is no macro `{}`", name.text))
                 .label(place, "not a macro")
@@ -163,21 +137,25 @@ impl Compiler<'_> {
             return self.fail(Diagnostic::error("R205", message).label(place, "one too deep"));
         }
         self.within.push(name.text.clone());
-        let compiled = self.expr(&parsed.expr, &parsed.node);
+        let compiled = self.expr(expr);
         self.within.pop();
         compiled
     }
 
-    fn test(
-        &mut self,
-        name: &Word,
-        index: Option<u32>,
-        (op, op_range): (Op, Range<usize>),
-        words: &[Word],
-        at: &yaml::Node,
-    ) -> Compiled {
+    fn test(&mut self, test: &ast::Test) -> Compiled {
+        let ast::Test { left, op, op_place, quantifier: None, right } = test else {
+            return self.fail(unsupported(&test.op_place));
+        };
+        let (op, op_place) = (*op, op_place.span());
+        let (Operand::Field { name, argument }, Right::Values(_) | Right::None) = (left, right) else {
+            return self.fail(unsupported(left.place()));
+        };
+        let words = match right {
+            Right::Values(words) => words.as_slice(),
+            _ => &[],
+        };
         self.tests += 1;
-        let place = at.part(name.range.clone());
+        let place = name.place.span();
         if self.tests > TESTS_MAX {
             let message = format!("the condition has more than {TESTS_MAX} tests, macros included");
             return self.fail(Diagnostic::error("R205", message).label(place, "one too many"));
@@ -186,14 +164,19 @@ impl Compiler<'_> {
             let diagnostic = unknown_field(&name.text, place);
             return self.fail(diagnostic);
         };
+        let index = match argument.as_ref().map(|argument| argument.text.parse()) {
+            None => None,
+            Some(Ok(index)) => Some(index),
+            Some(Err(_)) => return self.fail(unsupported(&name.place)),
+        };
         if index.is_some() && !matches!(field.get, Get::Ancestors(_) | Get::Indexed(_)) {
             let diagnostic =
                 Diagnostic::error("R206", format!("`{}` takes no number in brackets", field.name));
             return self.fail(diagnostic.label(place, "one value"));
         }
-        let values = self.values(words, op, at)?;
-        let test = Typed { field, place, op, op_place: at.part(op_range) };
-        match test.matcher(&values, at) {
+        let values = self.values(words, op)?;
+        let test = Typed { field, place, op, op_place };
+        match test.matcher(&values) {
             Ok(matcher) => {
                 let exact = kinds_by_name(field, op, &values);
                 if exact.is_some() && field.name == "evt.type" && !self.negated {
@@ -211,7 +194,7 @@ impl Compiler<'_> {
     }
 
     /// The values of a test, lists put in place.
-    fn values(&mut self, words: &[Word], op: Op, at: &yaml::Node) -> Option<Vec<Word>> {
+    fn values(&mut self, words: &[Word], op: Op) -> Option<Vec<Word>> {
         if op != Op::In {
             return Some(words.to_vec());
         }
@@ -223,20 +206,16 @@ impl Compiler<'_> {
                 Some(_) if depth > parser::DEPTH_MAX => {
                     let diagnostic =
                         Diagnostic::error("R204", format!("list `{}` contains itself", word.text));
-                    return self.fail(diagnostic.label(at.span.clone(), "used here"));
+                    return self.fail(diagnostic.label(word.place.span(), "used here"));
                 }
-                // Words of a list are placed where the list is used.
-                Some(items) => pending.extend(
-                    items
-                        .iter()
-                        .rev()
-                        .map(|item| (Word { range: word.range.clone(), ..item.clone() }, depth + 1)),
-                ),
+                Some(items) => pending.extend(items.iter().rev().map(|item| (item.clone(), depth + 1))),
                 None => values.push(word),
             }
             if values.len() + pending.len() > VALUES_MAX {
                 let diagnostic = Diagnostic::error("R205", format!("more than {VALUES_MAX} values"));
-                return self.fail(diagnostic.label(at.span.clone(), "in this condition"));
+                return self.fail(
+                    words.iter().take(1).fold(diagnostic, |told, word| told.label(word.place.span(), "here")),
+                );
             }
         }
         Some(values)
@@ -249,6 +228,11 @@ impl Compiler<'_> {
         }
         None
     }
+}
+
+/// Part of the language that is not there yet.
+fn unsupported(place: &Place) -> Diagnostic {
+    Diagnostic::error("R208", "this part of the language is not supported").label(place.span(), "here")
 }
 
 /// There is no field of that name.
@@ -308,15 +292,15 @@ struct Typed {
 }
 
 impl Typed {
-    fn matcher(&self, values: &[Word], at: &yaml::Node) -> Result<Matcher, Diagnostic> {
+    fn matcher(&self, values: &[Word]) -> Result<Matcher, Diagnostic> {
         if self.op == Op::Exists {
             return Ok(Matcher::Exists);
         }
         match self.field.ty {
             Type::Text | Type::Path | Type::TextList => self.text(values),
-            Type::Number => self.number(values, at),
-            Type::Bool => self.bool(values, at),
-            Type::Address => self.address(values, at),
+            Type::Number => self.number(values),
+            Type::Bool => self.bool(values),
+            Type::Address => self.address(values),
         }
     }
 
@@ -338,11 +322,11 @@ impl Typed {
         })
     }
 
-    fn number(&self, values: &[Word], at: &yaml::Node) -> Result<Matcher, Diagnostic> {
+    fn number(&self, values: &[Word]) -> Result<Matcher, Diagnostic> {
         if !matches!(self.op, Op::Eq | Op::Ne | Op::Lt | Op::Le | Op::Gt | Op::Ge | Op::In) {
             return Err(self.bad_operator("a number", "`=`, `!=`, `<`, `<=`, `>`, `>=`, `in`"));
         }
-        let numbers: Vec<i64> = self.each(values, at, "a number", |text| text.parse().ok())?;
+        let numbers: Vec<i64> = self.each(values, "a number", |text| text.parse().ok())?;
         Ok(match (self.op, numbers.as_slice()) {
             (Op::In, numbers) => Matcher::Numbers(numbers.into()),
             (op, [number, ..]) => Matcher::Number(op, *number),
@@ -350,30 +334,29 @@ impl Typed {
         })
     }
 
-    fn bool(&self, values: &[Word], at: &yaml::Node) -> Result<Matcher, Diagnostic> {
+    fn bool(&self, values: &[Word]) -> Result<Matcher, Diagnostic> {
         let wanted = match self.op {
             Op::Eq => true,
             Op::Ne => false,
             _ => return Err(self.bad_operator("true or false", "`=`, `!=`")),
         };
-        let values = self.each(values, at, "`true` or `false`", |text| text.parse::<bool>().ok())?;
+        let values = self.each(values, "`true` or `false`", |text| text.parse::<bool>().ok())?;
         Ok(Matcher::Bool(values.first().copied().unwrap_or(true) == wanted))
     }
 
-    fn address(&self, values: &[Word], at: &yaml::Node) -> Result<Matcher, Diagnostic> {
+    fn address(&self, values: &[Word]) -> Result<Matcher, Diagnostic> {
         let wanted = match self.op {
             Op::Eq | Op::In => true,
             Op::Ne => false,
             _ => return Err(self.bad_operator("an address", "`=`, `!=`, `in`")),
         };
-        let networks = self.each(values, at, "an address or a network", Network::parse)?;
+        let networks = self.each(values, "an address or a network", Network::parse)?;
         Ok(Matcher::Addresses(networks.into(), wanted))
     }
 
     fn each<T>(
         &self,
         values: &[Word],
-        at: &yaml::Node,
         wanted: &str,
         parse: impl Fn(&str) -> Option<T>,
     ) -> Result<Vec<T>, Diagnostic> {
@@ -384,7 +367,7 @@ impl Typed {
                     "R203",
                     format!("`{name}` is compared with `{}`, which is not {wanted}", word.text),
                 )
-                .label(at.part(word.range.clone()), format!("not {wanted}"))
+                .label(word.place.span(), format!("not {wanted}"))
                 .label(self.place.clone(), format!("needs {wanted}"))
             })
         };

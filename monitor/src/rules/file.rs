@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::ast::Word;
-use super::compile::{self, Names, Parsed};
+use super::ast::{Expr, Place, Word};
+use super::compile::{self, Names};
+use super::parser;
 use super::template::Template;
 use super::{Priority, Rule, example};
 use crate::diagnostic::{Diagnostic, Source, Span};
@@ -19,7 +20,8 @@ struct Draft {
     name: String,
     at: Span,
     keys: Keys,
-    parsed: Parsed,
+    condition: Arc<Node>,
+    expr: Expr,
     source: Arc<Source>,
 }
 
@@ -85,13 +87,14 @@ impl Loader {
         }
         let (Some(name), Some(condition)) = (name, condition) else { return };
         let at = keys.get("rule").map_or_else(|| item.span.clone(), |node| node.span.clone());
-        match compile::parse(&condition) {
-            Ok(parsed) => {
+        let condition = Arc::new(condition);
+        match parser::parse(&condition) {
+            Ok(expr) => {
                 if let Some(place) = self.drafts.iter().position(|draft| draft.name == name) {
                     let earlier = self.drafts.remove(place);
                     self.replaced("rule", &name, &at, &earlier.at);
                 }
-                self.drafts.push(Draft { name, at, keys, parsed, source: Arc::clone(source) });
+                self.drafts.push(Draft { name, at, keys, condition, expr, source: Arc::clone(source) });
             }
             Err(diagnostic) => self.diagnostics.push(diagnostic),
         }
@@ -101,10 +104,10 @@ impl Loader {
         self.unknown_keys(&keys, &["macro", "condition"]);
         let (name, condition) = (self.text(item, &keys, "macro"), self.require(item, &keys, "condition"));
         let (Some(name), Some(condition)) = (name, condition) else { return };
-        match compile::parse(&condition) {
-            Ok(parsed) => {
+        match parser::parse(&Arc::new(condition)) {
+            Ok(expr) => {
                 self.define("macro", &name, &keys);
-                self.names.macros.insert(name, parsed);
+                self.names.macros.insert(name, expr);
             }
             Err(diagnostic) => self.diagnostics.push(diagnostic),
         }
@@ -122,7 +125,8 @@ impl Loader {
         for node in nodes {
             match &node.kind {
                 Kind::Scalar { text, plain } => {
-                    words.push(Word { text: text.clone(), quoted: !plain, range: 0..0 });
+                    let place = Place::whole(&Arc::new(node.clone()));
+                    words.push(Word { text: text.clone(), quoted: !plain, place });
                 }
                 _ => self.wrong_type("items", node, "text"),
             }
@@ -153,7 +157,7 @@ impl Loader {
         names.sort();
         for name in names {
             let compiled =
-                self.names.macros.get(&name).map(|parsed| compile::compile(parsed, &self.names).map(drop));
+                self.names.macros.get(&name).map(|expr| compile::compile(expr, &self.names).map(drop));
             compiled.and_then(|compiled| self.take(compiled));
         }
         let mut rules = Vec::new();
@@ -164,8 +168,8 @@ impl Loader {
     }
 
     fn compile(&mut self, draft: Draft) -> Option<Rule> {
-        let Draft { name, at, keys, parsed, source } = draft;
-        let compiled = self.take(compile::compile(&parsed, &self.names));
+        let Draft { name, at, keys, condition: written, expr, source } = draft;
+        let compiled = self.take(compile::compile(&expr, &self.names));
         let output = keys.get("output").map(Template::parse).and_then(|parsed| self.take(parsed));
         let priority = self.priority(&keys);
         let tags = self.texts(&keys, "tags");
@@ -187,7 +191,7 @@ impl Loader {
         if kinds == 0 {
             self.diagnostics.push(
                 Diagnostic::warning("R308", format!("rule `{name}` can match no event"))
-                    .label(parsed.node.span.clone(), "no kind of event passes this")
+                    .label(written.span.clone(), "no kind of event passes this")
                     .label(at, "this rule"),
             );
         }

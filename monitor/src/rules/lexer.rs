@@ -94,13 +94,24 @@ fn quoted(text: &str, quote: char) -> Option<(String, usize)> {
 }
 
 /// A word ends before white space, brackets, commas, quotes and operators. It has at least one character:
-/// a lone `!` is a word too, which the parser will not like.
+/// a lone `!` is a word too, which the parser will not like. A quoted text in square brackets belongs to it.
 fn word_len(text: &str) -> usize {
+    if let Some(len) = indexed_len(text) {
+        return len;
+    }
     let ends = |(at, char): (usize, char)| {
         at > 0 && (char.is_whitespace() || matches!(char, '(' | ')' | ',' | '"' | '\'' | '=' | '<' | '>'))
             || at > 0 && text[at..].starts_with("!=")
     };
     text.char_indices().find(|&next| ends(next)).map_or(text.len(), |(at, _)| at)
+}
+
+/// The length of `field["argument"]`, if the text begins so.
+fn indexed_len(text: &str) -> Option<usize> {
+    let name = text.find(|char: char| !char.is_ascii_alphanumeric() && !matches!(char, '.' | '_'))?;
+    let argument = text[name..].strip_prefix('[')?;
+    let (_, len) = quoted(argument, argument.chars().next().filter(|char| matches!(char, '"' | '\''))?)?;
+    argument[len..].starts_with(']').then_some(name + 1 + len + 1)
 }
 
 #[cfg(test)]

@@ -189,9 +189,8 @@ pub struct Filter {
 impl Filter {
     /// Compiles the condition in a scalar. It can use no macros or lists.
     pub fn compile(node: &yaml::Node) -> Result<Self, Vec<Diagnostic>> {
-        let parsed = compile::parse(node).map_err(|diagnostic| vec![diagnostic])?;
-        let compile::Condition { node, kinds, calls } =
-            compile::compile(&parsed, &compile::Names::default())?;
+        let expr = parser::parse(&Arc::new(node.clone())).map_err(|diagnostic| vec![diagnostic])?;
+        let compile::Condition { node, kinds, calls } = compile::compile(&expr, &compile::Names::default())?;
         Ok(Self { condition: node, kinds, calls })
     }
 

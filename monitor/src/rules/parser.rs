@@ -1,51 +1,34 @@
 //! Tokens to a tree. One syntax error a condition is told; the next condition starts afresh.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use super::ast::{Expr, Op, Word};
+use super::ast::{Argument, Expr, Op, Operand, Place, Quantifier, Right, Test, Word};
 use super::lexer::{Token, TokenKind, Unclosed, tokens};
+use crate::diagnostic::Diagnostic;
+use crate::yaml;
 
 /// Longest condition, in bytes.
 pub const LENGTH_MAX: usize = 64 << 10;
 
-/// Deepest nesting of brackets and `not`.
+/// Deepest nesting of brackets, `not` and transformers.
 pub const DEPTH_MAX: usize = 64;
 
-/// What is wrong with a condition's syntax.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SyntaxError {
-    /// `R1xx`.
-    pub code: &'static str,
-    /// What is wrong.
-    pub message: String,
-    /// Where.
-    pub range: Range<usize>,
-    /// What to do.
-    pub hint: Option<String>,
-}
-
-/// Parses a condition.
-pub fn parse(text: &str) -> Result<Expr, SyntaxError> {
+/// Parses the condition in a scalar.
+pub fn parse(node: &Arc<yaml::Node>) -> Result<Expr, Diagnostic> {
+    let text = node.as_text().unwrap_or_default();
+    let error = |code, message: String, range| Diagnostic::error(code, message).label(node.part(range), "");
     if text.len() > LENGTH_MAX {
         let message = format!("the condition is {} bytes long, more than {LENGTH_MAX}", text.len());
-        return Err(error("R104", message, 0..1).hinting("move parts of it into lists and macros"));
+        return Err(error("R104", message, 0..1).hint("move parts of it into lists and macros"));
     }
-    let tokens = tokens(text).map_err(|Unclosed(range)| error("R101", "this quote is not closed", range))?;
-    let mut parser = Parser { tokens: &tokens, at: 0, end: text.len() };
+    let tokens = tokens(text)
+        .map_err(|Unclosed(range)| error("R101", "this quote is not closed".to_owned(), range))?;
+    let mut parser = Parser { tokens: &tokens, at: 0, end: text.len(), node };
     let expr = parser.or(0)?;
-    match parser.next() {
+    match parser.peek() {
         None => Ok(expr),
-        Some(token) => Err(error("R102", "expected `and`, `or` or the end here", token.range.clone())),
-    }
-}
-
-fn error(code: &'static str, message: impl Into<String>, range: Range<usize>) -> SyntaxError {
-    SyntaxError { code, message: message.into(), range, hint: None }
-}
-
-impl SyntaxError {
-    fn hinting(self, hint: impl Into<String>) -> Self {
-        Self { hint: Some(hint.into()), ..self }
+        Some(_) => parser.wrong("R102", "expected `and`, `or` or the end here"),
     }
 }
 
@@ -53,17 +36,12 @@ struct Parser<'a> {
     tokens: &'a [Token],
     at: usize,
     end: usize,
+    node: &'a Arc<yaml::Node>,
 }
 
 impl<'a> Parser<'a> {
     fn peek(&self) -> Option<&'a Token> {
         self.tokens.get(self.at)
-    }
-
-    fn next(&mut self) -> Option<&'a Token> {
-        let token = self.peek();
-        self.at += usize::from(token.is_some());
-        token
     }
 
     /// Takes the word if it is next.
@@ -79,13 +57,39 @@ impl<'a> Parser<'a> {
         found
     }
 
-    /// An error at the next token, or at the end.
-    fn wrong<T>(&self, code: &'static str, message: &str) -> Result<T, SyntaxError> {
-        let range = self.peek().map_or(self.end.saturating_sub(1)..self.end, |token| token.range.clone());
-        Err(error(code, message, range))
+    /// Whether an opening bracket follows the next token at once, as in a call of a transformer.
+    fn is_call(&self) -> bool {
+        match (self.peek(), self.tokens.get(self.at + 1)) {
+            (
+                Some(Token { kind: TokenKind::Word(_), range }),
+                Some(Token { kind: TokenKind::Open, range: open }),
+            ) => range.end == open.start,
+            _ => false,
+        }
     }
 
-    fn or(&mut self, depth: usize) -> Result<Expr, SyntaxError> {
+    fn place(&self, range: Range<usize>) -> Place {
+        Place { node: Arc::clone(self.node), range }
+    }
+
+    fn error(&self, code: &'static str, message: impl Into<String>, range: Range<usize>) -> Diagnostic {
+        Diagnostic::error(code, message).label(self.node.part(range), "")
+    }
+
+    /// An error at the next token, or at the end.
+    fn wrong<T>(&self, code: &'static str, message: &str) -> Result<T, Diagnostic> {
+        let range = self.peek().map_or(self.end.saturating_sub(1)..self.end, |token| token.range.clone());
+        Err(self.error(code, message, range))
+    }
+
+    fn check_depth(&self, depth: usize) -> Result<(), Diagnostic> {
+        if depth > DEPTH_MAX {
+            return self.wrong("R103", &format!("nested deeper than {DEPTH_MAX} levels"));
+        }
+        Ok(())
+    }
+
+    fn or(&mut self, depth: usize) -> Result<Expr, Diagnostic> {
         let mut parts = vec![self.and(depth)?];
         while self.take_word("or") {
             parts.push(self.and(depth)?);
@@ -93,7 +97,7 @@ impl<'a> Parser<'a> {
         Ok(if parts.len() == 1 { parts.swap_remove(0) } else { Expr::Or(parts) })
     }
 
-    fn and(&mut self, depth: usize) -> Result<Expr, SyntaxError> {
+    fn and(&mut self, depth: usize) -> Result<Expr, Diagnostic> {
         let mut parts = vec![self.not(depth)?];
         while self.take_word("and") {
             parts.push(self.not(depth)?);
@@ -101,10 +105,8 @@ impl<'a> Parser<'a> {
         Ok(if parts.len() == 1 { parts.swap_remove(0) } else { Expr::And(parts) })
     }
 
-    fn not(&mut self, depth: usize) -> Result<Expr, SyntaxError> {
-        if depth > DEPTH_MAX {
-            return self.wrong("R103", &format!("nested deeper than {DEPTH_MAX} levels"));
-        }
+    fn not(&mut self, depth: usize) -> Result<Expr, Diagnostic> {
+        self.check_depth(depth)?;
         if self.take_word("not") {
             return Ok(Expr::Not(Box::new(self.not(depth + 1)?)));
         }
@@ -115,36 +117,98 @@ impl<'a> Parser<'a> {
             }
             return Ok(inner);
         }
-        self.test()
+        self.test(depth)
     }
 
-    fn test(&mut self) -> Result<Expr, SyntaxError> {
+    fn test(&mut self, depth: usize) -> Result<Expr, Diagnostic> {
         let Some(Token { kind: TokenKind::Word(text), range }) = self.peek() else {
             return self.wrong("R102", "expected a field, a macro or `(` here");
         };
         if matches!(text.as_str(), "and" | "or") || Op::of(text).is_some() {
             return self.wrong("R102", "expected a field, a macro or `(` here");
         }
-        self.at += 1;
-        let (name, index) = split_index(text, range)?;
-        let field =
-            Word { text: name.to_owned(), quoted: false, range: range.start..range.start + name.len() };
-        let Some((op, op_range)) = self.operator() else {
-            if name.contains('.') || index.is_some() {
-                let message = format!("`{text}` is a field: expected an operator after it");
-                return Err(error("R105", message, range.clone()).hinting(format!("write `{text} exists`")));
-            }
-            return Ok(Expr::Macro(field));
+        let left = self.operand(depth)?;
+        let Some((op, op_place)) = self.operator() else {
+            return match left {
+                Operand::Field { name, argument: None } if !name.text.contains('.') => Ok(Expr::Macro(name)),
+                left => {
+                    let message = format!("`{left}` is a field: expected an operator after it");
+                    let range = range.start..left.place().range.end;
+                    Err(self.error("R105", message, range).hint(format!("write `{left} exists`")))
+                }
+            };
         };
-        let values = match op {
-            Op::Exists => Vec::new(),
-            Op::In => self.list()?,
-            _ => vec![self.value()?],
+        let quantifier = self.quantifier(op);
+        let right = match op {
+            Op::Exists => Right::None,
+            _ if self.is_call() => Right::Operand(self.operand(depth)?),
+            _ if op.takes_list() || quantifier.is_some() => Right::Values(self.list()?),
+            _ => Right::Values(vec![self.value()?]),
         };
-        Ok(Expr::Test { field, index, op, op_range, values })
+        Ok(Expr::Test(Test { left, op, op_place, quantifier, right }))
     }
 
-    fn operator(&mut self) -> Option<(Op, Range<usize>)> {
+    /// A field, or a call of a transformer; the next token is a word.
+    fn operand(&mut self, depth: usize) -> Result<Operand, Diagnostic> {
+        self.check_depth(depth)?;
+        let is_call = self.is_call();
+        let Some(Token { kind: TokenKind::Word(text), range }) = self.peek() else {
+            return self.wrong("R102", "expected a field here");
+        };
+        self.at += 1;
+        if is_call {
+            self.at += 1;
+            let name = Word { text: text.clone(), quoted: false, place: self.place(range.clone()) };
+            return Ok(Operand::Call { name, arguments: self.arguments(depth + 1)? });
+        }
+        let Some((name, rest)) = text.split_once('[') else {
+            return Ok(Operand::Field { name: self.word(text, range.clone()), argument: None });
+        };
+        let (start, middle) = (range.start, range.start + name.len());
+        let Some(argument) = rest.strip_suffix(']').filter(|argument| !argument.is_empty()) else {
+            return Err(self.error(
+                "R108",
+                "expected a number or a name, and `]` behind it",
+                middle..range.end,
+            ));
+        };
+        let inside = middle + 1..range.end - 1;
+        let argument = match argument.strip_prefix(['"', '\'']) {
+            Some(quoted) => {
+                let text = quoted.strip_suffix(['"', '\'']).unwrap_or(quoted);
+                Word { text: text.to_owned(), quoted: true, place: self.place(inside) }
+            }
+            None => self.word(argument, inside),
+        };
+        Ok(Operand::Field { name: self.word(name, start..middle), argument: Some(argument) })
+    }
+
+    fn word(&self, text: &str, range: Range<usize>) -> Word {
+        Word { text: text.to_owned(), quoted: false, place: self.place(range) }
+    }
+
+    /// Arguments up to the closing bracket; the opening one is taken already.
+    fn arguments(&mut self, depth: usize) -> Result<Vec<Argument>, Diagnostic> {
+        self.check_depth(depth)?;
+        let mut arguments = Vec::new();
+        while !self.take(&TokenKind::Close) {
+            if !arguments.is_empty() && !self.take(&TokenKind::Comma) {
+                return self.wrong("R109", "expected `,` or `)` here");
+            }
+            let is_field = matches!(self.peek(), Some(Token { kind: TokenKind::Word(text), .. })
+                if text.starts_with(|first: char| first.is_ascii_alphabetic()) && text.contains('.'));
+            arguments.push(if self.take(&TokenKind::Open) {
+                Argument::List(self.arguments(depth + 1)?)
+            } else if is_field || self.is_call() {
+                Argument::Operand(self.operand(depth)?)
+            } else {
+                Argument::Word(self.value()?)
+            });
+        }
+        Ok(arguments)
+    }
+
+    fn operator(&mut self) -> Option<(Op, Place)> {
         let token = self.peek()?;
         let op = match &token.kind {
             TokenKind::Operator(text) => Op::of(text),
@@ -152,26 +216,40 @@ impl<'a> Parser<'a> {
             _ => None,
         }?;
         self.at += 1;
-        Some((op, token.range.clone()))
+        Some((op, self.place(token.range.clone())))
     }
 
-    fn value(&mut self) -> Result<Word, SyntaxError> {
-        match self.peek() {
-            Some(Token { kind: TokenKind::Word(text), range }) => {
-                self.at += 1;
-                Ok(Word { text: text.clone(), quoted: false, range: range.clone() })
-            }
-            Some(Token { kind: TokenKind::Quoted(text), range }) => {
-                self.at += 1;
-                Ok(Word { text: text.clone(), quoted: true, range: range.clone() })
-            }
-            _ => self.wrong("R106", "expected a value here"),
-        }
+    fn quantifier(&mut self, op: Op) -> Option<Quantifier> {
+        let Some(Token { kind: TokenKind::Word(text), .. }) = self.peek() else { return None };
+        // Else it is a value of that name.
+        let followed = self.tokens.get(self.at + 1).is_some_and(|token| token.kind == TokenKind::Open);
+        let quantifier = Quantifier::of(text).filter(|_| followed && !op.takes_list())?;
+        self.at += 1;
+        Some(quantifier)
     }
 
-    fn list(&mut self) -> Result<Vec<Word>, SyntaxError> {
+    fn value(&mut self) -> Result<Word, Diagnostic> {
+        let Some(Token { kind, range }) = self.peek() else {
+            return self.wrong("R106", "expected a value here");
+        };
+        let (text, quoted) = match kind {
+            TokenKind::Word(text) => (text.as_str(), false),
+            TokenKind::Quoted(text) => (text.as_str(), true),
+            // `evt.dir = <`
+            TokenKind::Operator(text @ ("<" | ">")) => (*text, false),
+            _ => return self.wrong("R106", "expected a value here"),
+        };
+        self.at += 1;
+        Ok(Word { text: text.to_owned(), quoted, place: self.place(range.clone()) })
+    }
+
+    /// A list in brackets, or the name of one.
+    fn list(&mut self) -> Result<Vec<Word>, Diagnostic> {
         if !self.take(&TokenKind::Open) {
-            return self.wrong("R107", "expected `(` and a list of values here");
+            return match self.peek() {
+                Some(Token { kind: TokenKind::Word(_), .. }) => Ok(vec![self.value()?]),
+                _ => self.wrong("R107", "expected `(` and a list of values here"),
+            };
         }
         let mut values = Vec::new();
         while !self.take(&TokenKind::Close) {
@@ -188,23 +266,18 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// `proc.aname[2]` is a name and a number.
-fn split_index<'t>(text: &'t str, range: &Range<usize>) -> Result<(&'t str, Option<u32>), SyntaxError> {
-    let Some((name, rest)) = text.split_once('[') else { return Ok((text, None)) };
-    let number = rest.strip_suffix(']').and_then(|number| number.parse().ok());
-    match number {
-        Some(number) => Ok((name, Some(number))),
-        None => Err(error("R108", format!("`[{rest}` is not a number in brackets"), range.clone())),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagnostic::Source;
 
-    /// A tree without places, to compare.
+    fn parsed(text: &str) -> Result<Expr, Diagnostic> {
+        let source = Arc::new(Source { name: "t".to_owned(), text: text.to_owned() });
+        parse(&Arc::new(yaml::Node::whole(&source)))
+    }
+
     fn printed(text: &str) -> Result<String, &'static str> {
-        parse(text).map(|expr| expr.to_string()).map_err(|error| error.code)
+        parsed(text).map(|expr| expr.to_string()).map_err(|error| error.code)
     }
 
     #[test]
@@ -230,13 +303,28 @@ mod tests {
             ("fd.name", "R105"),
             ("fd.name = ", "R106"),
             ("fd.name = )", "R106"),
-            ("fd.name in a", "R107"),
+            ("fd.name in \"a\"", "R107"),
             ("fd.name in (a b)", "R107"),
-            ("proc.aname[x] = a", "R108"),
+            ("proc.aname[ = a", "R108"),
+            ("proc.aname[] = a", "R108"),
+            ("len(fd.name = a", "R109"),
         ] {
             assert_eq!(printed(text), Err(code), "{text:.40}");
         }
-        for text in ["a", "a = b", "not not a", "a in (b, \"c\",)", "proc.aname[2] exists", "a in ()"] {
+        for text in [
+            "a",
+            "a = b",
+            "not not a",
+            "a in (b, \"c\",)",
+            "proc.aname[2] exists",
+            "a in ()",
+            "a in b",
+            "evt.dir=<",
+            "proc.env[\"A B\"] = x",
+            "tolower(proc.name) = val(proc.pname)",
+            "concat(proc.name, \"x\", join(\",\", (proc.name, proc.pname))) startswith anyof (a, b)",
+            "proc.name = anyof",
+        ] {
             assert!(printed(text).is_ok(), "{text}");
         }
     }
@@ -250,7 +338,7 @@ mod tests {
         };
         fn make(random: &mut dyn FnMut(u64) -> u64, depth: u32) -> String {
             let values = ["x", "\"a b\"", "'q\"\\\\'", "/etc/*", "-1", "10.0.0.0/8"];
-            match if depth == 0 { random(3) } else { random(7) } {
+            match if depth == 0 { random(3) } else { random(10) } {
                 0 => "some_macro".to_owned(),
                 1 => "fd.name exists".to_owned(),
                 2 => format!(
@@ -260,6 +348,17 @@ mod tests {
                     values[random(6) as usize]
                 ),
                 3 => format!("not ({})", make(random, depth - 1)),
+                7 => format!(
+                    "val(f.x) {} anyof ({})",
+                    ["=", "regex"][random(2) as usize],
+                    values[random(6) as usize]
+                ),
+                8 => format!(
+                    "b64(toupper(f.x[{}])) pmatch ({})",
+                    values[random(2) as usize],
+                    values[random(6) as usize]
+                ),
+                9 => format!("f.x != concat(f.x, {})", values[random(6) as usize]),
                 4 => format!("f in ({}, {})", values[random(6) as usize], values[random(6) as usize]),
                 5 => format!("({}) and ({})", make(random, depth - 1), make(random, depth - 1)),
                 _ => format!("({}) or ({})", make(random, depth - 1), make(random, depth - 1)),
@@ -267,8 +366,8 @@ mod tests {
         }
         for _ in 0..500 {
             let text = make(&mut random, 4);
-            let once = printed(&text).unwrap();
-            assert_eq!(printed(&once), Ok(once.clone()), "{text}");
+            let once = parsed(&text).unwrap();
+            assert_eq!(parsed(&once.to_string()), Ok(once), "{text}");
         }
     }
 
@@ -285,8 +384,8 @@ mod tests {
                     ][(state >> 33) as usize % 18]
                 })
                 .collect();
-            if let Err(error) = parse(&text) {
-                assert!(error.range.end <= text.len().max(1), "{text}");
+            if let Err(error) = parsed(&text) {
+                assert!(!error.labels.is_empty(), "{text}");
             }
         }
     }
