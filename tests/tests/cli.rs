@@ -45,6 +45,77 @@ fn broken_rules_from_standard_input_are_told_with_their_place() {
 }
 
 #[test]
+fn rule_is_explained_with_its_whole_condition_its_fields_and_its_probes() {
+    let (code, out, err) = run(&["rules", "explain", "Kernel setting for escape written", "--json"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    let told: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let condition = told["condition"].as_str().unwrap();
+    assert!(condition.starts_with("evt.kind = open and evt.is_open_write = true"), "{condition}");
+    assert_eq!(told["kernel"]["kinds"], serde_json::json!(["open"]));
+    assert!(told["fields"].as_array().unwrap().iter().any(|field| field == "fd.name"));
+    assert!(told["probes"].as_array().unwrap().iter().any(|probe| probe["probe"] == "open"), "{out}");
+    let (code, out, err) = run(&["rules", "explain", "Kernel setting for escape writen"]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(err.contains("did you mean `Kernel setting for escape written`?"), "{err}");
+}
+
+#[test]
+fn examples_that_fail_are_told_as_text_and_for_ci_systems() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let rule = "- rule: r <&>\n  desc: d\n  condition: evt.kind = exec and proc.name = x\n  output: o\n  priority: INFO\n  \
+                tests:\n    - {event: {evt.kind: exec, proc.name: x}, match: true}\n    \
+                - {event: {evt.kind: exec, proc.name: y}, match: true}\n";
+    std::fs::write(file.path(), rule).unwrap();
+    let path = file.path().to_str().unwrap();
+    let (code, out, _) = run(&["rules", "test", path]);
+    assert_eq!(code, 1);
+    assert_eq!(out, "FAILED  rule `r <&>`, example 2: should match, but does not\n1 of 2 examples failed\n");
+    let (code, out, _) = run(&["rules", "test", path, "--format", "junit"]);
+    assert_eq!(code, 1);
+    assert!(out.contains("name=\"r &lt;&amp;&gt;\" tests=\"2\"") && out.contains("failures=\"1\""), "{out}");
+    let (code, out, _) = run(&["rules", "check", path, "--format", "sarif"]);
+    assert_eq!(code, 1);
+    let sarif: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(sarif["runs"][0]["results"][0]["ruleId"], "example");
+    std::fs::write(file.path(), rule.replace("proc.name = x", "proc.nmae = x")).unwrap();
+    let (code, out, _) = run(&["rules", "check", path, "--format", "sarif"]);
+    assert_eq!(code, 1);
+    let sarif: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let result = &sarif["runs"][0]["results"][0];
+    let region = &result["locations"][0]["physicalLocation"]["region"];
+    assert_eq!(
+        (&result["ruleId"], &region["startLine"], &region["startColumn"]),
+        (&"R201".into(), &3.into(), &34.into())
+    );
+}
+
+#[test]
+fn rules_are_matched_against_a_recording() {
+    let recording = concat!(env!("CARGO_MANIFEST_DIR"), "/data/session.recording");
+    let (code, out, err) = run(&["rules", "test", "--recording", recording, "--format", "json"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let matches = |rule: &str| {
+        let lines = out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        lines.filter(|line| line["rule"] == rule).map(|line| line["matches"].as_u64().unwrap()).sum::<u64>()
+    };
+    let (rule, other) = ("Cloud metadata service contacted", "Package manager in container");
+    assert!(matches(rule) > 0, "{out}");
+    let test = |more: &[&str]| run(&[&["rules", "test", "--recording", recording], more].concat()).0;
+    assert_eq!(test(&["--expect", rule]), 0);
+    assert_eq!(test(&["--expect", rule, "--nothing-else"]), 1);
+    assert_eq!(test(&["--expect", rule, "--nothing-else", "--rule", rule]), 0);
+    assert_eq!(matches(other), 0);
+    assert_eq!(test(&["--expect", other]), 1);
+}
+
+#[test]
+fn fields_are_listed_by_a_part_of_their_name() {
+    let (code, out, _) = run(&["rules", "fields", "dns.question", "--json"]);
+    assert_eq!((code, out.lines().count()), (0, 2), "{out}");
+    assert_eq!(run(&["rules", "fields", "no.such"]).0, 1);
+}
+
+#[test]
 fn exit_codes_tell_no_from_could_not() {
     for (arguments, code) in [
         (vec!["rules", "check", "/never/there"], 2),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::enrich::cgroup::Layout;
 use crate::probe::hook::{ALL_KINDS, Status, Tier};
 use crate::probe::load::Tiers;
-use crate::probe::{HOOKS, LoadError, Options, Probes, load};
+use crate::probe::{HOOKS, LoadError, Options, ProbeState, Probes, load};
 
 /// Say what works on this machine.
 #[derive(clap::Args)]
@@ -166,8 +166,8 @@ fn cgroups() -> Finding {
     Finding { what: "cgroups", verdict, found, advice: advice.map(str::to_owned) }
 }
 
-/// Findings on the probes, and the same for programs to read.
-fn probes(tiers: Tiers) -> (Vec<Finding>, Vec<Value>) {
+/// How each probe is, by trying all. No cgroup is in scope, so they see nothing while they are tried.
+pub fn try_probes(tiers: Tiers) -> Result<Vec<ProbeState>, LoadError> {
     let options = Options {
         urgent_bytes: 1 << 16,
         bulk_bytes: 1 << 16,
@@ -179,18 +179,22 @@ fn probes(tiers: Tiers) -> (Vec<Finding>, Vec<Value>) {
         tiers,
         debug: false,
     };
-    // No cgroup is in scope, so the probes see nothing while they are tried.
-    let probes = match Probes::load(&options) {
-        Ok((probes, ..)) => probes,
-        Err(error) => return (vec![broken("probes", &error)], Vec::new()),
-    };
-    let mut findings: Vec<Finding> = probes.states.iter().map(probe).collect();
-    findings.push(strong_tier());
-    debug_assert_eq!(findings.len(), HOOKS.len() + 1);
-    (findings, probes.states.iter().map(state_json).collect())
+    Probes::load(&options).map(|(probes, ..)| probes.states)
 }
 
-fn state_json(state: &crate::probe::ProbeState) -> Value {
+/// Findings on the probes, and the same for programs to read.
+fn probes(tiers: Tiers) -> (Vec<Finding>, Vec<Value>) {
+    let states = match try_probes(tiers) {
+        Ok(states) => states,
+        Err(error) => return (vec![broken("probes", &error)], Vec::new()),
+    };
+    let mut findings: Vec<Finding> = states.iter().map(probe).collect();
+    findings.push(strong_tier());
+    debug_assert_eq!(findings.len(), HOOKS.len() + 1);
+    (findings, states.iter().map(state_json).collect())
+}
+
+fn state_json(state: &ProbeState) -> Value {
     let (status, reason) = match &state.status {
         Status::Attached => ("attached", None),
         Status::NotNeeded => ("not_needed", None),
@@ -208,7 +212,7 @@ fn state_json(state: &crate::probe::ProbeState) -> Value {
     })
 }
 
-fn probe(state: &crate::probe::ProbeState) -> Finding {
+fn probe(state: &ProbeState) -> Finding {
     let hook = state.hook;
     let tier = hook.tier.name();
     let other = match hook.tier {

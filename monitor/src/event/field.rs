@@ -28,6 +28,20 @@ pub enum Type {
     TextList,
 }
 
+impl Type {
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Type::Text => "text",
+            Type::Path => "path",
+            Type::Number => "number",
+            Type::Bool => "true or false",
+            Type::Address => "address",
+            Type::TextList => "texts",
+        }
+    }
+}
+
 /// A value of a field: borrowed from the event or the process table.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value<'a> {
@@ -199,14 +213,7 @@ pub fn reference() -> String {
          have makes its comparison false.\n\n| field | type | events | meaning |\n|---|---|---|---|\n",
     );
     for Field { name, ty, kinds, doc, get: _ } in FIELDS {
-        let ty = match ty {
-            Type::Text => "text",
-            Type::Path => "path",
-            Type::Number => "number",
-            Type::Bool => "true or false",
-            Type::Address => "address",
-            Type::TextList => "texts",
-        };
+        let ty = ty.name();
         let events = if *kinds == ALL_KINDS { "all".to_owned() } else { kind_names(*kinds).join(", ") };
         let _ = writeln!(page, "| `{name}` | {ty} | {events} | {doc} |");
     }

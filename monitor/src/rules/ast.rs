@@ -183,16 +183,30 @@ impl Quantifier {
     }
 }
 
-/// Conditions print as they could be written.
+/// Conditions print as they could be written, and read again to the same tree.
 impl fmt::Display for Expr {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Expr::And(parts) => nested(out, parts, " and "),
             Expr::Or(parts) => nested(out, parts, " or "),
-            Expr::Not(part) => write!(out, "not ({part})"),
+            Expr::Not(part) => {
+                out.write_str("not ")?;
+                part.fmt_within(out)
+            }
             Expr::Macro(name) => out.write_str(&name.text),
             Expr::Test(test) => test.fmt(out),
         }
+    }
+}
+
+impl Expr {
+    /// Whether it needs brackets as a part of another.
+    pub fn needs_brackets(&self) -> bool {
+        matches!(self, Expr::And(_) | Expr::Or(_))
+    }
+
+    fn fmt_within(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.needs_brackets() { write!(out, "({self})") } else { write!(out, "{self}") }
     }
 }
 
@@ -246,7 +260,8 @@ impl fmt::Display for Argument {
 
 fn nested(out: &mut fmt::Formatter<'_>, parts: &[Expr], separator: &str) -> fmt::Result {
     for (n, part) in parts.iter().enumerate() {
-        write!(out, "{}({part})", if n > 0 { separator } else { "" })?;
+        out.write_str(if n > 0 { separator } else { "" })?;
+        part.fmt_within(out)?;
     }
     Ok(())
 }

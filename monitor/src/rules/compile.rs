@@ -17,7 +17,7 @@ use taffrail_common::call::CALLS;
 use taffrail_common::kind::{self, KINDS};
 
 /// Names that conditions can use.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Names {
     /// Macros.
     pub macros: HashMap<String, Expr>,

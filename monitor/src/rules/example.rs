@@ -3,9 +3,9 @@
 
 use std::net::IpAddr;
 
+use super::RuleSet;
 use super::compile::unknown_field;
 use super::file::Keys;
-use super::{Rule, RuleSet};
 use crate::diagnostic::Diagnostic;
 use crate::event::field::{self, Field, Type, Value, Values};
 use crate::yaml::{Kind, Node};
@@ -29,30 +29,37 @@ enum Owned {
     Address(IpAddr),
 }
 
-/// An example that came out otherwise.
+/// How an example came out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub struct Outcome<'a> {
     /// The rule.
-    pub rule: String,
+    pub rule: &'a str,
     /// The example.
-    pub example: String,
-    /// Whether the rule should have matched.
+    pub example: &'a str,
+    /// Whether the rule should match.
     pub expected: bool,
+    /// Whether it does.
+    pub matched: bool,
+}
+
+impl Outcome<'_> {
+    /// Whether it is as it should be.
+    pub fn passed(&self) -> bool {
+        self.expected == self.matched
+    }
 }
 
 /// Runs the examples of all rules, also of those that are switched off.
-pub fn run_examples(set: &RuleSet) -> Vec<Failure> {
-    let failed = |rule: &Rule, example: &Example| {
-        (rule.matches(example) != example.matches).then(|| Failure {
-            rule: rule.name.clone(),
-            example: example.name.clone(),
+pub fn run_examples(set: &RuleSet) -> Vec<Outcome<'_>> {
+    let outcomes = set.rules.iter().flat_map(|rule| {
+        rule.examples.iter().map(|example| Outcome {
+            rule: &rule.name,
+            example: &example.name,
             expected: example.matches,
+            matched: rule.matches(example),
         })
-    };
-    set.rules
-        .iter()
-        .flat_map(|rule| rule.examples.iter().filter_map(move |example| failed(rule, example)))
-        .collect()
+    });
+    outcomes.collect()
 }
 
 /// Reads the value of `tests:`.

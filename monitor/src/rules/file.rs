@@ -26,7 +26,7 @@ struct Draft {
 }
 
 /// Loads files in order. With an error among the diagnostics, the rules are not whole.
-pub fn load(sources: &[Arc<Source>]) -> (Vec<Rule>, Vec<Diagnostic>) {
+pub fn load(sources: &[Arc<Source>]) -> (Vec<Rule>, Names, Vec<Diagnostic>) {
     let mut loader = Loader::default();
     for source in sources {
         match yaml::parse(source) {
@@ -151,7 +151,7 @@ impl Loader {
     }
 
     /// Compiles what was read.
-    fn finish(mut self) -> (Vec<Rule>, Vec<Diagnostic>) {
+    fn finish(mut self) -> (Vec<Rule>, Names, Vec<Diagnostic>) {
         // Macros that no rule uses are checked too.
         let mut names: Vec<String> = self.names.macros.keys().cloned().collect();
         names.sort();
@@ -164,7 +164,7 @@ impl Loader {
         for draft in std::mem::take(&mut self.drafts) {
             rules.extend(self.compile(draft));
         }
-        (rules, self.diagnostics)
+        (rules, self.names, self.diagnostics)
     }
 
     fn compile(&mut self, draft: Draft) -> Option<Rule> {
@@ -197,7 +197,20 @@ impl Loader {
         }
         let desc = keys.get("desc").and_then(Node::as_text).unwrap_or_default().trim().to_owned();
         let (output, priority, examples) = (output?, priority?, examples?);
-        Some(Rule { name, desc, priority, tags, output, enabled, source, kinds, calls, condition, examples })
+        Some(Rule {
+            name,
+            desc,
+            priority,
+            tags,
+            output,
+            enabled,
+            source,
+            kinds,
+            calls,
+            expr,
+            condition,
+            examples,
+        })
     }
 
     fn priority(&mut self, keys: &Keys) -> Option<Priority> {

@@ -5,6 +5,7 @@
 pub mod ast;
 mod compile;
 mod example;
+pub mod explain;
 mod file;
 mod lexer;
 mod matcher;
@@ -19,7 +20,9 @@ use sha2::{Digest as _, Sha256};
 use crate::diagnostic::{Diagnostic, Severity, Source};
 use crate::event::field::{KindSet, Values};
 use crate::yaml;
-pub use example::{Failure, run_examples};
+use ast::Expr;
+use compile::Names;
+pub use example::{Outcome, run_examples};
 use matcher::Node;
 pub use template::{Template, write_value};
 
@@ -97,6 +100,7 @@ pub struct Rule {
     /// The kinds of event that it can match.
     pub kinds: KindSet,
     calls: BTreeSet<String>,
+    expr: Expr,
     condition: Node,
     examples: Vec<example::Example>,
 }
@@ -105,6 +109,19 @@ impl Rule {
     /// Whether it matches.
     pub fn matches(&self, values: &impl Values) -> bool {
         self.condition.holds(values)
+    }
+
+    /// The system calls that it asks for by name and that are no event unless they are chosen.
+    pub fn calls(&self) -> &BTreeSet<String> {
+        &self.calls
+    }
+
+    /// The ATT&CK techniques among its tags: `T1611`, `T1552.007`.
+    pub fn techniques(&self) -> impl Iterator<Item = &str> {
+        self.tags.iter().map(String::as_str).filter(|tag| {
+            tag.strip_prefix('T')
+                .is_some_and(|number| number.starts_with(|first: char| first.is_ascii_digit()))
+        })
     }
 
     /// The number of its examples that should match, and of those that should not.
@@ -119,6 +136,7 @@ impl Rule {
 pub struct RuleSet {
     /// In the order of the files.
     pub rules: Vec<Rule>,
+    names: Names,
     hash: String,
 }
 
@@ -126,7 +144,7 @@ impl RuleSet {
     /// Loads a set from its files, in order: a later definition of the same name replaces an earlier one.
     /// Returns the warnings too; or all diagnostics, if there is an error.
     pub fn load(sources: &[Arc<Source>]) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
-        let (rules, diagnostics) = file::load(sources);
+        let (rules, names, diagnostics) = file::load(sources);
         if diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
             return Err(diagnostics);
         }
@@ -135,7 +153,7 @@ impl RuleSet {
             hash.update((source.text.len() as u64).to_le_bytes());
             hash.update(source.text.as_bytes());
         }
-        Ok((Self { rules, hash: hex(&hash.finalize()) }, diagnostics))
+        Ok((Self { rules, names, hash: hex(&hash.finalize()) }, diagnostics))
     }
 
     /// The kinds of event that any enabled rule can match.
@@ -151,6 +169,16 @@ impl RuleSet {
     /// The rules that take part.
     pub fn enabled(&self) -> impl Iterator<Item = &Rule> {
         self.rules.iter().filter(|rule| rule.enabled)
+    }
+
+    /// The rule of that name.
+    pub fn find(&self, name: &str) -> Option<&Rule> {
+        self.rules.iter().find(|rule| rule.name == name)
+    }
+
+    /// A rule's condition with macros and lists put in place.
+    pub fn expanded(&self, rule: &Rule) -> Expr {
+        explain::expand(&rule.expr, &self.names)
     }
 
     /// Switches rules off by name; returns the names that there are not.
@@ -388,8 +416,8 @@ mod tests {
             let (matching, other) = rule.example_counts();
             assert!(matching > 0 && other > 0, "{}: {matching} and {other} examples", rule.name);
         }
-        let failures = run_examples(&set);
-        assert!(failures.is_empty(), "{failures:#?}");
+        let failed: Vec<_> = run_examples(&set).into_iter().filter(|outcome| !outcome.passed()).collect();
+        assert!(failed.is_empty(), "{failed:#?}");
     }
 
     #[test]

@@ -282,9 +282,9 @@ mod tests {
 
     #[test]
     fn and_binds_tighter_than_or_and_not_tighter_than_both() {
-        let expected = "((a) and (not (b))) or (c)";
+        let expected = "(a and not b) or c";
         assert_eq!(printed("a and not b or c"), Ok(expected.to_owned()));
-        assert_eq!(printed("a and (not b or c)"), Ok("(a) and ((not (b)) or (c))".to_owned()));
+        assert_eq!(printed("a and (not b or c)"), Ok("a and (not b or c)".to_owned()));
     }
 
     #[test]

@@ -1,0 +1,120 @@
+//! `taffrail rules`: check rules, run their examples, list and explain them. One file per sub-command.
+
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use crate::diagnostic::{self, Diagnostic, Severity, Source};
+use crate::rules::{self, RuleSet};
+
+mod check;
+mod explain;
+mod fields;
+mod list;
+mod test;
+
+/// Work with rules.
+#[derive(clap::Subcommand)]
+pub enum RulesCommand {
+    /// Check rules and run the examples in them. Exit code 1: something is wrong with them.
+    Check(check::Args),
+    /// List rules: name, priority, kinds of event, tags, and whether they are on.
+    List(list::Args),
+    /// Explain a rule: what its condition comes to, what it needs, and whether that is there.
+    Explain(explain::Args),
+    /// Run the examples in the rules, or the rules against a recording. Exit code 1: one came out otherwise.
+    Test(test::Args),
+    /// List the fields that rules, filters and output templates can name.
+    Fields(fields::Args),
+}
+
+/// Runs the sub-command.
+pub fn run(command: RulesCommand) -> ExitCode {
+    let done = match command {
+        RulesCommand::Check(args) => check::run(&args),
+        RulesCommand::List(args) => list::run(&args),
+        RulesCommand::Explain(args) => explain::run(&args),
+        RulesCommand::Test(args) => test::run(&args),
+        RulesCommand::Fields(args) => fields::run(&args),
+    };
+    done.map_or_else(|code| code, |()| ExitCode::SUCCESS)
+}
+
+/// The texts of files and folders, in order; folders by name.
+pub fn read(files: &[PathBuf]) -> io::Result<Vec<Arc<Source>>> {
+    let mut sources = Vec::new();
+    for path in files {
+        let explain = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        if path == Path::new("-") {
+            let mut text = String::new();
+            io::stdin().read_to_string(&mut text).map_err(explain)?;
+            sources.push(Arc::new(Source { name: "<stdin>".to_owned(), text }));
+        } else if path.is_dir() {
+            let mut inside: Vec<PathBuf> = path
+                .read_dir()
+                .map_err(explain)?
+                .map(|entry| entry.map(|entry| entry.path()))
+                .collect::<Result<_, _>>()?;
+            inside.retain(|path| {
+                path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
+            });
+            inside.sort();
+            sources.extend(read(&inside)?);
+        } else {
+            let text = std::fs::read_to_string(path).map_err(explain)?;
+            sources.push(Arc::new(Source { name: path.display().to_string(), text }));
+        }
+    }
+    Ok(sources)
+}
+
+/// The rule files of a sub-command.
+#[derive(clap::Args)]
+struct Files {
+    /// Files, folders, or `-` for standard input; by default the rules that come with the program.
+    files: Vec<PathBuf>,
+}
+
+/// A set, or all that is wrong with it; what is legal but probably not meant is with both.
+struct Loaded {
+    set: Option<RuleSet>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl Files {
+    fn read(&self) -> Result<Vec<Arc<Source>>, ExitCode> {
+        match self.files.as_slice() {
+            [] => Ok(rules::embedded()),
+            files => read(files).map_err(|error| failed(&error)),
+        }
+    }
+
+    fn load(&self) -> Result<Loaded, ExitCode> {
+        Ok(match RuleSet::load(&self.read()?) {
+            Ok((set, diagnostics)) => Loaded { set: Some(set), diagnostics },
+            Err(diagnostics) => Loaded { set: None, diagnostics },
+        })
+    }
+
+    /// The set; what is wrong with it is told on stderr.
+    fn valid(&self) -> Result<RuleSet, ExitCode> {
+        let Loaded { set, diagnostics } = self.load()?;
+        tell(&diagnostics);
+        set.ok_or(ExitCode::from(super::NO))
+    }
+}
+
+/// Prints diagnostics to stderr.
+fn tell(diagnostics: &[Diagnostic]) {
+    eprint!("{}", diagnostic::render(diagnostics, super::color_on_stderr()));
+}
+
+fn failed(error: &dyn std::error::Error) -> ExitCode {
+    super::complain(error, None);
+    ExitCode::from(super::FAILED)
+}
+
+fn errors(diagnostics: &[Diagnostic]) -> usize {
+    diagnostics.iter().filter(|found| found.severity == Severity::Error).count()
+}
