@@ -10,14 +10,20 @@ use super::compile::Names;
 pub fn expand(expr: &Expr, names: &Names) -> Expr {
     match expr {
         // What a macro adds to a list of its own sort needs no brackets.
-        Expr::And(parts) => Expr::And(flat(parts, names, |part| match part {
-            Expr::And(inner) => Ok(inner),
-            part => Err(part),
-        })),
-        Expr::Or(parts) => Expr::Or(flat(parts, names, |part| match part {
-            Expr::Or(inner) => Ok(inner),
-            part => Err(part),
-        })),
+        Expr::And(parts) => {
+            let parts = parts.iter().map(|part| expand(part, names)).flat_map(|part| match part {
+                Expr::And(inner) => inner,
+                part => vec![part],
+            });
+            Expr::And(parts.collect())
+        }
+        Expr::Or(parts) => {
+            let parts = parts.iter().map(|part| expand(part, names)).flat_map(|part| match part {
+                Expr::Or(inner) => inner,
+                part => vec![part],
+            });
+            Expr::Or(parts.collect())
+        }
         Expr::Not(part) => Expr::Not(Box::new(expand(part, names))),
         Expr::Macro(name) => match names.macros.get(&name.text) {
             Some(body) => expand(body, names),
@@ -33,10 +39,6 @@ pub fn expand(expr: &Expr, names: &Names) -> Expr {
             Expr::Test(Test { right, ..test.clone() })
         }
     }
-}
-
-fn flat(parts: &[Expr], names: &Names, inner: impl Fn(Expr) -> Result<Vec<Expr>, Expr>) -> Vec<Expr> {
-    parts.iter().flat_map(|part| inner(expand(part, names)).unwrap_or_else(|part| vec![part])).collect()
 }
 
 /// A value, or what is in the list of that name.
