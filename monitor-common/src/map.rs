@@ -25,6 +25,14 @@ pub struct Tally {
     pub lost: u64,
 }
 
+/// What the kernel has for each CPU: a [`Tally`] for each kind of event, in one entry, so that the daemon reads all at once.
+pub type Tallies = [Tally; TALLIES];
+
+/// Room for so many kinds: a power of two.
+pub const TALLIES: usize = 32;
+
+const _: () = assert!(crate::kind::KINDS <= TALLIES);
+
 /// Bits of the read-only global `FEATURES`: what the running kernel can do.
 pub mod feature {
     /// `bpf_get_current_task_btf` (5.11): fields of the current task by direct load.

@@ -18,7 +18,7 @@ use taffrail_common::event::{Header, PAYLOAD_MAX, TEXT_MAX, Text};
 use taffrail_common::map::{LossKey, Share};
 
 use crate::atomic;
-use crate::maps::{BULK, LOST, RECORD_MAX, RING_BYTES, SCRATCH, Scratch, TALLY, URGENT, USED};
+use crate::maps::{BULK, LOST, RECORD_MAX, RING_BYTES, SCRATCH, Scratch, URGENT, USED};
 use crate::path::WalkMemory;
 use crate::read::{constant, mask, user};
 use crate::scope;
@@ -308,7 +308,7 @@ pub fn count_lost(kind: u16, cgroup_id: u64) {
         None => drop(LOST.insert(&key, &1, 0)),
     }
     // The tally comes last: the daemon reads it first.
-    if let Some(tally) = TALLY.get_ptr_mut(kind as u32) {
+    if let Some(tally) = scope::tally(kind) {
         // SAFETY: within the entry.
         unsafe { atomic::add(&raw mut (*tally).lost, 1) };
     }

@@ -8,7 +8,7 @@ use taffrail_common::kernel::Offsets;
 use taffrail_common::kind::KINDS;
 use taffrail_common::map::{
     CallsKept, Count, CountKey, DnsNext, DnsStream, FLIGHT_SLOTS, FlightEntry, LossKey, NO_NUMBER, Owner,
-    SHARES, Scope, Share, Tally, UdpFlow, Written,
+    SHARES, Scope, Share, Tallies, UdpFlow, Written,
 };
 
 use crate::path::WalkMemory;
@@ -47,9 +47,9 @@ pub static URGENT: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 #[map]
 pub static BULK: RingBuf = RingBuf::with_byte_size(1 << 22, 0);
 
-/// What became of the events, by kind. The daemon reads it.
+/// What became of the events, by kind: one entry. The daemon reads it.
 #[map]
-pub static TALLY: PerCpuArray<Tally> = PerCpuArray::with_max_entries(KINDS as u32, 0);
+pub static TALLY: PerCpuArray<Tallies> = PerCpuArray::with_max_entries(1, 0);
 
 /// Lost events by cgroup and kind. The daemon reads it, and deletes what it has reported.
 #[map]

@@ -1,10 +1,11 @@
 //! Is this cgroup watched for this kind? The first question of each probe, and the count of what it saw.
 
 use aya_ebpf::helpers::generated::bpf_get_current_cgroup_id;
-use taffrail_common::map::Scope;
+use taffrail_common::map::{Scope, TALLIES, Tally};
 
 use crate::atomic;
 use crate::maps::{MOVED, MOVED_COUNT, SCOPE, SCOPE_DEFAULT, TALLY};
+use crate::read::mask;
 use crate::task::{PID_NS_INIT, Task, thread_key};
 
 /// The acting task's v2 cgroup id if its cgroup is watched for `kind`; then the event is counted as offered.
@@ -22,10 +23,17 @@ pub fn enter(kind: u16) -> Option<u64> {
 #[inline(always)]
 pub fn count_offered(kind: u16) {
     // Count before anything can fail: a full ring must not hide that the hook fired.
-    if let Some(tally) = TALLY.get_ptr_mut(kind as u32) {
+    if let Some(tally) = tally(kind) {
         // SAFETY: within the entry.
         unsafe { atomic::add(&raw mut (*tally).offered, 1) };
     }
+}
+
+/// This CPU's tally of a kind.
+#[inline(always)]
+pub fn tally(kind: u16) -> Option<*mut Tally> {
+    let tallies: *mut Tally = TALLY.get_ptr_mut(0)?.cast();
+    Some(tallies.wrapping_add(mask::<{ TALLIES as i32 - 1 }>(kind as u64) as usize))
 }
 
 /// The acting task's v2 cgroup id.

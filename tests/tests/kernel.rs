@@ -2,10 +2,12 @@
 //! the daemon's binary (`TAFFRAIL_BIN`), no container and no runtime.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -152,4 +154,61 @@ fn an_exec_an_open_and_a_connect_are_seen_as_they_were() {
     assert_eq!(connect["remote_ip"], "127.0.0.1");
     assert_eq!(connect["result"], -libc::ECONNREFUSED);
     assert_eq!(connect["address_source"], "kernel_copy");
+}
+
+/// Threads that do nothing but calls, on the same CPU as whoever made them.
+struct Busy(Arc<AtomicBool>);
+
+impl Busy {
+    fn start() -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        for _ in 0..3 {
+            let stop = Arc::clone(&stop);
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    // SAFETY: no arguments.
+                    unsafe { libc::syscall(libc::SYS_getppid) };
+                }
+            });
+        }
+        Self(stop)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A kernel that lets a thread be preempted within a probe skips that probe for all other threads of the CPU meanwhile.
+#[test]
+fn threads_that_do_nothing_but_calls_hide_no_open_of_others() {
+    if let Some(reason) = cannot_load() {
+        skip!("threads_that_do_nothing_but_calls_hide_no_open_of_others", "{reason}");
+    }
+    const OPENS: usize = 300;
+    let trace = Trace::start();
+    std::thread::spawn(move || {
+        // SAFETY: bits only.
+        let mut cpus: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+        // SAFETY: within the set.
+        unsafe { libc::CPU_SET(0, &mut cpus) };
+        // SAFETY: a set of that size. What this thread starts stays on that CPU too.
+        assert_eq!(unsafe { libc::sched_setaffinity(0, size_of_val(&cpus), &raw const cpus) }, 0);
+        let _busy = Busy::start();
+        for number in 0..OPENS {
+            let _ = File::open(format!("/hidden-{number}"));
+        }
+    })
+    .join()
+    .unwrap();
+    let seen = || {
+        let lines = trace.lines.lock().unwrap();
+        let names = lines.iter().filter_map(|line| line["event"]["file"].as_str()?.strip_prefix("/hidden-"));
+        names.filter_map(|number| number.parse::<usize>().ok()).collect::<BTreeSet<_>>()
+    };
+    let missing = || (0..OPENS).filter(|number| !seen().contains(number)).collect::<Vec<_>>();
+    wait_for(|| missing().is_empty().then_some(()));
+    assert_eq!(missing(), [0usize; 0]);
 }

@@ -1,8 +1,8 @@
 //! System calls that are events by themselves: their arguments, and the objects behind those. One program for
 //! all kinds that `monitor-common/src/call.rs` lists with this record.
 
-use aya_ebpf::macros::btf_tracepoint;
-use aya_ebpf::programs::BtfTracePointContext;
+use aya_ebpf::macros::{btf_tracepoint, tracepoint};
+use aya_ebpf::programs::{BtfTracePointContext, TracePointContext};
 use core::ptr::write_volatile;
 use taffrail_common::call::{CallShape, FALLOCATE, filter};
 use taffrail_common::event::{Call, Path, Text, header_flag};
@@ -28,6 +28,12 @@ pub fn call(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sys_exit")]
 pub fn call_bounded(ctx: BtfTracePointContext) -> i32 {
     Ended::of(&ctx, SCRATCH_SYSCALL).map_or(0, done::<false>)
+}
+
+/// [`call`] of the sort of `syscall_exit_classic`.
+#[tracepoint]
+pub fn call_classic(ctx: TracePointContext) -> u32 {
+    Ended::of_classic(&ctx, SCRATCH_SYSCALL).map_or(0, done::<true>) as u32
 }
 
 /// Makes the event.

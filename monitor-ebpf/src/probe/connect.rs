@@ -1,8 +1,8 @@
 //! `connect`, `bind`, `listen`, `accept`: a socket and its addresses. They come from the socket; of a failed
 //! connect from the kernel's own copy, taken by the cgroup hook before the attempt.
 
-use aya_ebpf::macros::{btf_tracepoint, cgroup_sock_addr};
-use aya_ebpf::programs::{BtfTracePointContext, SockAddrContext};
+use aya_ebpf::macros::{btf_tracepoint, cgroup_sock_addr, tracepoint};
+use aya_ebpf::programs::{BtfTracePointContext, SockAddrContext, TracePointContext};
 use core::mem::MaybeUninit;
 use core::ptr::read_volatile;
 use taffrail_common::call::NO_CALL;
@@ -177,6 +177,12 @@ pub fn connect(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sys_exit")]
 pub fn connect_bounded(ctx: BtfTracePointContext) -> i32 {
     Ended::of(&ctx, SCRATCH_SYSCALL).map_or(0, done::<false>)
+}
+
+/// [`connect`] of the sort of `syscall_exit_classic`.
+#[tracepoint]
+pub fn connect_classic(ctx: TracePointContext) -> u32 {
+    Ended::of_classic(&ctx, SCRATCH_SYSCALL).map_or(0, done::<true>) as u32
 }
 
 /// Makes the event.

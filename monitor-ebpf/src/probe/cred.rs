@@ -1,7 +1,7 @@
 //! `cred`: a task set its ids or capabilities.
 
-use aya_ebpf::macros::btf_tracepoint;
-use aya_ebpf::programs::BtfTracePointContext;
+use aya_ebpf::macros::{btf_tracepoint, tracepoint};
+use aya_ebpf::programs::{BtfTracePointContext, TracePointContext};
 use taffrail_common::event::{Cred, Credentials};
 use taffrail_common::kind::CRED;
 
@@ -34,6 +34,12 @@ const NOBODY: Credentials = Credentials {
 #[btf_tracepoint(function = "sys_exit")]
 pub fn cred(ctx: BtfTracePointContext) -> i32 {
     Ended::of(&ctx, SCRATCH_SYSCALL).map_or(0, done)
+}
+
+/// [`cred`] of the sort of `syscall_exit_classic`.
+#[tracepoint]
+pub fn cred_classic(ctx: TracePointContext) -> u32 {
+    Ended::of_classic(&ctx, SCRATCH_SYSCALL).map_or(0, done) as u32
 }
 
 /// Makes the event.

@@ -2,7 +2,6 @@
 //! the last ones with their arguments. Off, it costs nothing: the verifier sees that and drops it.
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_boot_ns;
-use aya_ebpf::programs::BtfTracePointContext;
 use core::ptr::read_volatile;
 use taffrail_common::call::NUMBERS;
 use taffrail_common::map::{COMPAT, COUNTED, CallsKept, Count, CountKey, FlightEntry, NO_NUMBER};
@@ -15,14 +14,13 @@ use crate::{atomic, scope};
 
 /// Keeps what is to be kept of the call that ended. `FETCH`: the kernel has `atomic_fetch_add` (5.12).
 #[inline(always)]
-pub fn keep<const FETCH: bool>(ctx: &BtfTracePointContext) {
+pub fn keep<const FETCH: bool>(regs: Registers, result: i64) {
     let CallsKept { counted, flight, twice } = constant(&raw const CALLS_KEPT);
     if counted == 0 && flight == 0 {
         return;
     }
     let cgroup_id = scope::cgroup_id();
     let Some(scope) = scope::of(cgroup_id) else { return };
-    let (regs, result) = (Registers::argument(ctx.arg(0)), ctx.arg::<i64>(1));
     let is_compat = arch::is_compat(Task::current());
     let number = arch::number(regs);
     let call = if number < NUMBERS as u32 { number } else { NO_NUMBER } | if is_compat { COMPAT } else { 0 };

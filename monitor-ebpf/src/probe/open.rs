@@ -1,8 +1,8 @@
 //! `open`: a file was opened, or an open failed. Of an opened file everything comes from its
 //! `struct file`; only a failed call leaves nothing but its arguments.
 
-use aya_ebpf::macros::btf_tracepoint;
-use aya_ebpf::programs::BtfTracePointContext;
+use aya_ebpf::macros::{btf_tracepoint, tracepoint};
+use aya_ebpf::programs::{BtfTracePointContext, TracePointContext};
 use taffrail_common::call;
 use taffrail_common::event::{Open, Path, path_flag};
 use taffrail_common::kind::OPEN;
@@ -36,6 +36,12 @@ pub fn open(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sys_exit")]
 pub fn open_bounded(ctx: BtfTracePointContext) -> i32 {
     Ended::of(&ctx, SCRATCH_SYSCALL).map_or(0, done::<false>)
+}
+
+/// [`open`] of the sort of `syscall_exit_classic`.
+#[tracepoint]
+pub fn open_classic(ctx: TracePointContext) -> u32 {
+    Ended::of_classic(&ctx, SCRATCH_SYSCALL).map_or(0, done::<true>) as u32
 }
 
 /// Makes the event.

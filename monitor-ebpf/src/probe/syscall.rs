@@ -2,8 +2,9 @@
 //! are events from all others by a table, and hands over to the program of their kind by a tail call. Arguments
 //! come from the saved registers, which the caller cannot change (of two old 32-bit calls from its memory, which it can).
 
-use aya_ebpf::macros::btf_tracepoint;
-use aya_ebpf::programs::BtfTracePointContext;
+use aya_ebpf::EbpfContext;
+use aya_ebpf::macros::{btf_tracepoint, tracepoint};
+use aya_ebpf::programs::{BtfTracePointContext, TracePointContext};
 use core::ptr::read_volatile;
 use taffrail_common::call::{CallShape, MMAP, NO_CALL, NUMBERS, SOCKETCALL, SOCKETCALLS, SOCKETCALLS_MAX};
 use taffrail_common::event::header_flag;
@@ -19,21 +20,47 @@ use crate::task::Task;
 /// `sys_exit(struct pt_regs *regs, long ret)`. Calls that are no event cost the hook and two look-ups in an array.
 #[btf_tracepoint(function = "sys_exit")]
 pub fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
-    keep::<true>(&ctx);
-    hand_over(&ctx)
+    let (regs, result) = (Registers::argument(ctx.arg(0)), ctx.arg(1));
+    keep::<true>(regs, result);
+    hand_over(&ctx, regs, result)
 }
 
 /// [`syscall_exit`] for kernels without `atomic_fetch_add` (5.12).
 #[btf_tracepoint(function = "sys_exit")]
 pub fn syscall_exit_old(ctx: BtfTracePointContext) -> i32 {
-    keep::<false>(&ctx);
-    hand_over(&ctx)
+    let (regs, result) = (Registers::argument(ctx.arg(0)), ctx.arg(1));
+    keep::<false>(regs, result);
+    hand_over(&ctx, regs, result)
+}
+
+/// [`syscall_exit`] for kernels that let a thread be preempted within that one (7.0), and skip it meanwhile for all
+/// other threads of the CPU. This hook is entered with preemption off. The programs that it hands over to have to be
+/// of its own sort.
+#[tracepoint]
+pub fn syscall_exit_classic(ctx: TracePointContext) -> u32 {
+    let Some(regs) = Registers::current() else { return 0 };
+    let result = classic_result(&ctx);
+    keep::<true>(regs, result);
+    hand_over(&ctx, regs, result) as u32
+}
+
+/// Does nothing: the daemon finds out by it whether programs of this sort can be attached.
+#[tracepoint]
+pub fn classic_trial(_ctx: TracePointContext) -> u32 {
+    0
+}
+
+/// `raw_syscalls/sys_exit`: eight bytes that all tracepoints have, `long id`, `long ret`.
+#[inline(always)]
+fn classic_result(ctx: &TracePointContext) -> i64 {
+    // SAFETY: the kernel's record has these bytes.
+    unsafe { ctx.as_ptr().cast::<i64>().add(2).read() }
 }
 
 /// Hands a call that is an event over to the program of its kind.
 #[inline(always)]
-fn hand_over(ctx: &BtfTracePointContext) -> i32 {
-    let Some((shape, compat)) = shape(Registers::argument(ctx.arg(0))) else { return 0 };
+fn hand_over<C: EbpfContext>(ctx: &C, regs: Registers, result: i64) -> i32 {
+    let Some((shape, compat)) = shape(regs) else { return 0 };
     // SAFETY: an entry of an array map.
     let kind = unsafe { read_volatile(&raw const (*shape).kind) };
     let cgroup_id = scope::cgroup_id();
@@ -45,7 +72,7 @@ fn hand_over(ctx: &BtfTracePointContext) -> i32 {
         "call of kind {} in cgroup {} returned {}, compat: {}",
         kind,
         cgroup_id,
-        ctx.arg::<i64>(1),
+        result,
         compat as u8
     );
     // SAFETY: all programs of the array are of this type.
@@ -183,6 +210,12 @@ impl Registers {
         Self { address, trusted: true }
     }
 
+    /// Those of the acting task, for programs that the kernel lets load them directly.
+    #[inline(always)]
+    fn current() -> Option<Self> {
+        Some(Self { trusted: true, ..Self::saved(Task::current())? })
+    }
+
     /// Those of the acting task, if it can be in a call.
     #[inline(always)]
     fn saved(task: Task) -> Option<Self> {
@@ -227,6 +260,12 @@ impl Ended {
     #[inline(always)]
     pub fn of(ctx: &BtfTracePointContext, scratch: u32) -> Option<Self> {
         Self::with(Registers::argument(ctx.arg(0)), ctx.arg(1), scratch)
+    }
+
+    /// As [`Ended::of`], for a program of the sort of [`syscall_exit_classic`].
+    #[inline(always)]
+    pub fn of_classic(ctx: &TracePointContext, scratch: u32) -> Option<Self> {
+        Self::with(Registers::current()?, classic_result(ctx), scratch)
     }
 
     /// The call that a thread was refused before it began.

@@ -225,7 +225,19 @@ fn probe(state: &ProbeState) -> Finding {
                 .verified_instructions
                 .map_or(String::new(), |count| format!(", {count} instructions verified"));
             let found = format!("{} ({tier}{verified})", hook.hook_name());
-            let advice = (state.program != hook.program).then(|| {
+            if hook.classic().is_some_and(|classic| state.program != classic)
+                && load::preempts_in_tracepoints()
+            {
+                let found = format!("{} ({tier}): a thread can be preempted within it", hook.hook_name());
+                let advice = "of a busy machine events are skipped, which gaps tell; mount tracefs at /sys/kernel/tracing";
+                return Finding {
+                    what: hook.program,
+                    verdict: Verdict::Less,
+                    found,
+                    advice: Some(advice.to_owned()),
+                };
+            }
+            let advice = (Some(state.program) == hook.fallback).then(|| {
                 "without bpf_loop (Linux 5.17): paths of more than 20 names lose their start, and say so"
                     .to_owned()
             });

@@ -86,6 +86,20 @@ impl Hook {
         self.attach == Attach::Calls || self.program == "syscall_exit"
     }
 
+    /// The program in its place on kernels that let a thread be preempted within a program at a tracepoint (7.0): they
+    /// skip the program meanwhile for all other threads of the CPU, which the classic sort of tracepoint program is
+    /// safe from.
+    pub fn classic(&self) -> Option<&'static str> {
+        match self.program {
+            "syscall_exit" => Some("syscall_exit_classic"),
+            "open" => Some("open_classic"),
+            "connect" => Some("connect_classic"),
+            "cred" => Some("cred_classic"),
+            "call" => Some("call_classic"),
+            _ => None,
+        }
+    }
+
     /// The hook's name as people know it.
     pub fn hook_name(&self) -> &'static str {
         match self.attach {

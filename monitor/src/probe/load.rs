@@ -10,7 +10,7 @@ use aya::Pod;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf};
 use aya::programs::{
     BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, FEntry,
-    Program, ProgramError, ProgramFd,
+    Program, ProgramError, ProgramFd, TracePoint,
 };
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
 use aya_log::EbpfLogger;
@@ -24,7 +24,7 @@ use super::call;
 use super::count::{COUNTS_MAX, CallCounts};
 use super::flight::Flights;
 use super::hook::{ALL_KINDS, Attach, CgroupHook, HOOKS, Hook, PROCESS_KINDS, ProbeState, Status, Tier, bit};
-use super::loss::{LossKeyPod, LossReader, TallyPod};
+use super::loss::{LossKeyPod, LossReader, TalliesPod};
 use super::receive::Receiver;
 use super::scope::Scopes;
 use super::strong;
@@ -213,8 +213,9 @@ impl Probes {
             ProgramArray::try_from(take(&mut ebpf, "END_PROGRAMS_OTHER")?)
                 .map_err(|_| LoadError::Map("END_PROGRAMS_OTHER"))?,
         ]);
+        let classic = preempts_in_tracepoints() && try_classic(&mut ebpf).is_ok();
         let mut loader =
-            Loader { ebpf: &mut ebpf, btf: &btf, root, programs: &mut programs, ends: &mut ends };
+            Loader { ebpf: &mut ebpf, btf: &btf, root, classic, programs: &mut programs, ends: &mut ends };
         let states = loader.attach_all(wanted, options);
         let strong_kinds = delivered(&states, |hook| hook.attach == Attach::CallEnds);
         Array::<_, u64>::try_from(take(&mut ebpf, "STRONG_KINDS")?)
@@ -239,7 +240,7 @@ impl Probes {
         let receiver = Receiver::new(ring(&mut ebpf, "URGENT")?, ring(&mut ebpf, "BULK")?)
             .map_err(|_| LoadError::Map("URGENT"))?;
         let losses = LossReader::new(
-            PerCpuArray::<_, TallyPod>::try_from(take(&mut ebpf, "TALLY")?)
+            PerCpuArray::<_, TalliesPod>::try_from(take(&mut ebpf, "TALLY")?)
                 .map_err(|_| LoadError::Map("TALLY"))?,
             PerCpuHashMap::<_, LossKeyPod, u64>::try_from(take(&mut ebpf, "LOST")?)
                 .map_err(|_| LoadError::Map("LOST"))?,
@@ -366,11 +367,29 @@ pub fn try_strong_tier() -> Result<(), String> {
     Ok(())
 }
 
+/// Whether this kernel lets a thread be preempted within a program at a tracepoint. The release decides, since trying
+/// would need many threads and luck; one that cannot be read counts as new, as the classic sort works on all.
+pub fn preempts_in_tracepoints() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    release.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_none_or(|major| major >= 7)
+}
+
+/// Whether classic programs can be attached: that needs tracefs and perf_event_open(2).
+fn try_classic(ebpf: &mut Ebpf) -> Result<(), String> {
+    let program = ebpf.program_mut("classic_trial").ok_or_else(|| not_in_object("classic_trial"))?;
+    let program = <&mut TracePoint>::try_from(program).map_err(one_line)?;
+    program.load().map_err(one_line)?;
+    let link = program.attach("raw_syscalls", "sys_exit").map_err(one_line)?;
+    program.detach(link).map_err(one_line)
+}
+
 /// What attaching needs.
 struct Loader<'a> {
     ebpf: &'a mut Ebpf,
     btf: &'a Btf,
     root: Option<&'a Path>,
+    /// Whether classic programs are tried at the ends of system calls.
+    classic: bool,
     programs: &'a mut ProgramArray<MapData>,
     ends: &'a mut strong::Ends,
 }
@@ -440,7 +459,8 @@ impl Loader<'_> {
         if wanted == 0 {
             return state;
         }
-        for name in [Some(hook.program), hook.fallback].into_iter().flatten() {
+        let classic = hook.classic().filter(|_| self.classic);
+        for name in [classic, Some(hook.program), hook.fallback].into_iter().flatten() {
             let attached = match hook.attach {
                 Attach::CallEnds => self.attach_ends(name, wanted, entries),
                 Attach::Refused => self.attach_copies(name, wanted, &["__seccomp_filter"]),
@@ -548,6 +568,10 @@ fn try_attach(
     programs: &mut ProgramArray<MapData>,
 ) -> Result<(), String> {
     match hook.attach {
+        Attach::BtfTracepoint(_) if let Program::TracePoint(program) = program => {
+            program.load().map_err(one_line)?;
+            program.attach("raw_syscalls", "sys_exit").map_err(one_line)?;
+        }
         Attach::BtfTracepoint(name) => {
             let program = <&mut BtfTracePoint>::try_from(program).map_err(one_line)?;
             // The last name's error is told: it is the one of older kernels.
@@ -562,8 +586,12 @@ fn try_attach(
             program.attach().map_err(one_line)?;
         }
         Attach::Calls => {
-            let program = <&mut BtfTracePoint>::try_from(program).map_err(one_line)?;
-            program.load("sys_exit", btf).map_err(one_line)?;
+            if let Program::TracePoint(program) = program {
+                program.load().map_err(one_line)?;
+            } else {
+                let program = <&mut BtfTracePoint>::try_from(&mut *program).map_err(one_line)?;
+                program.load("sys_exit", btf).map_err(one_line)?;
+            }
             let fd = program.fd().map_err(one_line)?;
             for kind in (1..KINDS as u16).filter(|kind| wanted & bit(*kind) != 0) {
                 programs.set(kind.into(), fd, 0).map_err(|error| error.to_string())?;

@@ -4,18 +4,18 @@ use aya::Pod;
 use aya::maps::{MapData, PerCpuArray, PerCpuHashMap};
 use hashbrown::HashMap;
 use taffrail_common::kind::KINDS;
-use taffrail_common::map::{LossKey, Tally};
+use taffrail_common::map::{LossKey, Tallies, Tally};
 
 use crate::clock;
 use crate::enrich::cgroup::Cgroups;
 
-/// [`Tally`] as a map value.
+/// [`Tallies`] as a map value.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
-pub struct TallyPod(pub Tally);
+pub struct TalliesPod(Tallies);
 
 // SAFETY: integers only, without padding.
-unsafe impl Pod for TallyPod {}
+unsafe impl Pod for TalliesPod {}
 
 /// [`LossKey`] as a map key.
 #[repr(transparent)]
@@ -40,7 +40,7 @@ pub struct Loss {
 
 /// Reads the kernel's counters and tells what is new.
 pub struct LossReader {
-    tally: PerCpuArray<MapData, TallyPod>,
+    tally: PerCpuArray<MapData, TalliesPod>,
     lost: PerCpuHashMap<MapData, LossKeyPod, u64>,
     /// What was told of each entry of `lost`.
     reported: HashMap<LossKey, u64>,
@@ -58,7 +58,7 @@ const SETTLED_MAX: usize = 1024;
 
 impl LossReader {
     pub(super) fn new(
-        tally: PerCpuArray<MapData, TallyPod>,
+        tally: PerCpuArray<MapData, TalliesPod>,
         lost: PerCpuHashMap<MapData, LossKeyPod, u64>,
         cgroups: Option<Cgroups>,
         loaded_ns: u64,
@@ -77,16 +77,16 @@ impl LossReader {
 
     /// The counters by kind, over all CPUs, since the probes were attached.
     pub fn tallies(&self) -> [Tally; KINDS] {
-        std::array::from_fn(|kind| {
-            let mut total = Tally::default();
-            if let Ok(cpus) = self.tally.get(&(kind as u32), 0) {
-                for TallyPod(Tally { offered, lost }) in cpus.iter() {
+        let mut totals = [Tally::default(); KINDS];
+        if let Ok(cpus) = self.tally.get(&0, 0) {
+            for TalliesPod(cpu) in cpus.iter() {
+                for (total, Tally { offered, lost }) in totals.iter_mut().zip(cpu) {
                     total.offered += offered;
                     total.lost += lost;
                 }
             }
-            total
-        })
+        }
+        totals
     }
 
     /// What was lost since the last call.
