@@ -157,6 +157,14 @@ impl PartialEq for Field {
     }
 }
 
+impl Eq for Field {}
+
+impl std::hash::Hash for Field {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
 /// Where values come from: a live event, or the example of a rule's test.
 pub trait Values {
     /// The value of a field with one value; `None` if there is none.

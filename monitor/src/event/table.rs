@@ -78,6 +78,7 @@ macro_rules! argument {
 pub static FIELDS: &[Field] = &[
     // The event.
     one("evt.type", Type::Text, ALL, "Name of the event as Falco has it: `execve`, `clone`, `procexit`, and of system calls their name.", |s| Some(Value::Text(s.event.model().type_name().as_bytes()))),
+    one("evt.dir", Type::Text, ALL, "`<`: events are told when they are over, as Falco's leaving of a call.", |_| Some(Value::Text(b"<"))),
     one("evt.kind", Type::Text, ALL, "Kind of event: `exec`, `fork`, `open` … ([all](../events.md)).", |s| Some(Value::Text(s.event.kind().as_bytes()))),
     one("evt.rawtime", Type::Number, ALL, "When, in nanoseconds since 1970 (`CLOCK_REALTIME`).", |s| number(s.time_ns as i64)),
     one("evt.boottime", Type::Number, ALL, "When, in nanoseconds since the machine started (`CLOCK_BOOTTIME`).", |s| number(s.event.header().boot_ns as i64)),
@@ -109,6 +110,7 @@ pub static FIELDS: &[Field] = &[
     one("proc.filename", Type::Path, ALL, "The name that exec was asked for: for a script, the script.", |s| non_empty(&s.process.image.filename)),
     one("proc.cmdline", Type::Text, ALL, "The whole command line, joined by spaces; Falco has the command name in place of the first argument.", |s| cmdline(s.process)),
     one("proc.args", Type::Text, ALL, "The command line without its first argument, joined by spaces.", |s| arguments(&s.process.image)),
+    many(ALL, "proc.arg", "Arguments of the command line without its first, one by one.", |s, test| each_argument(s.process, test)),
     one("proc.nargs", Type::Number, ALL, "Number of arguments, the first included.", |s| known(&s.process.image, s.process.image.arg_count.into())),
     one("proc.cmdnargs", Type::Number, ALL, "Number of arguments without the first, as Falco counts them.", |s| known(&s.process.image, i64::from(s.process.image.arg_count).saturating_sub(1).max(0))),
     one("proc.args_len", Type::Number, ALL, "Bytes of all arguments as there were, which may be more than were kept.", |s| known(&s.process.image, s.process.image.args_full_len.into())),
@@ -280,6 +282,12 @@ fn cmdline(process: &Process) -> Option<Value<'_>> {
 fn arguments(image: &Image) -> Option<Value<'_>> {
     let first = image.args.iter().position(|&byte| byte == 0)?;
     Some(Value::Text(image.cmdline.get(first + 1..).unwrap_or_default()))
+}
+
+fn each_argument(process: &Process, test: &mut dyn FnMut(Value<'_>) -> bool) -> bool {
+    let args = &process.image.args;
+    let args = args.strip_suffix(b"\0").unwrap_or(args);
+    args.split(|&byte| byte == 0).skip(1).any(|argument| test(Value::Text(argument)))
 }
 
 /// A number of the command line, if there is one at all.
@@ -620,6 +628,7 @@ mod tests {
             (0, "evt.type", None, &["execve"]),
             (0, "proc.exe", None, &["-sh"]),
             (0, "proc.args", None, &["-c a b"]),
+            (0, "proc.arg", None, &["-c", "a b"]),
             (0, "proc.nargs", None, &["3"]),
             (0, "proc.cmdnargs", None, &["2"]),
             (0, "proc.aname", None, &["sshd"]),

@@ -54,6 +54,8 @@ pub enum Operand {
         name: Word,
         /// What it is given.
         arguments: Vec<Argument>,
+        /// What stands in brackets behind it: `getopt(proc.args, "t:")[t]`.
+        selector: Option<Box<Word>>,
     },
 }
 
@@ -153,11 +155,12 @@ macro_rules! spellings {
 }
 
 spellings! {
-    /// An operator.
+    /// An operator. `iequals`, `istartswith`, `iendswith` and `search` are not Falco's.
     Op {
         Eq "=", Ne "!=", Lt "<", Le "<=", Gt ">", Ge ">=", In "in", Intersects "intersects", PathMatch "pmatch",
         Contains "contains", IContains "icontains", BContains "bcontains", StartsWith "startswith",
-        BStartsWith "bstartswith", EndsWith "endswith", Glob "glob", IGlob "iglob", Regex "regex", Exists "exists",
+        BStartsWith "bstartswith", EndsWith "endswith", Glob "glob", IGlob "iglob", Regex "regex", IEq "iequals", IStartsWith "istartswith", IEndsWith "iendswith",
+        Search "search", Exists "exists",
     }
     /// For how many values of a list a test has to hold.
     Quantifier { One "oneof", Any "anyof", All "allof" }
@@ -235,10 +238,11 @@ impl fmt::Display for Operand {
         match self {
             Operand::Field { name, argument: None } => out.write_str(&name.text),
             Operand::Field { name, argument: Some(argument) } => write!(out, "{}[{argument}]", name.text),
-            Operand::Call { name, arguments } => {
+            Operand::Call { name, arguments, selector } => {
                 write!(out, "{}(", name.text)?;
                 separated(out, arguments)?;
-                out.write_str(")")
+                out.write_str(")")?;
+                selector.as_ref().map_or(Ok(()), |selector| write!(out, "[{selector}]"))
             }
         }
     }

@@ -1,15 +1,19 @@
 //! Trees to compiled conditions: names are looked up, macros put in place, values checked against the type of
-//! their field. All errors of a condition are told, each with its place.
+//! their field. All errors of a condition are told, each with its place. [`super::transform`] has what stands on the
+//! sides of a test, [`super::typed`] the values.
 
 use std::collections::BTreeSet;
 
 use hashbrown::HashMap;
 
-use super::ast::{self, Expr, Op, Operand, Place, Right, Word};
-use super::matcher::{Matcher, Network, Node, Test};
+use super::ast::{self, Expr, Op, Operand, Quantifier, Right, Word};
+use super::matcher::{Node, Test};
+use super::operand::{Against, Derived, Source};
 use super::parser;
+use super::transform::{self, ABSENT, Made, Many};
+use super::typed::{Item, Left};
 use crate::diagnostic::{Diagnostic, Span};
-use crate::event::field::{self, FIELDS, Field, Get, KindSet, Type};
+use crate::event::field::{FIELDS, Field, KindSet, Type};
 use crate::event::kind_name;
 use crate::probe::call;
 use crate::probe::hook::{ALL_KINDS, bit};
@@ -31,8 +35,14 @@ const VALUES_MAX: usize = 100_000;
 /// Most tests in one condition, macros included.
 const TESTS_MAX: usize = 20_000;
 
+/// Most regular expressions in one condition, macros included.
+const PATTERNS_MAX: usize = 500;
+
 /// Deepest nesting of macros.
 const MACROS_MAX: usize = 32;
+
+/// Most values of one list that a warning is told of.
+const TOLD_MAX: usize = 5;
 
 /// A condition that is ready to match.
 #[derive(Clone, Debug)]
@@ -43,6 +53,8 @@ pub struct Condition {
     pub kinds: KindSet,
     /// System calls that it asks for by name and that are no event unless they are chosen.
     pub calls: BTreeSet<String>,
+    /// What is legal, but hardly meant.
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// Compiles a condition.
@@ -51,36 +63,57 @@ pub fn compile(expr: &Expr, names: &Names) -> Result<Condition, Vec<Diagnostic>>
         names,
         within: Vec::new(),
         tests: 0,
-        diagnostics: Vec::new(),
+        patterns: 0,
+        errors: Vec::new(),
+        warnings: Vec::new(),
         negated: false,
         calls: BTreeSet::new(),
     };
     let compiled = compiler.expr(expr);
+    let Compiler { errors, warnings, calls, .. } = compiler;
     match compiled {
-        Some((node, kinds, _)) if compiler.diagnostics.is_empty() => {
+        Some(Part { node, kinds, .. }) if errors.is_empty() => {
             let can = kinds & bit(kind::SYSCALL) != 0;
-            Ok(Condition { node, kinds, calls: if can { compiler.calls } else { BTreeSet::new() } })
+            Ok(Condition { node, kinds, calls: if can { calls } else { BTreeSet::new() }, warnings })
         }
-        _ => Err(compiler.diagnostics),
+        _ => Err(errors),
     }
 }
 
 struct Compiler<'a> {
     names: &'a Names,
     /// Macros that are being put in place, to find rings.
-    within: Vec<String>,
+    within: Vec<&'a str>,
     tests: usize,
-    diagnostics: Vec<Diagnostic>,
+    patterns: usize,
+    errors: Vec<Diagnostic>,
+    warnings: Vec<Diagnostic>,
     /// Within an odd number of `not`s.
     negated: bool,
     calls: BTreeSet<String>,
 }
 
-/// A node, the kinds that it can match, and whether the kinds say all that it says.
-type Compiled = Option<(Node, KindSet, bool)>;
+/// A part of a condition.
+struct Part {
+    node: Node,
+    /// The kinds that it can match.
+    kinds: KindSet,
+    /// Whether the kinds say all that it says.
+    exact: bool,
+    /// What has to be so for it to hold.
+    claims: Vec<Claim>,
+}
 
-impl Compiler<'_> {
-    fn expr(&mut self, expr: &Expr) -> Compiled {
+/// That a field has one of these values.
+struct Claim {
+    field: &'static Field,
+    index: Option<u32>,
+    values: Vec<String>,
+    place: Span,
+}
+
+impl<'a> Compiler<'a> {
+    fn expr(&mut self, expr: &'a Expr) -> Option<Part> {
         if self.tests > TESTS_MAX {
             // Said already: macros within macros can double at each step.
             return None;
@@ -88,23 +121,27 @@ impl Compiler<'_> {
         match expr {
             Expr::And(parts) => {
                 let parts = self.parts(parts)?;
-                let kinds = parts.iter().fold(ALL_KINDS, |kinds, part| kinds & part.1);
-                let exact = parts.iter().all(|part| part.2);
-                Some((Node::And(cheap_first(parts)), kinds, exact))
+                let kinds = parts.iter().fold(ALL_KINDS, |kinds, part| kinds & part.kinds);
+                let exact = parts.iter().all(|part| part.exact);
+                let (nodes, claims): (Vec<_>, Vec<_>) =
+                    parts.into_iter().map(|part| (part.node, part.claims)).unzip();
+                let claims = self.agreeing(claims.into_iter().flatten());
+                Some(Part { node: Node::And(cheap_first(nodes)), kinds, exact, claims })
             }
             Expr::Or(parts) => {
                 let parts = self.parts(parts)?;
-                let kinds = parts.iter().fold(0, |kinds, part| kinds | part.1);
-                let exact = parts.iter().all(|part| part.2);
-                Some((Node::Or(cheap_first(parts)), kinds, exact))
+                let kinds = parts.iter().fold(0, |kinds, part| kinds | part.kinds);
+                let exact = parts.iter().all(|part| part.exact);
+                let nodes = parts.into_iter().map(|part| part.node).collect();
+                Some(Part { node: Node::Or(cheap_first(nodes)), kinds, exact, claims: Vec::new() })
             }
             Expr::Not(part) => {
                 self.negated = !self.negated;
                 let compiled = self.expr(part);
                 self.negated = !self.negated;
-                let (node, kinds, exact) = compiled?;
+                let Part { node, kinds, exact, claims: _ } = compiled?;
                 let kinds = if exact { ALL_KINDS & !kinds } else { ALL_KINDS };
-                Some((Node::Not(Box::new(node)), kinds, exact))
+                Some(Part { node: Node::Not(Box::new(node)), kinds, exact, claims: Vec::new() })
             }
             Expr::Macro(name) => self.macro_call(name),
             Expr::Test(test) => self.test(test),
@@ -112,12 +149,33 @@ impl Compiler<'_> {
     }
 
     /// All parts, so that the errors of all are told.
-    fn parts(&mut self, parts: &[Expr]) -> Option<Vec<(Node, KindSet, bool)>> {
-        let compiled: Vec<Compiled> = parts.iter().map(|part| self.expr(part)).collect();
+    fn parts(&mut self, parts: &'a [Expr]) -> Option<Vec<Part>> {
+        let compiled: Vec<Option<Part>> = parts.iter().map(|part| self.expr(part)).collect();
         compiled.into_iter().collect()
     }
 
-    fn macro_call(&mut self, name: &Word) -> Compiled {
+    /// The claims of parts that all have to hold; warns if two of them cannot.
+    fn agreeing(&mut self, claims: impl Iterator<Item = Claim>) -> Vec<Claim> {
+        let mut agreeing: HashMap<(&str, Option<u32>), Claim> = HashMap::new();
+        for claim in claims {
+            let other = agreeing.entry((claim.field.name, claim.index)).or_insert_with(|| Claim {
+                values: claim.values.clone(),
+                place: claim.place.clone(),
+                ..claim
+            });
+            other.values.retain(|value| claim.values.contains(value));
+            if other.values.is_empty() {
+                let message = format!("`{}` cannot be both", claim.field.name);
+                let warning = Diagnostic::warning("R214", message).label(claim.place.clone(), "this");
+                let warning = warning.label(other.place.clone(), "and this");
+                *other = claim;
+                self.warn(warning.hint("this never holds; `or` may be meant"));
+            }
+        }
+        agreeing.into_values().collect()
+    }
+
+    fn macro_call(&mut self, name: &'a Word) -> Option<Part> {
         let place = name.place.span();
         let Some(expr) = self.names.macros.get(&name.text) else {
             let known = self.names.macros.keys().map(String::as_str);
@@ -126,7 +184,7 @@ impl Compiler<'_> {
                 .did_you_mean(&name.text, known.chain(FIELDS.iter().map(|field| field.name)));
             return self.fail(diagnostic);
         };
-        if self.within.contains(&name.text) {
+        if self.within.contains(&name.text.as_str()) {
             let diagnostic = Diagnostic::error("R204", format!("macro `{}` contains itself", name.text));
             return self.fail(diagnostic.label(place, "here again"));
         }
@@ -136,71 +194,174 @@ impl Compiler<'_> {
             self.tests = TESTS_MAX + 1;
             return self.fail(Diagnostic::error("R205", message).label(place, "one too deep"));
         }
-        self.within.push(name.text.clone());
+        self.within.push(&name.text);
         let compiled = self.expr(expr);
         self.within.pop();
         compiled
     }
 
-    fn test(&mut self, test: &ast::Test) -> Compiled {
-        let ast::Test { left, op, op_place, quantifier: None, right } = test else {
-            return self.fail(unsupported(&test.op_place));
-        };
-        let (op, op_place) = (*op, op_place.span());
-        let (Operand::Field { name, argument }, Right::Values(_) | Right::None) = (left, right) else {
-            return self.fail(unsupported(left.place()));
-        };
-        let words = match right {
-            Right::Values(words) => words.as_slice(),
-            _ => &[],
-        };
+    fn test(&mut self, test: &'a ast::Test) -> Option<Part> {
+        let ast::Test { left, op, op_place, quantifier, right } = test;
+        let place = left.place().span();
         self.tests += 1;
-        let place = name.place.span();
         if self.tests > TESTS_MAX {
             let message = format!("the condition has more than {TESTS_MAX} tests, macros included");
             return self.fail(Diagnostic::error("R205", message).label(place, "one too many"));
         }
-        let Some(field) = field::find(&name.text) else {
-            let diagnostic = unknown_field(&name.text, place);
-            return self.fail(diagnostic);
-        };
-        let index = match argument.as_ref().map(|argument| argument.text.parse()) {
-            None => None,
-            Some(Ok(index)) => Some(index),
-            Some(Err(_)) => return self.fail(unsupported(&name.place)),
-        };
-        if index.is_some() && !matches!(field.get, Get::Ancestors(_) | Get::Indexed(_)) {
-            let diagnostic =
-                Diagnostic::error("R206", format!("`{}` takes no number in brackets", field.name));
-            return self.fail(diagnostic.label(place, "one value"));
+        if let Some(never) = self.absent(left) {
+            return Some(never);
         }
-        let values = self.values(words, op)?;
-        let test = Typed { field, place, op, op_place };
-        match test.matcher(&values) {
-            Ok(matcher) => {
-                let exact = kinds_by_name(field, op, &values);
-                if exact.is_some() && field.name == "evt.type" && !self.negated {
-                    let calls =
-                        values.iter().map(|value| value.text.as_str()).filter(|name| is_chosen_only(name));
-                    self.calls.extend(calls.map(str::to_owned));
-                }
-                let kinds = exact.unwrap_or(field.kinds);
-                // `evt.type` says less than its kind: `open` is one of the names of the kind `open`.
-                let exact = exact.is_some() && field.name == "evt.kind";
-                Some((Node::Test(Box::new(Test { field, index, matcher })), kinds, exact))
-            }
-            Err(diagnostic) => self.fail(diagnostic),
+        let made = self.take(transform::operand(left))?;
+        let name = left.to_string();
+        let typed = Left { name: &name, ty: made.ty, place, op: *op, op_place: op_place.span() };
+        match right {
+            Right::Operand(right) => self.two_fields(typed, made, right),
+            Right::Values(words) => self.constants(typed, made, words, *quantifier),
+            Right::None => self.constants(typed, made, &[], *quantifier),
         }
     }
 
-    /// The values of a test, lists put in place.
-    fn values(&mut self, words: &[Word], op: Op) -> Option<Vec<Word>> {
-        if op != Op::In {
-            return Some(words.to_vec());
+    /// A test that never holds, of a field that Falco has and that is not recorded.
+    fn absent(&mut self, left: &Operand) -> Option<Part> {
+        let Operand::Field { name, .. } = left else { return None };
+        let (_, why) = ABSENT.iter().find(|(field, _)| *field == name.text)?;
+        let message = format!("`{}` is not recorded: this never holds", name.text);
+        self.warn(Diagnostic::warning("R217", message).label(name.place.span(), *why));
+        Some(Part { node: Node::Or(Box::default()), kinds: 0, exact: true, claims: Vec::new() })
+    }
+
+    fn two_fields(&mut self, typed: Left<'_>, left: Made, right: &'a Operand) -> Option<Part> {
+        if let Some(never) = self.absent(right) {
+            return Some(never);
         }
+        self.take(typed.check_operator())?;
+        let made = self.take(transform::operand(right))?;
+        let op = typed.op;
+        if matches!(op, Op::PathMatch | Op::Regex | Op::Search | Op::BContains | Op::BStartsWith) {
+            let message = format!("`{}` compares with constants only", op.text());
+            let diagnostic = Diagnostic::error("R211", message).label(typed.op_place, "this operator");
+            return self.fail(diagnostic.label(right.place().span(), "a value of the event"));
+        }
+        let is_text = |ty| matches!(ty, Type::Text | Type::Path | Type::TextList);
+        if left.ty != made.ty && !(is_text(left.ty) && is_text(made.ty)) {
+            let message = format!("`{}` and `{right}` are never the same", typed.name);
+            let diagnostic = Diagnostic::error("R211", message)
+                .label(typed.place, noun(left.ty))
+                .label(right.place().span(), noun(made.ty));
+            return self.fail(diagnostic.hint("`text(…)` makes a text of either"));
+        }
+        let every = op == Op::In && left.many == Many::List;
+        let kinds = left.kinds & made.kinds;
+        let derived = Derived { left: left.source, every, right: Against::Source(op, made.source) };
+        Some(Part { node: Node::Derived(Box::new(derived)), kinds, exact: false, claims: Vec::new() })
+    }
+
+    fn constants(
+        &mut self,
+        typed: Left<'_>,
+        made: Made,
+        words: &'a [Word],
+        quantifier: Option<Quantifier>,
+    ) -> Option<Part> {
+        let op = typed.op;
+        if matches!(op, Op::Regex | Op::Search) {
+            self.patterns += words.len();
+            if self.patterns > PATTERNS_MAX {
+                let message = format!("more than {PATTERNS_MAX} regular expressions, macros included");
+                let diagnostic = Diagnostic::error("R205", message);
+                return self.fail(diagnostic.label(typed.op_place, "one too many"));
+            }
+        }
+        let is_list = op.takes_list() || quantifier.is_some();
+        let items = if is_list { self.items(words) } else { self.item(words) }?;
+        let mut warnings = Vec::new();
+        let matcher = self.take(typed.matcher(&items, quantifier, &mut warnings))?;
+        warnings.into_iter().take(TOLD_MAX).for_each(|warning| self.warn(warning));
+        let Made { source, many, kinds, .. } = made;
+        let (Source::Field(field, index), false) = (&source, op == Op::In && many == Many::List) else {
+            let every = op == Op::In && many == Many::List;
+            let derived = Derived { left: source, every, right: Against::Matcher(matcher) };
+            return Some(Part {
+                node: Node::Derived(Box::new(derived)),
+                kinds,
+                exact: false,
+                claims: Vec::new(),
+            });
+        };
+        let (field, index) = (*field, *index);
+        let is_one_of = matches!(op, Op::Eq | Op::In | Op::Intersects)
+            && matches!(quantifier, None | Some(Quantifier::Any));
+        self.check_values(&typed, field, &items);
+        let by_name = if is_one_of { kinds_by_name(field, &items) } else { None };
+        if by_name.is_some() && field.name == "evt.type" && !self.negated {
+            let names = items.iter().map(|item| item.word.text.as_str());
+            self.calls.extend(names.filter(|name| is_chosen_only(name)).map(str::to_owned));
+        }
+        // `evt.type` says less than its kind: `open` is one of the names of the kind `open`.
+        let exact = by_name.is_some() && field.name == "evt.kind";
+        let claims = if is_one_of && many == Many::One { claim(&typed, field, index, &items) } else { None };
+        let node = Node::Test(Box::new(Test { field, index, matcher }));
+        Some(Part { node, kinds: by_name.unwrap_or(kinds), exact, claims: claims.into_iter().collect() })
+    }
+
+    /// Warns of values that a field never has.
+    fn check_values(&mut self, typed: &Left<'_>, field: &Field, items: &[Item<'_>]) {
+        if !matches!(typed.op, Op::Eq | Op::Ne | Op::In | Op::Intersects) {
+            return;
+        }
+        let never = |item: &Item<'_>| {
+            let text = item.word.text.as_str();
+            let warning = |code, message: String| Some(Diagnostic::warning(code, message));
+            match field.name {
+                "evt.type" | "evt.kind" if kinds_of(field, text) == 0 => {
+                    let names = (1..KINDS as u16).map(kind_name).chain(CALLS.iter().map(|row| row.name));
+                    let warning = warning("R213", format!("there is no event `{text}`"));
+                    warning.map(|warning| warning.did_you_mean(text, names))
+                }
+                "evt.dir" if text != "<" => warning(
+                    "R214",
+                    "all events are told when they are over: `evt.dir` is always `<`".to_owned(),
+                ),
+                name if COMMAND_NAMES.contains(&name) && text.len() > COMMAND_NAME_MAX => {
+                    let cut = &text[..text.floor_char_boundary(COMMAND_NAME_MAX)];
+                    let message = format!("`{name}` has at most {COMMAND_NAME_MAX} bytes");
+                    warning("R214", message).map(|warning| warning.hint(format!("write `{cut}`")))
+                }
+                name if text.is_empty() && NEVER_EMPTY.contains(&name) => {
+                    let warning = warning("R214", format!("`{name}` is never empty"));
+                    warning.map(|warning| warning.hint(format!("write `not {name} exists`")))
+                }
+                _ => None,
+            }
+        };
+        let told = items.iter().filter_map(|item| Some(item.label(never(item)?, "never this")));
+        for warning in told.take(TOLD_MAX).collect::<Vec<_>>() {
+            self.warn(warning.label(typed.place.clone(), "by this field"));
+        }
+    }
+
+    /// The only value of a test; a list that is named there must have one item.
+    fn item(&mut self, words: &'a [Word]) -> Option<Vec<Item<'a>>> {
+        let [word] = words else { return Some(Vec::new()) };
+        if word.quoted || !self.names.lists.contains_key(&word.text) {
+            return Some(vec![Item { word, list: None }]);
+        }
+        let items = self.items(words)?;
+        if items.len() == 1 {
+            return Some(items);
+        }
+        let message = format!("one value is needed here, but the list `{}` has {}", word.text, items.len());
+        let diagnostic = Diagnostic::error("R208", message).label(word.place.span(), "a list");
+        self.fail(diagnostic.hint(format!("write `in ({0})`, or `\"{0}\"` if the word is meant", word.text)))
+    }
+
+    /// The values of a test, lists put in place.
+    fn items(&mut self, words: &'a [Word]) -> Option<Vec<Item<'a>>> {
         let mut values = Vec::new();
-        let mut pending: Vec<(Word, usize)> = words.iter().rev().map(|word| (word.clone(), 0)).collect();
-        while let Some((word, depth)) = pending.pop() {
+        let mut pending: Vec<(Item<'a>, usize)> =
+            words.iter().rev().map(|word| (Item { word, list: None }, 0)).collect();
+        while let Some((item, depth)) = pending.pop() {
+            let word = item.word;
             let list = if word.quoted { None } else { self.names.lists.get(&word.text) };
             match list {
                 Some(_) if depth > parser::DEPTH_MAX => {
@@ -208,8 +369,11 @@ impl Compiler<'_> {
                         Diagnostic::error("R204", format!("list `{}` contains itself", word.text));
                     return self.fail(diagnostic.label(word.place.span(), "used here"));
                 }
-                Some(items) => pending.extend(items.iter().rev().map(|item| (item.clone(), depth + 1))),
-                None => values.push(word),
+                Some(items) => {
+                    let list = item.list.or(Some(word));
+                    pending.extend(items.iter().rev().map(|word| (Item { word, list }, depth + 1)));
+                }
+                None => values.push(item),
             }
             if values.len() + pending.len() > VALUES_MAX {
                 let diagnostic = Diagnostic::error("R205", format!("more than {VALUES_MAX} values"));
@@ -221,42 +385,112 @@ impl Compiler<'_> {
         Some(values)
     }
 
+    fn take<T>(&mut self, result: Result<T, Diagnostic>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(diagnostic) => self.fail(diagnostic),
+        }
+    }
+
     fn fail<T>(&mut self, diagnostic: Diagnostic) -> Option<T> {
         // A macro that is used twice has its errors once.
-        if !self.diagnostics.contains(&diagnostic) {
-            self.diagnostics.push(diagnostic);
+        if !self.errors.contains(&diagnostic) {
+            self.errors.push(diagnostic);
         }
         None
     }
+
+    fn warn(&mut self, diagnostic: Diagnostic) {
+        if !self.warnings.contains(&diagnostic) {
+            self.warnings.push(diagnostic);
+        }
+    }
 }
 
-/// Part of the language that is not there yet.
-fn unsupported(place: &Place) -> Diagnostic {
-    Diagnostic::error("R208", "this part of the language is not supported").label(place.span(), "here")
+/// Fields that are command names, which the kernel cuts.
+const COMMAND_NAMES: [&str; 6] =
+    ["proc.name", "proc.pname", "proc.aname", "proc.sname", "thread.name", "target.name"];
+
+/// Longest command name, in bytes (`TASK_COMM_LEN` without its NUL).
+const COMMAND_NAME_MAX: usize = 15;
+
+/// Fields that have no value where others would have an empty one.
+const NEVER_EMPTY: [&str; 8] = [
+    "fd.name",
+    "fs.path.name",
+    "proc.exepath",
+    "proc.pexepath",
+    "proc.cwd",
+    "proc.exe",
+    "container.id",
+    "evt.type",
+];
+
+/// The claim that a test for some values makes; of many values, none that would be dear to keep.
+fn claim(typed: &Left<'_>, field: &'static Field, index: Option<u32>, items: &[Item<'_>]) -> Option<Claim> {
+    const VALUES_KEPT: usize = 64;
+    // Addresses can be written in several ways, and the names of events are looked at otherwise.
+    let is_comparable = matches!(field.ty, Type::Text | Type::Path | Type::TextList | Type::Bool)
+        && !matches!(field.name, "evt.type" | "evt.kind");
+    (is_comparable && (1..=VALUES_KEPT).contains(&items.len())).then(|| Claim {
+        field,
+        index,
+        values: items.iter().map(|item| item.word.text.clone()).collect(),
+        place: typed.place.clone(),
+    })
+}
+
+fn noun(ty: Type) -> &'static str {
+    match ty {
+        Type::Text | Type::Path | Type::TextList => "text",
+        Type::Number => "a number",
+        Type::Bool => "true or false",
+        Type::Address => "an address",
+    }
 }
 
 /// There is no field of that name.
 pub fn unknown_field(name: &str, place: Span) -> Diagnostic {
-    Diagnostic::error("R201", format!("there is no field `{name}`"))
-        .label(place, "not a field")
-        .did_you_mean(name, FIELDS.iter().map(|field| field.name))
+    let diagnostic =
+        Diagnostic::error("R201", format!("there is no field `{name}`")).label(place, "not a field");
+    if matches!(name, "evt.arg" | "evt.rawarg" | "evt.args") {
+        let names = FIELDS.iter().filter_map(|field| field.name.strip_prefix("evt.arg."));
+        return diagnostic.hint(format!(
+            "arguments go by their names: `evt.arg.` and {}",
+            names.collect::<Vec<_>>().join(", ")
+        ));
+    }
+    diagnostic.did_you_mean(name, FIELDS.iter().map(|field| field.name))
 }
 
-fn cheap_first(mut parts: Vec<(Node, KindSet, bool)>) -> Box<[Node]> {
-    parts.sort_by_key(|(node, ..)| node.cost());
-    parts.into_iter().map(|(node, ..)| node).collect()
+fn cheap_first(mut nodes: Vec<Node>) -> Box<[Node]> {
+    nodes.sort_by_cached_key(Node::cost);
+    nodes.into()
+}
+
+/// A rule that looks at all events: the kernel then has to tell all of them.
+pub fn unlimited(kinds: KindSet, rule: &str, place: Span) -> Option<Diagnostic> {
+    (kinds == ALL_KINDS).then(|| {
+        Diagnostic::warning("R218", format!("rule `{rule}` says of no event that it is none of its own"))
+            .label(place, "all kinds of event have to be looked at")
+            .hint("add what it is about, such as `evt.kind = exec and …`")
+    })
 }
 
 /// The kinds that a test of the event's name or kind lets through.
-fn kinds_by_name(field: &Field, op: Op, values: &[Word]) -> Option<KindSet> {
-    if !matches!(op, Op::Eq | Op::In) || !matches!(field.name, "evt.type" | "evt.kind") {
-        return None;
+fn kinds_by_name(field: &Field, items: &[Item<'_>]) -> Option<KindSet> {
+    let is_name = matches!(field.name, "evt.type" | "evt.kind");
+    is_name.then(|| items.iter().fold(0, |kinds, item| kinds | kinds_of(field, &item.word.text)))
+}
+
+/// The kinds of the events of that name or kind.
+fn kinds_of(field: &Field, name: &str) -> KindSet {
+    if field.name == "evt.kind" {
+        return (1..KINDS as u16)
+            .filter(|kind| kind_name(*kind) == name)
+            .fold(0, |set, kind| set | bit(kind));
     }
-    let of_kind = field.name == "evt.kind";
-    let kinds_of = |value: &Word| match value.text.as_str() {
-        name if of_kind => {
-            (1..KINDS as u16).filter(|kind| kind_name(*kind) == name).fold(0, |set, kind| set | bit(kind))
-        }
+    match name {
         "execve" | "execveat" => bit(kind::EXEC),
         "clone" => bit(kind::FORK),
         "procexit" => bit(kind::EXIT),
@@ -271,8 +505,7 @@ fn kinds_by_name(field: &Field, op: Op, values: &[Word]) -> Option<KindSet> {
                 set | bit(row.kind)
             })
         }
-    };
-    Some(values.iter().map(kinds_of).fold(0, |kinds, kind| kinds | kind))
+    }
 }
 
 /// Whether a name is that of a call which is no event kind of its own.
@@ -281,104 +514,4 @@ fn is_chosen_only(name: &str) -> bool {
     !matches!(name, "execve" | "execveat" | "clone")
         && call::is_seen(name)
         && CALLS.iter().all(|row| row.name != name)
-}
-
-/// A test whose field is known, for checking its values.
-struct Typed {
-    field: &'static Field,
-    place: Span,
-    op: Op,
-    op_place: Span,
-}
-
-impl Typed {
-    fn matcher(&self, values: &[Word]) -> Result<Matcher, Diagnostic> {
-        if self.op == Op::Exists {
-            return Ok(Matcher::Exists);
-        }
-        match self.field.ty {
-            Type::Text | Type::Path | Type::TextList => self.text(values),
-            Type::Number => self.number(values),
-            Type::Bool => self.bool(values),
-            Type::Address => self.address(values),
-        }
-    }
-
-    fn text(&self, values: &[Word]) -> Result<Matcher, Diagnostic> {
-        let bytes = || values.first().map(|word| word.text.as_bytes()).unwrap_or_default();
-        Ok(match self.op {
-            Op::Eq => Matcher::Text(bytes().into(), true),
-            Op::Ne => Matcher::Text(bytes().into(), false),
-            Op::In => Matcher::Texts(values.iter().map(|word| word.text.as_bytes().into()).collect()),
-            Op::Contains => Matcher::Find(Box::new(memchr::memmem::Finder::new(bytes()).into_owned())),
-            Op::IContains => Matcher::FindFolded(bytes().to_ascii_lowercase().into()),
-            Op::StartsWith => Matcher::Prefix(bytes().into()),
-            Op::EndsWith => Matcher::Suffix(bytes().into()),
-            Op::Glob => Matcher::Glob(bytes().into()),
-            _ => {
-                return Err(self
-                    .bad_operator("text", "`=`, `!=`, `in`, `contains`, `startswith`, `endswith`, `glob`"));
-            }
-        })
-    }
-
-    fn number(&self, values: &[Word]) -> Result<Matcher, Diagnostic> {
-        if !matches!(self.op, Op::Eq | Op::Ne | Op::Lt | Op::Le | Op::Gt | Op::Ge | Op::In) {
-            return Err(self.bad_operator("a number", "`=`, `!=`, `<`, `<=`, `>`, `>=`, `in`"));
-        }
-        let numbers: Vec<i64> = self.each(values, "a number", |text| text.parse().ok())?;
-        Ok(match (self.op, numbers.as_slice()) {
-            (Op::In, numbers) => Matcher::Numbers(numbers.into()),
-            (op, [number, ..]) => Matcher::Number(op, *number),
-            (_, []) => Matcher::Numbers(Box::default()),
-        })
-    }
-
-    fn bool(&self, values: &[Word]) -> Result<Matcher, Diagnostic> {
-        let wanted = match self.op {
-            Op::Eq => true,
-            Op::Ne => false,
-            _ => return Err(self.bad_operator("true or false", "`=`, `!=`")),
-        };
-        let values = self.each(values, "`true` or `false`", |text| text.parse::<bool>().ok())?;
-        Ok(Matcher::Bool(values.first().copied().unwrap_or(true) == wanted))
-    }
-
-    fn address(&self, values: &[Word]) -> Result<Matcher, Diagnostic> {
-        let wanted = match self.op {
-            Op::Eq | Op::In => true,
-            Op::Ne => false,
-            _ => return Err(self.bad_operator("an address", "`=`, `!=`, `in`")),
-        };
-        let networks = self.each(values, "an address or a network", Network::parse)?;
-        Ok(Matcher::Addresses(networks.into(), wanted))
-    }
-
-    fn each<T>(
-        &self,
-        values: &[Word],
-        wanted: &str,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> Result<Vec<T>, Diagnostic> {
-        let one = |word: &Word| {
-            parse(&word.text).ok_or_else(|| {
-                let name = self.field.name;
-                Diagnostic::error(
-                    "R203",
-                    format!("`{name}` is compared with `{}`, which is not {wanted}", word.text),
-                )
-                .label(word.place.span(), format!("not {wanted}"))
-                .label(self.place.clone(), format!("needs {wanted}"))
-            })
-        };
-        values.iter().map(one).collect()
-    }
-
-    fn bad_operator(&self, what: &str, allowed: &str) -> Diagnostic {
-        let (name, op) = (self.field.name, self.op.text());
-        Diagnostic::error("R207", format!("`{name}` is {what}, which `{op}` cannot test"))
-            .label(self.op_place.clone(), "this operator")
-            .label(self.place.clone(), what)
-            .hint(format!("use one of {allowed}, `exists`"))
-    }
 }

@@ -156,9 +156,10 @@ impl Loader {
         let mut names: Vec<String> = self.names.macros.keys().cloned().collect();
         names.sort();
         for name in names {
-            let compiled =
-                self.names.macros.get(&name).map(|expr| compile::compile(expr, &self.names).map(drop));
-            compiled.and_then(|compiled| self.take(compiled));
+            let compiled = self.names.macros.get(&name).map(|expr| compile::compile(expr, &self.names));
+            if let Some(condition) = compiled.and_then(|compiled| self.take(compiled)) {
+                self.tell(condition.warnings);
+            }
         }
         let mut rules = Vec::new();
         for draft in std::mem::take(&mut self.drafts) {
@@ -187,7 +188,9 @@ impl Loader {
             );
             return None;
         }
-        let compile::Condition { node: condition, kinds, calls } = compiled?;
+        let compile::Condition { node: condition, kinds, calls, warnings } = compiled?;
+        self.tell(warnings);
+        self.tell(compile::unlimited(kinds, &name, at.clone()).into_iter().collect());
         if kinds == 0 {
             self.diagnostics.push(
                 Diagnostic::warning("R308", format!("rule `{name}` can match no event"))
@@ -291,12 +294,17 @@ impl Loader {
         match result {
             Ok(value) => Some(value),
             Err(diagnostics) => {
-                for diagnostic in diagnostics {
-                    if !self.diagnostics.contains(&diagnostic) {
-                        self.diagnostics.push(diagnostic);
-                    }
-                }
+                self.tell(diagnostics);
                 None
+            }
+        }
+    }
+
+    /// Tells what was not told before: of a macro that several rules use.
+    fn tell(&mut self, diagnostics: Vec<Diagnostic>) {
+        for diagnostic in diagnostics {
+            if !self.diagnostics.contains(&diagnostic) {
+                self.diagnostics.push(diagnostic);
             }
         }
     }

@@ -1,7 +1,10 @@
 //! Conditions as tokens. Whatever is no operator, bracket, comma or quoted text is a word: field names, macro
-//! names and unquoted values look alike until the parser knows what it wants.
+//! names and unquoted values look alike until the parser knows what it wants. Only that a value may have `<`, `>` and
+//! `!` in it (`evt.dir=<`, `<NA>`) is told apart here.
 
 use std::ops::Range;
+
+use super::ast::{Op, Quantifier};
 
 /// One token and its bytes in the condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +42,7 @@ const OPERATORS: [&str; 7] = ["==", "!=", "<=", ">=", "=", "<", ">"];
 pub fn tokens(text: &str) -> Result<Vec<Token>, Unclosed> {
     let mut tokens = Vec::new();
     let mut at = 0;
+    let mut values = Values::None;
     while let Some(char) = text[at..].chars().next() {
         let start = at;
         let kind = match char {
@@ -54,6 +58,10 @@ pub fn tokens(text: &str) -> Result<Vec<Token>, Unclosed> {
                 at += len;
                 TokenKind::Quoted(content)
             }
+            _ if values != Values::None && !matches!(char, '=') => {
+                at += value_len(&text[at..]);
+                TokenKind::Word(text[start..at].to_owned())
+            }
             _ => match OPERATORS.iter().find(|operator| text[at..].starts_with(**operator)) {
                 Some(operator) => {
                     at += operator.len();
@@ -66,9 +74,39 @@ pub fn tokens(text: &str) -> Result<Vec<Token>, Unclosed> {
                 }
             },
         };
+        values = values.after(&kind);
         tokens.push(Token { kind, range: start..at });
     }
     Ok(tokens)
+}
+
+/// Whether values come next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Values {
+    None,
+    /// One.
+    One,
+    /// A list, or one that is given by its name.
+    List,
+    /// More of a list whose bracket is open.
+    InList,
+}
+
+impl Values {
+    fn after(self, kind: &TokenKind) -> Self {
+        match kind {
+            TokenKind::Open if self == Values::List => Values::InList,
+            TokenKind::Word(_) | TokenKind::Quoted(_) | TokenKind::Comma if self == Values::InList => self,
+            TokenKind::Operator(_) => Values::One,
+            TokenKind::Word(word) if self == Values::None => match Op::of(word) {
+                Some(Op::Exists) | None => Values::None,
+                Some(op) if op.takes_list() => Values::List,
+                Some(_) => Values::One,
+            },
+            TokenKind::Word(word) if self == Values::One && Quantifier::of(word).is_some() => Values::List,
+            _ => Values::None,
+        }
+    }
 }
 
 fn single(kind: TokenKind, at: &mut usize) -> TokenKind {
@@ -76,7 +114,7 @@ fn single(kind: TokenKind, at: &mut usize) -> TokenKind {
     kind
 }
 
-/// Content and whole length of a quoted text. A backslash takes the next quote or backslash as it is.
+/// Content and whole length of a quoted text. Escapes are Falco's; another backslash is one, as patterns need it.
 fn quoted(text: &str, quote: char) -> Option<(String, usize)> {
     let mut content = String::new();
     let mut chars = text.char_indices().skip(1);
@@ -84,7 +122,12 @@ fn quoted(text: &str, quote: char) -> Option<(String, usize)> {
         match char {
             char if char == quote => return Some((content, at + 1)),
             '\\' => match chars.next()? {
-                (_, next @ ('\\' | '"' | '\'')) => content.push(next),
+                (_, next @ ('\\' | '"' | '\'' | '/')) => content.push(next),
+                (_, 'b') => content.push('\u{8}'),
+                (_, 'f') => content.push('\u{c}'),
+                (_, 'n') => content.push('\n'),
+                (_, 'r') => content.push('\r'),
+                (_, 't') => content.push('\t'),
                 (_, next) => content.extend(['\\', next]),
             },
             char => content.push(char),
@@ -104,6 +147,12 @@ fn word_len(text: &str) -> usize {
             || at > 0 && text[at..].starts_with("!=")
     };
     text.char_indices().find(|&next| ends(next)).map_or(text.len(), |(at, _)| at)
+}
+
+/// The length of a value without quotes: also a call's name.
+fn value_len(text: &str) -> usize {
+    let ends = |char: char| char.is_whitespace() || matches!(char, '(' | ')' | ',' | '"' | '\'' | '=');
+    text.find(ends).unwrap_or(text.len())
 }
 
 /// The length of `field["argument"]`, if the text begins so.
@@ -141,7 +190,16 @@ mod tests {
         ];
         assert_eq!(kinds("proc.name in (a-b, \"c d\") and fd.name!=/etc/*"), expected);
         assert_eq!(kinds("a>=1"), vec![word("a"), Operator(">="), word("1")]);
+        assert_eq!(kinds("a=<"), vec![word("a"), Operator("="), word("<")]);
+        assert_eq!(kinds("(a<b and"), vec![Open, word("a"), Operator("<"), word("b"), word("and")]);
+        let list = vec![word("a"), word("in"), Open, word("<NA>"), Comma, word("x>y!"), Close, word("b")];
+        assert_eq!(kinds("a in (<NA>,x>y!) b"), list);
+        let quantified = vec![word("a"), Operator("="), word("anyof"), Open, word("<"), Close];
+        assert_eq!(kinds("a = anyof (<)"), quantified);
+        let call = vec![word("a"), Operator("="), word("val"), Open, word("b"), Close];
+        assert_eq!(kinds("a=val(b)"), call);
         assert_eq!(kinds(r#"'it\'s \d "'"#), vec![Quoted("it's \\d \"".to_owned())]);
+        assert_eq!(kinds(r#""a\n\/\\n""#), vec![Quoted("a\n/\\n".to_owned())]);
     }
 
     #[test]

@@ -8,9 +8,15 @@ mod example;
 pub mod explain;
 mod file;
 mod lexer;
-mod matcher;
+pub mod matcher;
+pub mod network;
+pub mod operand;
 pub mod parser;
+pub mod path;
+pub mod pattern;
 mod template;
+mod transform;
+mod typed;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -212,14 +218,17 @@ pub struct Filter {
     pub kinds: KindSet,
     /// The system calls that it asks for by name and that are no event unless they are chosen.
     pub calls: BTreeSet<String>,
+    /// What is legal, but hardly meant.
+    pub warnings: Vec<Diagnostic>,
 }
 
 impl Filter {
     /// Compiles the condition in a scalar. It can use no macros or lists.
     pub fn compile(node: &yaml::Node) -> Result<Self, Vec<Diagnostic>> {
         let expr = parser::parse(&Arc::new(node.clone())).map_err(|diagnostic| vec![diagnostic])?;
-        let compile::Condition { node, kinds, calls } = compile::compile(&expr, &compile::Names::default())?;
-        Ok(Self { condition: node, kinds, calls })
+        let compile::Condition { node, kinds, calls, warnings } =
+            compile::compile(&expr, &compile::Names::default())?;
+        Ok(Self { condition: node, kinds, calls, warnings })
     }
 
     /// Compiles a condition from somewhere else than a file, such as `--filter`.
@@ -256,6 +265,8 @@ mod tests {
         let mut codes: Vec<_> = match RuleSet::load(&[source]) {
             Ok((_, diagnostics)) | Err(diagnostics) => diagnostics.iter().map(|found| found.code).collect(),
         };
+        // Most conditions here are about one thing only; `rule_that_is_about_all_events_is_told` is about that.
+        codes.retain(|code| *code != "R218");
         codes.sort_unstable();
         codes
     }
@@ -287,9 +298,46 @@ mod tests {
                 "R204",
                 format!("- list: a\n  items: [b]\n{}", r("proc.name in (a)")),
             ),
+            (r("proc.name in (xs)"), "", format!("- list: xs\n  items: [x]\n{}", r("proc.name = xs"))),
             (r("proc.name[1] = x"), "R206", r("proc.aname[1] = x")),
-            (r("proc.pid contains 1"), "R207", r("proc.name contains 1")),
-            (r("fd.name > a"), "R207", r("fd.num > 1")),
+            (r("proc.aname[x] = x"), "R206", r("evt.arg[flags] = x")),
+            (r("proc.pid contains 1"), "R207", r("text(proc.pid) contains 1")),
+            (r("fd.rip > 10.0.0.1"), "R207", r("fd.num > 1")),
+            (
+                format!("- list: xs\n  items: [x, y]\n{}", r("proc.name = xs")),
+                "R208",
+                format!("- list: xs\n  items: [x, y]\n{}", r("proc.name = \"xs\"")),
+            ),
+            (r("tolwer(proc.name) = x"), "R209", r("tolower(proc.name) = x")),
+            (r("tolower(proc.pid) = 1"), "R210", r("tolower(text(proc.pid)) = 1")),
+            (r("tolower(proc.name, proc.exe) = 1"), "R210", r("concat(proc.name, proc.exe) = 1")),
+            (r("concat(proc.name) = 1"), "R210", r("concat(proc.name, x) = 1")),
+            (r("concat(proc.name, proc.aname) = 1"), "R210", r("concat(proc.name, proc.aname[1]) = 1")),
+            (r("join(proc.arg, x) = 1"), "R210", r("join(x, proc.arg) = 1")),
+            (r("join(x, proc.name) = 1"), "R210", r("join(x, (proc.name, proc.pid)) = 1")),
+            (r("getopt(proc.name, x) = 1"), "R210", r("getopt(proc.args, x) intersects (1)")),
+            (r("getopt(proc.arg, x)[xy] = 1"), "R210", r("getopt(proc.arg, x)[x] = 1")),
+            (r("proc.name = val(proc.pid)"), "R211", r("text(proc.pid) = val(proc.name)")),
+            (r("proc.name regex val(proc.pname)"), "R211", r("proc.name contains val(proc.pname)")),
+            (r("proc.name regex \"(\""), "R212", r("proc.name regex \"a+\"")),
+            (r("proc.name regex \"((a{200}){200}){9}\""), "R212", r("proc.name regex \"a{200}\"")),
+            (r("evt.type in (openat, ptraze)"), "R213", r("evt.type in (openat, ptrace)")),
+            (r("proc.name = sixteen-letters-"), "R214", r("proc.name = fifteen-letters")),
+            (r("proc.name in (sixteen-letters-)"), "R214", r("proc.name startswith sixteen-letters-")),
+            (r("fd.name = \"\""), "R214", r("not fd.name exists")),
+            (
+                r("proc.name = x and (proc.pid = 1 and proc.name = y)"),
+                "R214",
+                r("proc.name = x or proc.name = y"),
+            ),
+            (r("proc.name in (a, b) and proc.name = c"), "R214", r("proc.name in (a, b) and proc.name = a")),
+            (r("evt.dir = >"), "R214", r("evt.dir = <")),
+            (r("fd.num = 1.5"), "R214", r("fd.num > 1.5")),
+            (r("fd.name regex \"\""), "R214", r("fd.name regex x*")),
+            (r("fd.name contains \"\""), "R215", r("fd.name contains x")),
+            (r("fd.name glob *"), "R215", r("fd.name glob /*")),
+            (r("proc.args > 5"), "R216", r("len(proc.args) > 5")),
+            (r("not proc.env[HOME] exists"), "R217", r("not proc.cwd exists")),
             ("a: b\n".to_owned(), "R301", r("proc.name = x")),
             ("- desc: d\n".to_owned(), "R302", r("proc.name = x")),
             (format!("{}  desk: x\n", r("proc.name = x")), "R303", r("proc.name = x")),
@@ -306,7 +354,7 @@ mod tests {
             (r("proc.name = x").replace("WARNING", "BAD"), "R306", r("proc.name = x")),
             (format!("{}{}", r("proc.name = x"), r("proc.name = y")), "R307", r("proc.name = x")),
             (r("evt.kind = exec and evt.kind = open"), "R308", r("evt.kind = exec and proc.name = x")),
-            (r("evt.type = ptraze"), "R308", r("evt.type = openat")),
+            (r("evt.type = ptraze"), "R213 R308", r("evt.type = openat")),
             (
                 format!("{}  tests: [{{event: {{proc.nam: x}}, match: true}}]\n", r("proc.name = x")),
                 "R201",
@@ -328,7 +376,7 @@ mod tests {
                 r("proc.name = x").replace("output: o", "output: o %proc.name."),
             ),
         ] {
-            assert_eq!(codes(&wrong), [code], "{wrong}");
+            assert_eq!(codes(&wrong).join(" "), code, "{wrong}");
             assert_eq!(codes(&right), [""; 0], "{right}");
         }
     }
@@ -353,6 +401,32 @@ mod tests {
                 format!("- macro: m0\n  condition: proc.name = x\n{macros}{}", rule(&format!("m{last}")));
             assert!(codes(&text).contains(&"R205"));
         }
+    }
+
+    #[test]
+    fn rule_that_is_about_all_events_is_told() {
+        for (condition, told) in [
+            ("proc.name = x", true),
+            ("proc.name = x or evt.kind = exec", true),
+            ("proc.name = x and evt.kind = exec", false),
+            ("fd.links > 1", false),
+        ] {
+            let source = Arc::new(Source { name: "t.yaml".to_owned(), text: rule(condition) });
+            let (_, warnings) = RuleSet::load(&[source]).unwrap();
+            assert_eq!(warnings.iter().any(|found| found.code == "R218"), told, "{condition}");
+        }
+    }
+
+    #[test]
+    fn values_of_a_list_are_told_with_the_list_and_its_use() {
+        let text = format!("- list: xs\n  items: [a, abcdefghijklmnop]\n{}", rule("proc.name in (b, xs)"));
+        let source = Arc::new(Source { name: "t.yaml".to_owned(), text: text.clone() });
+        let (_, warnings) = RuleSet::load(&[source]).unwrap();
+        let labels = |code| {
+            let found = warnings.iter().find(|found| found.code == code).unwrap();
+            found.labels.iter().map(|label| &text[label.span.range.clone()]).collect::<Vec<_>>()
+        };
+        assert_eq!(labels("R214"), ["abcdefghijklmnop", "xs", "proc.name"]);
     }
 
     #[test]

@@ -158,29 +158,44 @@ impl<'a> Parser<'a> {
         self.at += 1;
         if is_call {
             self.at += 1;
-            let name = Word { text: text.clone(), quoted: false, place: self.place(range.clone()) };
-            return Ok(Operand::Call { name, arguments: self.arguments(depth + 1)? });
+            let name = self.word(text, range.clone());
+            let arguments = self.arguments(depth + 1)?;
+            return Ok(Operand::Call { name, arguments, selector: self.selector()? });
         }
         let Some((name, rest)) = text.split_once('[') else {
             return Ok(Operand::Field { name: self.word(text, range.clone()), argument: None });
         };
-        let (start, middle) = (range.start, range.start + name.len());
+        let middle = range.start + name.len();
+        let argument = self.bracketed(rest, middle..range.end)?;
+        Ok(Operand::Field { name: self.word(name, range.start..middle), argument: Some(argument) })
+    }
+
+    /// What stands in square brackets; the opening one is taken off the text, but not off its place.
+    fn bracketed(&self, rest: &str, range: Range<usize>) -> Result<Word, Diagnostic> {
         let Some(argument) = rest.strip_suffix(']').filter(|argument| !argument.is_empty()) else {
-            return Err(self.error(
-                "R108",
-                "expected a number or a name, and `]` behind it",
-                middle..range.end,
-            ));
+            return Err(self.error("R108", "expected a number or a name, and `]` behind it", range));
         };
-        let inside = middle + 1..range.end - 1;
-        let argument = match argument.strip_prefix(['"', '\'']) {
+        let inside = range.start + 1..range.end - 1;
+        Ok(match argument.strip_prefix(['"', '\'']) {
             Some(quoted) => {
                 let text = quoted.strip_suffix(['"', '\'']).unwrap_or(quoted);
                 Word { text: text.to_owned(), quoted: true, place: self.place(inside) }
             }
             None => self.word(argument, inside),
-        };
-        Ok(Operand::Field { name: self.word(name, start..middle), argument: Some(argument) })
+        })
+    }
+
+    /// What stands in square brackets at once behind the call that was read.
+    fn selector(&mut self) -> Result<Option<Box<Word>>, Diagnostic> {
+        let end = self.at.checked_sub(1).and_then(|last| self.tokens.get(last)).map(|token| token.range.end);
+        match self.peek() {
+            Some(Token { kind: TokenKind::Word(text), range }) if end == Some(range.start) => {
+                let Some(rest) = text.strip_prefix('[') else { return Ok(None) };
+                self.at += 1;
+                Ok(Some(Box::new(self.bracketed(rest, range.clone())?)))
+            }
+            _ => Ok(None),
+        }
     }
 
     fn word(&self, text: &str, range: Range<usize>) -> Word {
@@ -235,8 +250,6 @@ impl<'a> Parser<'a> {
         let (text, quoted) = match kind {
             TokenKind::Word(text) => (text.as_str(), false),
             TokenKind::Quoted(text) => (text.as_str(), true),
-            // `evt.dir = <`
-            TokenKind::Operator(text @ ("<" | ">")) => (*text, false),
             _ => return self.wrong("R106", "expected a value here"),
         };
         self.at += 1;
@@ -308,6 +321,7 @@ mod tests {
             ("proc.aname[ = a", "R108"),
             ("proc.aname[] = a", "R108"),
             ("len(fd.name = a", "R109"),
+            ("getopt(proc.args, \"t\")[] = a", "R108"),
         ] {
             assert_eq!(printed(text), Err(code), "{text:.40}");
         }
@@ -320,6 +334,8 @@ mod tests {
             "a in ()",
             "a in b",
             "evt.dir=<",
+            "proc.pname != <NA> and proc.pname in (<NA>, a)",
+            "getopt(proc.args, \"nt:\")[t] = x",
             "proc.env[\"A B\"] = x",
             "tolower(proc.name) = val(proc.pname)",
             "concat(proc.name, \"x\", join(\",\", (proc.name, proc.pname))) startswith anyof (a, b)",
