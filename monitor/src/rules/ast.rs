@@ -279,7 +279,9 @@ fn separated(out: &mut fmt::Formatter<'_>, items: &[impl fmt::Display]) -> fmt::
 
 impl fmt::Display for Word {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.quoted {
+        // An item of a list needs no quotes there for what it needs them for in a condition.
+        let ends = |char: char| char.is_whitespace() || "()\"'=,".contains(char);
+        if self.quoted || self.text.is_empty() || self.text.contains(ends) {
             write!(out, "\"{}\"", self.text.replace('\\', "\\\\").replace('"', "\\\""))
         } else {
             out.write_str(&self.text)

@@ -31,7 +31,7 @@ pub fn expand(expr: &Expr, names: &Names) -> Expr {
         },
         Expr::Test(test) => {
             let right = match &test.right {
-                Right::Values(values) if test.op.takes_list() || test.quantifier.is_some() => {
+                Right::Values(values) => {
                     Right::Values(values.iter().flat_map(|value| items(value, names)).collect())
                 }
                 right => right.clone(),
@@ -133,13 +133,15 @@ mod tests {
   items: [b, c d]
 - list: outer
   items: [a, inner]
+- list: single
+  items: [e]
 - macro: either
   condition: proc.name in (outer) or proc.name = x
 - macro: both
   condition: evt.kind = exec and proc.pid > 1
 - rule: r
   desc: d
-  condition: both and not either and proc.args contains outer
+  condition: both and not either and proc.args contains single
   output: o
   priority: INFO
 ";
@@ -148,8 +150,8 @@ mod tests {
         let expanded = set.expanded(set.find("r").unwrap());
         assert_eq!(
             expanded.to_string(),
-            "evt.kind = exec and proc.pid > 1 and not (proc.name in (a, b, c d) or proc.name = x) and \
-             proc.args contains outer"
+            "evt.kind = exec and proc.pid > 1 and not (proc.name in (a, b, \"c d\") or proc.name = x) and \
+             proc.args contains e"
         );
         assert_eq!(
             fields(&expanded).into_iter().collect::<Vec<_>>(),

@@ -115,7 +115,7 @@ fn single(kind: TokenKind, at: &mut usize) -> TokenKind {
 }
 
 /// Content and whole length of a quoted text. Escapes are Falco's; another backslash is one, as patterns need it.
-fn quoted(text: &str, quote: char) -> Option<(String, usize)> {
+pub fn quoted(text: &str, quote: char) -> Option<(String, usize)> {
     let mut content = String::new();
     let mut chars = text.char_indices().skip(1);
     while let Some((at, char)) = chars.next() {

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::ast::{Argument, Expr, Op, Operand, Place, Quantifier, Right, Test, Word};
-use super::lexer::{Token, TokenKind, Unclosed, tokens};
+use super::lexer::{self, Token, TokenKind, Unclosed, tokens};
 use crate::diagnostic::Diagnostic;
 use crate::yaml;
 
@@ -176,11 +176,9 @@ impl<'a> Parser<'a> {
             return Err(self.error("R108", "expected a number or a name, and `]` behind it", range));
         };
         let inside = range.start + 1..range.end - 1;
-        Ok(match argument.strip_prefix(['"', '\'']) {
-            Some(quoted) => {
-                let text = quoted.strip_suffix(['"', '\'']).unwrap_or(quoted);
-                Word { text: text.to_owned(), quoted: true, place: self.place(inside) }
-            }
+        let quote = argument.chars().next().filter(|first| matches!(first, '"' | '\''));
+        Ok(match quote.and_then(|quote| lexer::quoted(argument, quote)) {
+            Some((text, _)) => Word { text, quoted: true, place: self.place(inside) },
             None => self.word(argument, inside),
         })
     }
