@@ -127,6 +127,8 @@ pub enum Get {
     Indexed(for<'a> fn(&Subject<'a>, u32) -> Option<Value<'a>>),
     /// Several values.
     Many(GetMany),
+    /// Values by their name: `container.label[app]` or `container.label.app`.
+    Keyed(for<'a> fn(&Subject<'a>, &[u8]) -> Option<Value<'a>>),
 }
 
 /// Calls the test with each value until it returns true; returns whether it did.
@@ -172,6 +174,8 @@ pub trait Values {
     /// Calls `test` with each value of the field until it returns true; returns whether it did.
     fn any(&self, field: &'static Field, index: Option<u32>, test: &mut dyn FnMut(Value<'_>) -> bool)
     -> bool;
+    /// The value of that name, of a field that has some by name.
+    fn keyed(&self, field: &'static Field, key: &[u8]) -> Option<Value<'_>>;
 }
 
 impl Values for Subject<'_> {
@@ -180,7 +184,14 @@ impl Values for Subject<'_> {
             (Get::One(get), _) => get(self),
             (Get::Ancestors(get), Some(index)) => get(ancestor(self, index)?),
             (Get::Indexed(get), Some(index)) => get(self, index),
-            (Get::Ancestors(_) | Get::Many(_) | Get::Indexed(_), _) => None,
+            (Get::Ancestors(_) | Get::Many(_) | Get::Indexed(_) | Get::Keyed(_), _) => None,
+        }
+    }
+
+    fn keyed(&self, field: &'static Field, key: &[u8]) -> Option<Value<'_>> {
+        match field.get {
+            Get::Keyed(get) => get(self, key),
+            _ => None,
         }
     }
 
@@ -194,7 +205,7 @@ impl Values for Subject<'_> {
             (Get::Many(get), _) => get(self, test),
             (Get::Ancestors(get), None) => self.processes.ancestors(self.process).filter_map(get).any(test),
             (Get::Indexed(get), None) => (0..).map_while(|index| get(self, index)).any(test),
-            (Get::One(_) | Get::Ancestors(_) | Get::Indexed(_), _) => {
+            (Get::One(_) | Get::Ancestors(_) | Get::Indexed(_) | Get::Keyed(_), _) => {
                 self.one(field, index).is_some_and(test)
             }
         }

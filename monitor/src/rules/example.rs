@@ -7,7 +7,7 @@ use super::RuleSet;
 use super::compile::unknown_field;
 use super::file::Keys;
 use crate::diagnostic::Diagnostic;
-use crate::event::field::{self, Field, Type, Value, Values};
+use crate::event::field::{self, Field, Get, Type, Value, Values};
 use crate::yaml::{Kind, Node};
 
 /// One example.
@@ -17,7 +17,16 @@ pub struct Example {
     name: String,
     /// Whether the rule matches.
     pub matches: bool,
-    values: Vec<(&'static Field, Owned)>,
+    values: Vec<Given>,
+}
+
+/// A value of an example.
+#[derive(Clone, Debug)]
+struct Given {
+    field: &'static Field,
+    /// The name in brackets, of a field whose values go by name.
+    key: Option<String>,
+    value: Owned,
 }
 
 #[derive(Clone, Debug)]
@@ -102,10 +111,14 @@ fn one(item: &Node, number: usize) -> Result<Example, Vec<Diagnostic>> {
     let mut values = Vec::new();
     for (key, value) in pairs {
         let name = key.as_text().unwrap_or_default();
-        match field::find(name) {
+        let (plain, in_brackets) = match name.strip_suffix(']').and_then(|name| name.split_once('[')) {
+            Some((plain, key)) => (plain, Some(key.to_owned())),
+            None => (name, None),
+        };
+        match field::find(plain).filter(|field| matches!(field.get, Get::Keyed(_)) == in_brackets.is_some()) {
             None => diagnostics.push(unknown_field(name, key.span.clone())),
             Some(field) => match owned(field, value) {
-                Some(value) => values.push((field, value)),
+                Some(value) => values.push(Given { field, key: in_brackets, value }),
                 None => diagnostics.push(
                     Diagnostic::error("R203", format!("`{name}` cannot be {}", value.noun()))
                         .label(value.span.clone(), format!("{:?} is needed", field.ty).to_lowercase())
@@ -133,8 +146,7 @@ fn owned(field: &Field, node: &Node) -> Option<Owned> {
 
 impl Values for Example {
     fn one(&self, field: &'static Field, index: Option<u32>) -> Option<Value<'_>> {
-        let (_, value) = self.values.iter().find(|(name, _)| *name == field)?;
-        Some(match value {
+        Some(match self.given(field, None)? {
             Owned::Text(text) => Value::Text(text),
             // The first is the parent, number 1.
             Owned::Texts(texts) => Value::Text(texts.get(index?.checked_sub(1)? as usize)?),
@@ -150,11 +162,23 @@ impl Values for Example {
         index: Option<u32>,
         test: &mut dyn FnMut(Value<'_>) -> bool,
     ) -> bool {
-        if let (None, Some((_, Owned::Texts(texts)))) =
-            (index, self.values.iter().find(|(name, _)| *name == field))
-        {
+        if let (None, Some(Owned::Texts(texts))) = (index, self.given(field, None)) {
             return texts.iter().any(|text| test(Value::Text(text)));
         }
         self.one(field, index).is_some_and(test)
+    }
+
+    fn keyed(&self, field: &'static Field, key: &[u8]) -> Option<Value<'_>> {
+        match self.given(field, Some(key))? {
+            Owned::Text(text) => Some(Value::Text(text)),
+            _ => None,
+        }
+    }
+}
+
+impl Example {
+    fn given(&self, field: &'static Field, key: Option<&[u8]>) -> Option<&Owned> {
+        let is_it = |given: &&Given| given.field == field && given.key.as_deref().map(str::as_bytes) == key;
+        self.values.iter().find(is_it).map(|given| &given.value)
     }
 }

@@ -50,6 +50,7 @@ impl Node {
 pub fn field_cost(field: &Field, index: Option<u32>) -> u32 {
     match (field.get, index) {
         (Get::One(_), _) => 1,
+        (Get::Keyed(_), _) => 5,
         (Get::Ancestors(_) | Get::Indexed(_), Some(index)) => 1 + index.min(20),
         (Get::Ancestors(_) | Get::Many(_) | Get::Indexed(_), _) => 20,
     }

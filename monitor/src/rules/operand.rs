@@ -50,6 +50,8 @@ pub enum Against {
 pub enum Source {
     /// A field, and the number in brackets.
     Field(&'static Field, Option<u32>),
+    /// A value that a field has by name.
+    Keyed(&'static Field, Box<[u8]>),
     /// A constant text.
     Text(Box<[u8]>),
     /// Lower case (ASCII).
@@ -135,6 +137,7 @@ impl Source {
     fn each(&self, values: &dyn Values, room: &mut [u8], test: Test<'_>) -> bool {
         match self {
             Source::Field(field, index) => values.any(field, *index, &mut |value| test(value, room)),
+            Source::Keyed(field, key) => values.keyed(field, key).is_some_and(|value| test(value, room)),
             Source::Text(text) => test(Value::Text(text), room),
             Source::Lower(inner) => inner.each_text(values, room, test, |text, made| {
                 let made = copy(text, made);
@@ -198,6 +201,7 @@ impl Source {
     fn cost(&self) -> u32 {
         match self {
             Source::Field(field, index) => field_cost(field, *index),
+            Source::Keyed(field, _) => field_cost(field, None),
             Source::Text(_) => 0,
             Source::LastPart(inner) | Source::Length(inner) | Source::Count(inner) => 1 + inner.cost(),
             Source::Lower(inner) | Source::Upper(inner) | Source::Decoded(inner) | Source::Printed(inner) => {

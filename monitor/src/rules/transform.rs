@@ -63,25 +63,51 @@ fn made(operand: &Operand, depth: usize) -> Result<Made, Diagnostic> {
 
 fn of_field(name: &Word, argument: Option<&Word>) -> Result<Made, Diagnostic> {
     let place = name.place.span();
-    let mut argument = argument;
-    let mut found = field::find(&name.text);
-    if let (None, Some(word)) = (found, argument) {
+    let (field, argument) = match (field::find(&name.text), argument) {
+        (Some(field), argument) => (field, argument),
+        (None, None) => {
+            // `container.label.app` is `container.label[app]`.
+            let mut splits = name.text.match_indices('.').map(|(dot, _)| name.text.split_at(dot));
+            let keyed = splits.find_map(|(name, key)| Some((keyed(field::find(name)?)?, &key[1..])));
+            let Some((field, key)) = keyed else { return Err(unknown_field(&name.text, place)) };
+            return Ok(by_name(field, key));
+        }
         // `evt.arg[flags]` is `evt.arg.flags`.
-        found = field::find(&format!("{}.{}", name.text, word.text));
-        argument = None;
-    }
-    let Some(field) = found else { return Err(unknown_field(&name.text, place)) };
-    let index = match argument {
-        None => None,
-        Some(word) => Some(index(field, word, place)?),
+        (None, Some(word)) => match field::find(&format!("{}.{}", name.text, word.text)) {
+            Some(field) => (field, None),
+            None => return Err(unknown_field(&name.text, place)),
+        },
+    };
+    let index = match (keyed(field), argument) {
+        (Some(field), Some(word)) => return Ok(by_name(field, &word.text)),
+        (Some(_), None) => {
+            let error = Diagnostic::error("R206", format!("`{}` needs a name in brackets", name.text));
+            return Err(error.label(place, "which one?"));
+        }
+        (None, None) => None,
+        (None, Some(word)) => Some(index(field, word, place)?),
     };
     let many = match (field.get, index) {
-        (Get::One(_), _) | (_, Some(_)) => Many::One,
+        (Get::One(_) | Get::Keyed(_), _) | (_, Some(_)) => Many::One,
         (Get::Ancestors(_) | Get::Indexed(_), None) => Many::Any,
         (Get::Many(_), None) => Many::List,
     };
-    let ty = if field.ty == Type::TextList { Type::Text } else { field.ty };
-    Ok(Made { source: Source::Field(field, index), ty, many, kinds: field.kinds })
+    Ok(Made { source: Source::Field(field, index), ty: element(field.ty), many, kinds: field.kinds })
+}
+
+/// The field, if its values go by name.
+fn keyed(field: &'static Field) -> Option<&'static Field> {
+    matches!(field.get, Get::Keyed(_)).then_some(field)
+}
+
+fn by_name(field: &'static Field, key: &str) -> Made {
+    let source = Source::Keyed(field, key.as_bytes().into());
+    Made { source, ty: element(field.ty), many: Many::One, kinds: field.kinds }
+}
+
+/// What one value is.
+fn element(ty: Type) -> Type {
+    if ty == Type::TextList { Type::Text } else { ty }
 }
 
 fn index(field: &Field, word: &Word, place: Span) -> Result<u32, Diagnostic> {
