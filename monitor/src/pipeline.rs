@@ -17,6 +17,8 @@ use crate::audit::RecordKind;
 use crate::capture::{self, Frame, Note};
 use crate::clock::{self, Clock, Step};
 use crate::detect::Detector;
+use crate::detect::alert::Verdict;
+use crate::detect::memory::{Memory, Occurrence, Report};
 use crate::enrich::container::Container;
 use crate::enrich::{Enricher, Finding, Handled, Subject};
 use crate::event::field::KindSet;
@@ -26,13 +28,13 @@ use crate::probe::flight::Flight;
 use crate::probe::hook::PROCESS_KINDS;
 use crate::probe::loss::{Loss, LossReader};
 use crate::probe::{self, Probes};
-use crate::rules::{Rule, RuleSet};
+use crate::rules::RuleSet;
 use crate::syscalls::{self, Counts};
 
 /// Takes what comes out at the end.
 pub trait Sink {
-    /// An event, and the rules that it matched.
-    fn event<'a>(&mut self, subject: &Subject<'_>, matched: impl Iterator<Item = &'a Rule>);
+    /// An event, and what it led to.
+    fn event(&mut self, subject: &Subject<'_>, verdict: Verdict<'_>);
     /// Events that were lost.
     fn gap(&mut self, gap: &Gap<'_>);
     /// How often a container made each system call.
@@ -259,6 +261,8 @@ pub struct Worker<S> {
     pub enricher: Enricher,
     /// The rules in force.
     pub detector: Detector,
+    /// What they remember.
+    pub memory: Memory,
     /// From the boot clock to the wall clock.
     pub clock: Clock,
     /// Where the results go.
@@ -291,7 +295,7 @@ impl<S: Sink> Worker<S> {
                     let _ = give_back.try_send(batch);
                 }
                 Message::Losses(losses) => losses.iter().for_each(|loss| self.loss(loss)),
-                Message::Rules(set) => self.detector = Detector::new(set),
+                Message::Rules(set) => self.take_rules(set),
                 Message::Flights => self.tell_flights(),
                 Message::Note(kind, body) => self.note(kind, &body),
                 Message::End => break,
@@ -300,6 +304,13 @@ impl<S: Sink> Worker<S> {
         }
         self.look_at_probes();
         self.tell_counts();
+        self.end();
+    }
+
+    /// Nothing more comes.
+    fn end(&mut self) {
+        self.memory.tell(self.now_ns(), true);
+        self.take_reports();
     }
 
     /// Replays a recording.
@@ -318,6 +329,7 @@ impl<S: Sink> Worker<S> {
                 },
             }
         }
+        self.end();
         Ok(())
     }
 
@@ -365,7 +377,26 @@ impl<S: Sink> Worker<S> {
                 .and_then(|target| self.enricher.processes.target(&target, header.pid_ns)),
         };
         let matched = self.detector.matches(header.kind, &subject);
-        self.sink.event(&subject, matched);
+        let verdict = self.memory.advance(&Occurrence::of(&subject), matched);
+        self.sink.event(&subject, verdict);
+        self.take_reports();
+    }
+
+    /// Tells what the rules' memory has to tell.
+    fn take_reports(&mut self) {
+        for Report { kind, body } in self.memory.take_reports() {
+            self.note(kind, &body);
+        }
+    }
+
+    /// New rules are in force from here on.
+    fn take_rules(&mut self, set: Arc<RuleSet>) {
+        self.detector = Detector::new(Arc::clone(&set));
+        let anew = self.memory.replace(set);
+        self.take_reports();
+        if !anew.is_empty() {
+            eprintln!("taffrail: these rules remember nothing of before: {}", anew.join(", "));
+        }
     }
 
     fn loss(&mut self, loss: &Loss) {
@@ -468,6 +499,8 @@ impl<S: Sink> Worker<S> {
             return;
         }
         live.next_look = Instant::now() + LOOK_INTERVAL;
+        self.memory.tell(clock::boot_ns(), false);
+        self.take_reports();
         if let Some(Step { by_ns }) = self.clock.refresh() {
             self.write_recording(|recording, clock| recording.clock(clock.offset_ns));
             self.note(RecordKind::Clock, format!("\"step_ns\":{by_ns}").as_bytes());
@@ -558,6 +591,7 @@ impl<S: Sink> Worker<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::detect::memory::Limits;
     use crate::enrich::Source;
     use crate::testing;
 
@@ -566,7 +600,7 @@ mod tests {
     struct Gaps(Vec<(&'static str, u64, u64)>);
 
     impl Sink for Gaps {
-        fn event<'a>(&mut self, _subject: &Subject<'_>, _matched: impl Iterator<Item = &'a Rule>) {}
+        fn event(&mut self, _subject: &Subject<'_>, _verdict: Verdict<'_>) {}
 
         fn gap(&mut self, gap: &Gap<'_>) {
             self.0.push((gap.place, gap.from_boot_ns, gap.to_boot_ns));
@@ -577,10 +611,11 @@ mod tests {
 
     #[test]
     fn gap_of_a_replay_lies_between_the_look_before_and_the_last_record_and_not_in_the_present() {
-        let (rules, _) = RuleSet::load(&[]).unwrap();
+        let rules = Arc::new(RuleSet::default());
         let mut worker = Worker {
             enricher: Enricher::new(Source::Recorded, 64),
-            detector: Detector::new(rules.into()),
+            detector: Detector::new(Arc::clone(&rules)),
+            memory: Memory::new(rules, Limits::default()),
             clock: Clock { offset_ns: 0 },
             sink: Gaps::default(),
             live: None,

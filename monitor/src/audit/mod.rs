@@ -41,6 +41,8 @@ record_kinds! {
     Retention "retention" "Old segments were deleted.",
     Syscalls "syscalls" "How often a container made each system call.",
     Flight "flight" "The last system calls of a container.",
+    Suppressed "suppressed" "Matches of a rule that raised no alert, since there were too many.",
+    Evicted "evicted" "Memory of a rule that was given up too early, since there was too much.",
 }
 
 /// The `prev` of the first record.

@@ -16,6 +16,8 @@ use crate::audit::{Entry, Log, RecordKind};
 use crate::clock::{self, Clock};
 use crate::config::Settings;
 use crate::detect::Detector;
+use crate::detect::alert::{Alert, Verdict};
+use crate::detect::memory::Memory;
 use crate::diagnostic::{self, Diagnostic, Severity};
 use crate::enrich::cgroup::{Cgroups, Layout};
 use crate::enrich::{Enricher, Source as Enrichment, Subject};
@@ -25,7 +27,7 @@ use crate::event::json::{Members, write_container, write_subject};
 use crate::pipeline::{self, Gap, Live, Message, Scope, Sink, Worker};
 use crate::probe::hook::{PROCESS_KINDS, Status, bit};
 use crate::probe::{LoadError, Options, ProbeState, Probes};
-use crate::rules::{self, Filter, Rule, RuleSet};
+use crate::rules::{self, Filter, RuleSet};
 
 /// Run the daemon.
 #[derive(clap::Args)]
@@ -122,6 +124,7 @@ fn watch(
     let mut worker = Worker {
         enricher: Enricher::new(Enrichment::Live(cgroups), settings.max_processes),
         detector: Detector::new(Arc::clone(&rules)),
+        memory: Memory::new(Arc::clone(&rules), settings.state.clone()),
         clock,
         sink: LogSink {
             log,
@@ -382,16 +385,23 @@ impl LogSink {
 }
 
 impl Sink for LogSink {
-    fn event<'a>(&mut self, subject: &Subject<'_>, matched: impl Iterator<Item = &'a Rule>) {
+    fn event(&mut self, subject: &Subject<'_>, verdict: Verdict<'_>) {
         let mut alerted = false;
-        for rule in matched {
+        for alert in verdict.alerts() {
             alerted = true;
             self.body.clear();
-            write_alert(rule, subject, &mut self.body);
+            write_alert(&alert, subject, &mut self.body);
             self.append(RecordKind::Alert, subject);
         }
-        if !alerted && self.records(subject) {
+        let suppressed: Vec<&str> = verdict.suppressed().map(|rule| rule.name.as_str()).collect();
+        // An event that raised no alert since there were too many is in the log all the same.
+        if !alerted && (!suppressed.is_empty() || self.records(subject)) {
             self.body.clear();
+            if !suppressed.is_empty() {
+                let names = serde_json::Value::from(suppressed);
+                Members::within(&mut self.body).raw("suppressed", format_args!("{names}"));
+                self.body.push(b',');
+            }
             write_subject(subject, &mut self.body);
             self.append(RecordKind::Event, subject);
         }
@@ -407,16 +417,18 @@ impl Sink for LogSink {
     }
 }
 
-/// An alert's members: the rule, its text, and the whole event.
-pub fn write_alert(rule: &Rule, subject: &Subject<'_>, body: &mut Vec<u8>) {
+/// An alert's members: the rule, its text, its evidence, and the whole event.
+pub fn write_alert(alert: &Alert<'_>, subject: &Subject<'_>, body: &mut Vec<u8>) {
+    let rule = alert.rule;
     let mut output = String::new();
-    rule.output.render(subject, &mut output);
+    alert.render(subject, &mut output);
     let mut members = Members::within(body);
     members.text("rule", rule.name.as_bytes());
     members.text("priority", rule.priority.name().as_bytes());
     members.text("output", output.trim().as_bytes());
     let tags = serde_json::Value::from(rule.tags.clone());
     members.raw("tags", format_args!("{tags}"));
+    alert.write_json(subject, &mut members);
     body.push(b',');
     write_subject(subject, body);
 }

@@ -16,6 +16,8 @@ use crate::audit::RecordKind;
 use crate::capture;
 use crate::clock::{self, Clock};
 use crate::detect::Detector;
+use crate::detect::alert::Verdict;
+use crate::detect::memory::{Limits, Memory};
 use crate::diagnostic;
 use crate::enrich::cgroup::{Cgroups, Layout};
 use crate::enrich::container::Container;
@@ -28,7 +30,7 @@ use crate::probe::flight::Flight;
 use crate::probe::hook::{ALL_KINDS, bit};
 use crate::probe::load::Tiers;
 use crate::probe::{Options, Probes, call};
-use crate::rules::{self, Filter, Rule, RuleSet};
+use crate::rules::{self, Filter, RuleSet};
 use crate::syscalls::{self, Counts};
 
 /// Show events as they happen. Ends with Ctrl-C.
@@ -120,9 +122,11 @@ fn failed(error: &dyn std::error::Error, hint: Option<&str>) -> ExitCode {
 }
 
 fn worker(source: Source, rules: RuleSet, sink: Printer) -> Worker<Printer> {
+    let rules = Arc::new(rules);
     Worker {
         enricher: Enricher::new(source, 65_536),
-        detector: Detector::new(Arc::new(rules)),
+        detector: Detector::new(Arc::clone(&rules)),
+        memory: Memory::new(rules, Limits::default()),
         clock: Clock::now(),
         sink,
         live: None,
@@ -263,20 +267,20 @@ impl Printer {
 }
 
 impl Sink for Printer {
-    fn event<'a>(&mut self, subject: &Subject<'_>, matched: impl Iterator<Item = &'a Rule>) {
+    fn event(&mut self, subject: &Subject<'_>, verdict: Verdict<'_>) {
         if !self.wanted(subject) {
             return;
         }
-        for rule in matched {
+        for alert in verdict.alerts() {
             if self.json {
                 self.body.clear();
-                write_alert(rule, subject, &mut self.body);
+                write_alert(&alert, subject, &mut self.body);
                 self.print_body();
             } else {
                 self.line.clear();
-                rule.output.render(subject, &mut self.line);
-                let _ =
-                    writeln!(self.out, "ALERT {} {}: {}", rule.priority.name(), rule.name, self.line.trim());
+                alert.render(subject, &mut self.line);
+                let (priority, name) = (alert.rule.priority.name(), &alert.rule.name);
+                let _ = writeln!(self.out, "ALERT {priority} {name}: {}", self.line.trim());
             }
         }
         if self.json {

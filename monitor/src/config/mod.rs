@@ -10,6 +10,8 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
+use crate::detect::memory::Limits;
+use crate::detect::throttle::Limit;
 use crate::diagnostic::{Diagnostic, Source};
 use crate::probe::call;
 use crate::probe::load::Tiers;
@@ -22,6 +24,8 @@ pub const DEFAULT_PATH: &str = "/etc/taffrail/taffrail.yaml";
 /// What is recorded if nothing else is said: all that changes something or leaves the container.
 const DEFAULT_RECORD: &str =
     "container.id != host and (evt.kind in (exec, exit, connect) or evt.is_open_write = true)";
+
+const SECOND_NS: u64 = 1_000_000_000;
 
 /// All settings, valid.
 #[derive(Clone, Debug)]
@@ -42,6 +46,8 @@ pub struct Settings {
     pub rules_embedded: bool,
     /// Names of rules that are switched off.
     pub rules_disabled: Vec<String>,
+    /// Bounds of what rules remember, and of their alerts.
+    pub state: Limits,
     /// Whether files and connections of the host's own processes are watched.
     pub scope_host: bool,
     /// Which hooks are tried.
@@ -76,6 +82,7 @@ impl Default for Settings {
             rules_files: Vec::new(),
             rules_embedded: true,
             rules_disabled: Vec::new(),
+            state: Limits { throttle: Limit { alerts: 100, per_ns: 60 * SECOND_NS }, ..Limits::default() },
             scope_host: false,
             tiers: Tiers::Auto,
             urgent_bytes: 1 << 20,
@@ -137,6 +144,14 @@ const KEYS: &[Key] = &[
         set: |s, n| bool(n).map(|value| s.rules_embedded = value), show: |s| s.rules_embedded.to_string() },
     Key { name: "rules.disabled", ty: "list of names", doc: "Rules that are switched off.",
         set: |s, n| texts(n).map(|values| s.rules_disabled = values), show: |s| list(s.rules_disabled.iter().cloned()) },
+    Key { name: "alerts.max", ty: "number", doc: "Alerts of one rule in one container in `alerts.interval_s`; what is more is counted and recorded ([throttling](../rule-state.md)). 1 to 1000000, or 0 for no limit. Rules can say otherwise.",
+        set: |s, n| number(n, 0, 1_000_000).map(|value| s.state.throttle.alerts = if value == 0 { u32::MAX } else { value as u32 }), show: |s| if s.state.throttle.alerts == u32::MAX { 0 } else { s.state.throttle.alerts }.to_string() },
+    Key { name: "alerts.interval_s", ty: "seconds", doc: "See `alerts.max`: 1 to 86400.",
+        set: |s, n| number(n, 1, 86_400).map(|value| s.state.throttle.per_ns = value * SECOND_NS), show: |s| (s.state.throttle.per_ns / SECOND_NS).to_string() },
+    Key { name: "state.keys_per_rule", ty: "number", doc: "Keys that one rule [remembers](../rule-state.md), the latest ones: 16 to 1048576.",
+        set: |s, n| number(n, 16, 1 << 20).map(|value| s.state.keys_per_rule = value as usize), show: |s| s.state.keys_per_rule.to_string() },
+    Key { name: "state.bytes", ty: "size", doc: "Memory for what all rules remember: 1MiB to 4GiB.",
+        set: |s, n| size(n, 1 << 20, 4 << 30).map(|value| s.state.bytes = value as usize), show: |s| s.state.bytes.to_string() },
     Key { name: "scope.host", ty: "true or false", doc: "Whether files and connections of processes outside containers are watched too. Their processes always are, for lineage.",
         set: |s, n| bool(n).map(|value| s.scope_host = value), show: |s| s.scope_host.to_string() },
     Key { name: "probes.tier", ty: "`auto`, `portable` or `strong`", doc: "Which hooks are tried: `auto` takes strong ones (fentry), which cost less and see more, and portable ones for what the kernel refuses.",

@@ -1,4 +1,18 @@
-//! Matches events against a set of rules: all rules that match, not only the first.
+//! Matches events against a set of rules: all rules that match, not only the first. [`memory`] says what alerts
+//! they raise.
+
+pub mod alert;
+mod key;
+pub mod memory;
+mod seen;
+mod sequence;
+mod table;
+mod threshold;
+pub mod throttle;
+mod wiring;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -121,6 +121,8 @@ pub static FIELDS: &[Field] = &[
     one("proc.key", Type::Text, ALL, "Identity of the process that survives reuse of its id: pid and start in clock ticks.", |s| Some(Value::Inline(Inline::format(format_args!("{}", s.process.key))))),
     one("proc.ppid", Type::Number, ALL, "Process id of the parent.", |s| number(s.process.parent.tgid.into())),
     one("proc.pkey", Type::Text, ALL, "Identity of the parent.", |s| Some(Value::Inline(Inline::format(format_args!("{}", s.process.parent))))),
+    ancestors("proc.akey", Type::TextList, "Identities of the ancestors; `[n]` as for `proc.aname`.", |p| Some(Value::Inline(Inline::format(format_args!("{}", p.key))))),
+    many(ALL, "proc.lineage", "Identity of the process and those of its ancestors: to find what a descendant does.", |s, test| lineage(s, test)),
     one("proc.pname", Type::Text, ALL, "Command name of the parent.", |s| Some(Value::Text(s.processes.parent(s.process)?.name()))),
     one("proc.pexe", Type::Text, ALL, "First argument of the parent's command line.", |s| first_argument(s.processes.parent(s.process)?)),
     one("proc.pexepath", Type::Path, ALL, "Path of the parent's executable.", |s| exe_path(s.processes.parent(s.process)?)),
@@ -265,6 +267,13 @@ fn flags(subject: &Subject<'_>) -> Option<u32> {
         Event::Open(open) => open.flags(),
         _ => None,
     }
+}
+
+/// The identities of a process and its ancestors, its own first.
+fn lineage(subject: &Subject<'_>, test: &mut dyn FnMut(Value<'_>) -> bool) -> bool {
+    let ancestors = subject.processes.ancestors(subject.process);
+    let mut all = std::iter::once(subject.process).chain(ancestors);
+    all.any(|process| test(Value::Inline(Inline::format(format_args!("{}", process.key)))))
 }
 
 fn first_argument(process: &Process) -> Option<Value<'_>> {

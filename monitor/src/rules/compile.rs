@@ -57,6 +57,13 @@ pub struct Condition {
     pub warnings: Vec<Diagnostic>,
 }
 
+impl Condition {
+    /// The one that nothing passes.
+    pub fn never() -> Self {
+        Self { node: Node::Or(Box::default()), kinds: 0, calls: BTreeSet::new(), warnings: Vec::new() }
+    }
+}
+
 /// Compiles a condition.
 pub fn compile(expr: &Expr, names: &Names) -> Result<Condition, Vec<Diagnostic>> {
     let mut compiler = Compiler {

@@ -1,4 +1,5 @@
-//! Rule files: YAML lists of `rule`, `macro` and `list`, as Falco has them, and our `tests` beside a rule.
+//! Rule files: YAML lists of `rule`, `macro` and `list`, as Falco has them, our `correlation`, which Falco passes over,
+//! and our `tests` and `taffrail` beside a rule.
 
 use std::sync::Arc;
 
@@ -7,21 +8,26 @@ use hashbrown::HashMap;
 use super::ast::{Expr, Place, Word};
 use super::compile::{self, Names};
 use super::parser;
+use super::state::Stateful;
 use super::template::Template;
-use super::{Priority, Rule, example};
+use super::{Priority, Rule, example, state};
 use crate::diagnostic::{Diagnostic, Source, Span};
+use crate::probe::hook::ALL_KINDS;
 use crate::yaml::{self, Kind, Node};
 
 const RULE_KEYS: &[&str] =
-    &["rule", "desc", "condition", "output", "priority", "tags", "enabled", "source", "tests"];
+    &["rule", "desc", "condition", "output", "priority", "tags", "enabled", "source", "tests", "taffrail"];
+
+const CORRELATION_KEYS: &[&str] =
+    &["correlation", "desc", "output", "priority", "tags", "enabled", "tests", "taffrail"];
 
 /// A rule as it is written, its condition parsed.
 struct Draft {
     name: String,
     at: Span,
     keys: Keys,
-    condition: Arc<Node>,
-    expr: Expr,
+    /// As it is written, and parsed; a correlation has none.
+    condition: Option<(Arc<Node>, Expr)>,
     source: Arc<Source>,
 }
 
@@ -63,6 +69,8 @@ impl Loader {
         let keys = Keys::of(item);
         if keys.has("rule") {
             self.rule(item, keys, source);
+        } else if keys.has("correlation") {
+            self.correlation(item, keys, source);
         } else if keys.has("macro") {
             self.macro_item(item, keys);
         } else if keys.has("list") {
@@ -90,14 +98,35 @@ impl Loader {
         let condition = Arc::new(condition);
         match parser::parse(&condition) {
             Ok(expr) => {
-                if let Some(place) = self.drafts.iter().position(|draft| draft.name == name) {
-                    let earlier = self.drafts.remove(place);
-                    self.replaced("rule", &name, &at, &earlier.at);
-                }
-                self.drafts.push(Draft { name, at, keys, condition, expr, source: Arc::clone(source) });
+                let condition = Some((condition, expr));
+                self.draft(Draft { name, at, keys, condition, source: Arc::clone(source) });
             }
             Err(diagnostic) => self.diagnostics.push(diagnostic),
         }
+    }
+
+    /// A rule without a condition: it only takes the matches of others.
+    fn correlation(&mut self, item: &Node, keys: Keys, source: &Arc<Source>) {
+        self.unknown_keys(&keys, CORRELATION_KEYS);
+        let name = self.text(item, &keys, "correlation");
+        for key in ["desc", "output", "priority"] {
+            self.require(item, &keys, key);
+        }
+        if !keys.has("taffrail") {
+            self.missing(item, "taffrail");
+            return;
+        }
+        let Some(name) = name else { return };
+        let at = keys.get("correlation").map_or_else(|| item.span.clone(), |node| node.span.clone());
+        self.draft(Draft { name, at, keys, condition: None, source: Arc::clone(source) });
+    }
+
+    fn draft(&mut self, draft: Draft) {
+        if let Some(place) = self.drafts.iter().position(|earlier| earlier.name == draft.name) {
+            let earlier = self.drafts.remove(place);
+            self.replaced("rule", &draft.name, &draft.at, &earlier.at);
+        }
+        self.drafts.push(draft);
     }
 
     fn macro_item(&mut self, item: &Node, keys: Keys) {
@@ -165,12 +194,16 @@ impl Loader {
         for draft in std::mem::take(&mut self.drafts) {
             rules.extend(self.compile(draft));
         }
+        self.diagnostics.extend(state::link(&rules));
         (rules, self.names, self.diagnostics)
     }
 
     fn compile(&mut self, draft: Draft) -> Option<Rule> {
-        let Draft { name, at, keys, condition: written, expr, source } = draft;
-        let compiled = self.take(compile::compile(&expr, &self.names));
+        let Draft { name, at, keys, condition: written, source } = draft;
+        let compiled = match &written {
+            Some((_, expr)) => self.take(compile::compile(expr, &self.names)),
+            None => Some(compile::Condition::never()),
+        };
         let output = keys.get("output").map(Template::parse).and_then(|parsed| self.take(parsed));
         let priority = self.priority(&keys);
         let tags = self.texts(&keys, "tags");
@@ -188,10 +221,19 @@ impl Loader {
             );
             return None;
         }
+        let kinds = compiled.as_ref().map_or(ALL_KINDS, |compiled| compiled.kinds);
+        let own = written.as_ref().map(|(node, _)| (&**node, kinds));
+        let stateful = self.take(state::read::parse(keys.get("taffrail"), &self.names, own));
         let compile::Condition { node: condition, kinds, calls, warnings } = compiled?;
+        let expr = written.as_ref().map_or_else(|| Expr::Or(Vec::new()), |(_, expr)| expr.clone());
         self.tell(warnings);
-        self.tell(compile::unlimited(kinds, &name, at.clone()).into_iter().collect());
-        if kinds == 0 {
+        let steps = || stateful.iter().flat_map(Stateful::conditions);
+        self.tell(steps().flat_map(|filter| filter.warnings.iter().cloned()).collect());
+        let all_kinds = steps().fold(kinds, |kinds, filter| kinds | filter.kinds);
+        self.tell(compile::unlimited(all_kinds, &name, at.clone()).into_iter().collect());
+        if kinds == 0
+            && let Some((written, _)) = &written
+        {
             self.diagnostics.push(
                 Diagnostic::warning("R308", format!("rule `{name}` can match no event"))
                     .label(written.span.clone(), "no kind of event passes this")
@@ -199,7 +241,7 @@ impl Loader {
             );
         }
         let desc = keys.get("desc").and_then(Node::as_text).unwrap_or_default().trim().to_owned();
-        let (output, priority, examples) = (output?, priority?, examples?);
+        let (output, priority, examples, stateful) = (output?, priority?, examples?, stateful?);
         Some(Rule {
             name,
             desc,
@@ -209,6 +251,8 @@ impl Loader {
             enabled,
             source,
             kinds,
+            stateful,
+            at: 0,
             calls,
             expr,
             condition,
@@ -262,13 +306,17 @@ impl Loader {
             }
             Some(node) => Some(node.clone()),
             None => {
-                self.diagnostics.push(
-                    Diagnostic::error("R304", format!("`{key}` is missing"))
-                        .label(first_line(&item.span), format!("this entry has no `{key}`")),
-                );
+                self.missing(item, key);
                 None
             }
         }
+    }
+
+    fn missing(&mut self, item: &Node, key: &str) {
+        self.diagnostics.push(
+            Diagnostic::error("R304", format!("`{key}` is missing"))
+                .label(first_line(&item.span), format!("this entry has no `{key}`")),
+        );
     }
 
     fn unknown_keys(&mut self, keys: &Keys, known: &[&'static str]) {
@@ -340,7 +388,7 @@ impl Keys {
 }
 
 /// The first line of a place: whole entries would fill the screen.
-fn first_line(span: &Span) -> Span {
+pub fn first_line(span: &Span) -> Span {
     let text = &span.source.text[span.range.clone()];
     let len = text.find('\n').unwrap_or(text.len());
     Span { range: span.range.start..span.range.start + len, ..span.clone() }

@@ -242,11 +242,10 @@ mod tests {
 
     /// Whether a condition holds for an event with these values, which are written as in a rule's examples.
     fn holds(condition: &str, event: &str) -> bool {
-        let text = format!("[{{match: true, event: {{{event}}}}}]");
-        let source = Arc::new(Source { name: "event".to_owned(), text });
+        let source = Arc::new(Source { name: "event".to_owned(), text: format!("{{{event}}}") });
         let documents = yaml::parse(&source).unwrap();
-        let examples = example::parse(&documents[0]).unwrap();
-        filter(condition).matches(&examples[0])
+        let event = example::event(&documents[0], false).unwrap();
+        filter(condition).matches(&event)
     }
 
     fn filter(condition: &str) -> Filter {

@@ -1,10 +1,10 @@
 //! Rules: Falco's language ([`lexer`], [`parser`], [`ast`]), looked up and checked ([`compile`]), ready to
-//! match ([`matcher`]) and to print ([`template`]). [`file`] reads the YAML. A set of rules is checked whole
+//! match ([`matcher`]) and to print ([`template`]); what they remember is in [`state`]. [`file`] reads the YAML. A set of rules is checked whole
 //! before it can be used.
 
 pub mod ast;
 mod compile;
-mod example;
+pub mod example;
 pub mod explain;
 mod file;
 mod lexer;
@@ -14,6 +14,7 @@ pub mod operand;
 pub mod parser;
 pub mod path;
 pub mod pattern;
+pub mod state;
 mod template;
 mod transform;
 mod typed;
@@ -28,7 +29,7 @@ use crate::event::field::{KindSet, Values};
 use crate::yaml;
 use ast::Expr;
 use compile::Names;
-pub use example::{Outcome, run_examples};
+pub use example::{Expected, Outcome, run_examples};
 use matcher::Node;
 pub use template::{Template, write_value};
 
@@ -105,6 +106,10 @@ pub struct Rule {
     pub source: Arc<Source>,
     /// The kinds of event that it can match.
     pub kinds: KindSet,
+    /// What it does beyond matching.
+    pub stateful: state::Stateful,
+    /// Its place in the set.
+    pub at: usize,
     calls: BTreeSet<String>,
     expr: Expr,
     condition: Node,
@@ -117,9 +122,10 @@ impl Rule {
         self.condition.holds(values)
     }
 
-    /// The system calls that it asks for by name and that are no event unless they are chosen.
-    pub fn calls(&self) -> &BTreeSet<String> {
-        &self.calls
+    /// The system calls that it asks for by name, also for its steps, and that are no event unless they are chosen.
+    pub fn all_calls(&self) -> BTreeSet<String> {
+        let steps = self.stateful.conditions().flat_map(|filter| &filter.calls);
+        self.calls.iter().chain(steps).cloned().collect()
     }
 
     /// The ATT&CK techniques among its tags: `T1611`, `T1552.007`.
@@ -130,9 +136,14 @@ impl Rule {
         })
     }
 
+    /// The kinds of event that it looks at, also for its steps.
+    pub fn all_kinds(&self) -> KindSet {
+        self.stateful.conditions().fold(self.kinds, |kinds, filter| kinds | filter.kinds)
+    }
+
     /// The number of its examples that should match, and of those that should not.
     pub fn example_counts(&self) -> (usize, usize) {
-        let matching = self.examples.iter().filter(|example| example.matches).count();
+        let matching = self.examples.iter().filter(|example| example.expected != Expected::None).count();
         (matching, self.examples.len() - matching)
     }
 }
@@ -150,7 +161,8 @@ impl RuleSet {
     /// Loads a set from its files, in order: a later definition of the same name replaces an earlier one.
     /// Returns the warnings too; or all diagnostics, if there is an error.
     pub fn load(sources: &[Arc<Source>]) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
-        let (rules, names, diagnostics) = file::load(sources);
+        let (mut rules, names, diagnostics) = file::load(sources);
+        rules.iter_mut().enumerate().for_each(|(at, rule)| rule.at = at);
         if diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
             return Err(diagnostics);
         }
@@ -164,12 +176,12 @@ impl RuleSet {
 
     /// The kinds of event that any enabled rule can match.
     pub fn kinds(&self) -> KindSet {
-        self.enabled().fold(0, |kinds, rule| kinds | rule.kinds)
+        self.enabled().fold(0, |kinds, rule| kinds | rule.all_kinds())
     }
 
     /// The system calls that any enabled rule asks for by name and that are no event unless they are chosen.
     pub fn calls(&self) -> BTreeSet<String> {
-        self.enabled().flat_map(|rule| rule.calls.iter().cloned()).collect()
+        self.enabled().flat_map(Rule::all_calls).collect()
     }
 
     /// The rules that take part.

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use super::compile::unknown_field;
+use crate::detect::alert::ALERT_FIELDS;
 use crate::diagnostic::Diagnostic;
 use crate::event::field::{self, Field, Get, Value, Values};
 use crate::event::text::escape;
@@ -43,7 +44,7 @@ impl Template {
                 continue;
             }
             let index = index(&mut rest);
-            match field::find(name) {
+            match field::find(name).or_else(|| ALERT_FIELDS.iter().find(|field| field.name == name)) {
                 Some(field)
                     if index.is_some() && !matches!(field.get, Get::Ancestors(_) | Get::Indexed(_)) =>
                 {

@@ -6,15 +6,18 @@ use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Instant;
 
 use taffrail::audit::RecordKind;
 use taffrail::capture::{Frame, Note, Reader};
 use taffrail::clock::Clock;
 use taffrail::detect::Detector;
+use taffrail::detect::alert::Verdict;
+use taffrail::detect::memory::{Limits, Memory};
 use taffrail::enrich::{Enricher, Source, Subject};
 use taffrail::pipeline::{Gap, Sink, Worker};
-use taffrail::rules::{Rule, RuleSet};
+use taffrail::rules::RuleSet;
 use taffrail_tests::daemon::{Daemon, records};
 
 /// Rounds of each measurement; the modes take turns within a round.
@@ -314,9 +317,9 @@ struct Count {
 }
 
 impl Sink for Count {
-    fn event<'a>(&mut self, _subject: &Subject<'_>, matched: impl Iterator<Item = &'a Rule>) {
+    fn event(&mut self, _subject: &Subject<'_>, verdict: Verdict<'_>) {
         self.events += 1;
-        self.alerts += matched.count() as u64;
+        self.alerts += verdict.alerts().count() as u64;
     }
 
     fn gap(&mut self, _gap: &Gap<'_>) {}
@@ -328,9 +331,11 @@ impl Sink for Count {
 fn replay(page: &mut String) {
     let data = concat!(env!("CARGO_MANIFEST_DIR"), "/data/session.recording");
     let mut reader = Reader::new(std::fs::File::open(data).unwrap()).unwrap();
+    let rules = Arc::new(RuleSet::load(&taffrail::rules::embedded()).unwrap().0);
     let mut worker = Worker {
         enricher: Enricher::new(Source::Recorded, 65_536),
-        detector: Detector::new(RuleSet::load(&taffrail::rules::embedded()).unwrap().0.into()),
+        detector: Detector::new(Arc::clone(&rules)),
+        memory: Memory::new(rules, Limits::default()),
         clock: Clock { offset_ns: 0 },
         sink: Count::default(),
         live: None,

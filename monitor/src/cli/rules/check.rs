@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Files, Loaded, errors, tell};
 use crate::cli::NO;
 use crate::diagnostic::{Diagnostic, Label, Severity};
-use crate::rules::{Outcome, run_examples};
+use crate::rules::{Expected, Outcome, run_examples};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -54,9 +54,13 @@ pub fn run(args: &Args) -> Result<(), ExitCode> {
 
 /// What an example that failed should have been.
 pub fn complaint(outcome: &Outcome<'_>) -> String {
-    let Outcome { rule, example, .. } = outcome;
-    let (should, does) = if outcome.expected { ("match", "does not") } else { ("not match", "does") };
-    format!("rule `{rule}`, example {example}: should {should}, but {does}")
+    let Outcome { rule, example, expected, found } = outcome;
+    let wrong = match expected {
+        Expected::Some => "should match, but does not".to_owned(),
+        Expected::None => "should not match, but does".to_owned(),
+        Expected::Times(times) => format!("should raise {times} alerts, but raises {found}"),
+    };
+    format!("rule `{rule}`, example {example}: {wrong}")
 }
 
 /// Diagnostics by the Static Analysis Results Interchange Format, OASIS, version 2.1.0.

@@ -59,7 +59,7 @@ struct Probe {
 
 fn probes(rule: &Rule, tiers: Tiers) -> Vec<Probe> {
     let states = doctor::try_probes(tiers);
-    let needed = HOOKS.iter().filter(|hook| hook.kinds & rule.kinds != 0);
+    let needed = HOOKS.iter().filter(|hook| hook.kinds & rule.all_kinds() != 0);
     let describe = needed.map(|hook| {
         let state = match &states {
             Ok(states) => states.iter().find(|state| state.hook.program == hook.program),
@@ -78,7 +78,7 @@ fn probes(rule: &Rule, tiers: Tiers) -> Vec<Probe> {
         Probe {
             name: hook.program,
             hook: hook.hook_name(),
-            kinds: kind_names(hook.kinds & rule.kinds),
+            kinds: kind_names(hook.kinds & rule.all_kinds()),
             state,
             blinds,
         }
@@ -96,11 +96,18 @@ fn in_text(set: &RuleSet, rule: &Rule, probes: &[Probe]) -> String {
         writeln!(out, "{} ({}, {state}, {})", rule.name, rule.priority.name(), rule.source.name)?;
         writeln!(out, "\n{}", rule.desc)?;
         writeln!(out, "\nCondition\n  {}", layout(&expanded, 2))?;
+        if !rule.stateful.name().is_empty() {
+            writeln!(out, "\nRemembers ({})", rule.stateful.name())?;
+            for step in rule.stateful.steps() {
+                writeln!(out, "  {}", step.name)?;
+            }
+        }
         writeln!(out, "\nDecided in the kernel")?;
         writeln!(out, "  cgroup      only of what is watched (`scope.*`)")?;
-        writeln!(out, "  kind        {}", kind_names(rule.kinds).join(", "))?;
-        if !rule.calls().is_empty() {
-            let calls: Vec<_> = rule.calls().iter().map(String::as_str).collect();
+        writeln!(out, "  kind        {}", kind_names(rule.all_kinds()).join(", "))?;
+        let calls = rule.all_calls();
+        if !calls.is_empty() {
+            let calls: Vec<_> = calls.iter().map(String::as_str).collect();
             writeln!(out, "  call        {} (no other of kind `syscall`)", calls.join(", "))?;
         }
         writeln!(out, "  the rest is matched by the daemon")?;
@@ -135,7 +142,7 @@ fn in_json(set: &RuleSet, rule: &Rule, probes: &[Probe]) -> Value {
     json!({
         "rule": rule.name, "priority": rule.priority.name(), "enabled": rule.enabled, "desc": rule.desc,
         "file": rule.source.name, "tags": rule.tags, "condition": expanded.to_string(),
-        "kernel": { "kinds": kind_names(rule.kinds), "calls": rule.calls() },
+        "kernel": { "kinds": kind_names(rule.all_kinds()), "calls": rule.all_calls() },
         "fields": fields(&expanded), "probes": probes,
     })
 }

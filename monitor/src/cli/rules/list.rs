@@ -18,12 +18,12 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<(), ExitCode> {
     for rule in &args.files.valid()?.rules {
-        let kinds = kind_names(rule.kinds);
+        let kinds = kind_names(rule.all_kinds());
         if args.json {
             let (matching, other) = rule.example_counts();
             let line = json!({
                 "rule": rule.name, "priority": rule.priority.name(), "enabled": rule.enabled, "desc": rule.desc,
-                "kinds": kinds, "tags": rule.tags, "techniques": rule.techniques().collect::<Vec<_>>(),
+                "kinds": kinds, "remembers": rule.stateful.name(), "tags": rule.tags, "techniques": rule.techniques().collect::<Vec<_>>(),
                 "file": rule.source.name, "examples": { "matching": matching, "other": other },
             });
             println!("{line}");

@@ -16,6 +16,8 @@ use crate::capture;
 use crate::cli::NO;
 use crate::clock::Clock;
 use crate::detect::Detector;
+use crate::detect::alert::Verdict;
+use crate::detect::memory::{Limits, Memory};
 use crate::enrich::{Enricher, Source, Subject};
 use crate::pipeline::{Gap, Sink, Worker};
 use crate::rules::{Outcome, Rule, RuleSet, run_examples};
@@ -92,7 +94,7 @@ fn of_example<'a>(outcome: &'a Outcome<'a>) -> Line<'a> {
     Line {
         rule: outcome.rule,
         example: Some(outcome.example),
-        matches: outcome.matched.into(),
+        matches: outcome.found as u64,
         wrong: (!outcome.passed()).then(|| complaint(outcome)),
     }
 }
@@ -153,15 +155,17 @@ fn junit(lines: &[Line<'_>]) -> Result<String, quick_junit::SerializeError> {
     report.to_string()
 }
 
-/// How often each rule matches what a recording has.
+/// How many alerts each rule raises on what a recording has.
 fn replay(path: &Path, set: &RuleSet) -> Result<BTreeMap<String, u64>, ExitCode> {
     let explain = |error: std::io::Error| {
         failed(&std::io::Error::new(error.kind(), format!("{}: {error}", path.display())))
     };
     let mut recording = File::open(path).and_then(capture::Reader::new).map_err(explain)?;
+    let set = Arc::new(set.clone());
     let mut worker = Worker {
         enricher: Enricher::new(Source::Recorded, 65_536),
-        detector: Detector::new(Arc::new(set.clone())),
+        detector: Detector::new(Arc::clone(&set)),
+        memory: Memory::new(set, Limits::default()),
         clock: Clock::now(),
         sink: Matches::default(),
         live: None,
@@ -172,14 +176,14 @@ fn replay(path: &Path, set: &RuleSet) -> Result<BTreeMap<String, u64>, ExitCode>
     Ok(worker.sink.0)
 }
 
-/// Counts matches.
+/// Counts alerts.
 #[derive(Default)]
 struct Matches(BTreeMap<String, u64>);
 
 impl Sink for Matches {
-    fn event<'a>(&mut self, _subject: &Subject<'_>, matched: impl Iterator<Item = &'a Rule>) {
-        for rule in matched {
-            *self.0.entry(rule.name.clone()).or_default() += 1;
+    fn event(&mut self, _subject: &Subject<'_>, verdict: Verdict<'_>) {
+        for alert in verdict.alerts() {
+            *self.0.entry(alert.rule.name.clone()).or_default() += 1;
         }
     }
 
