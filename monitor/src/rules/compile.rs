@@ -163,23 +163,26 @@ impl<'a> Compiler<'a> {
 
     /// The claims of parts that all have to hold; warns if two of them cannot.
     fn agreeing(&mut self, claims: impl Iterator<Item = Claim>) -> Vec<Claim> {
-        let mut agreeing: HashMap<(&str, Option<u32>), Claim> = HashMap::new();
+        let mut agreeing: Vec<Claim> = Vec::new();
         for claim in claims {
-            let other = agreeing.entry((claim.field.name, claim.index)).or_insert_with(|| Claim {
-                values: claim.values.clone(),
-                place: claim.place.clone(),
-                ..claim
-            });
-            other.values.retain(|value| claim.values.contains(value));
-            if other.values.is_empty() {
-                let message = format!("`{}` cannot be both", claim.field.name);
-                let warning = Diagnostic::warning("R214", message).label(claim.place.clone(), "this");
-                let warning = warning.label(other.place.clone(), "and this");
-                *other = claim;
-                self.warn(warning.hint("this never holds; `or` may be meant"));
+            let same = |other: &&mut Claim| (other.field, other.index) == (claim.field, claim.index);
+            let Some(other) = agreeing.iter_mut().find(same) else {
+                if agreeing.len() < CLAIMS_KEPT {
+                    agreeing.push(claim);
+                }
+                continue;
+            };
+            if other.values.iter().any(|value| claim.values.contains(value)) {
+                other.values.retain(|value| claim.values.contains(value));
+                continue;
             }
+            let message = format!("`{}` cannot be both", claim.field.name);
+            let warning = Diagnostic::warning("R214", message).label(claim.place.clone(), "this");
+            let warning = warning.label(other.place.clone(), "and this");
+            *other = claim;
+            self.warn(warning.hint("this never holds; `or` may be meant"));
         }
-        agreeing.into_values().collect()
+        agreeing
     }
 
     fn macro_call(&mut self, name: &'a Word) -> Option<Part> {
@@ -219,8 +222,7 @@ impl<'a> Compiler<'a> {
             return Some(never);
         }
         let made = self.take(transform::operand(left))?;
-        let name = left.to_string();
-        let typed = Left { name: &name, ty: made.ty, place, op: *op, op_place: op_place.span() };
+        let typed = Left { name: left, ty: made.ty, place, op: *op, op_place: op_place.span() };
         match right {
             Right::Operand(right) => self.two_fields(typed, made, right),
             Right::Values(words) => self.constants(typed, made, words, *quantifier),
@@ -433,13 +435,15 @@ const NEVER_EMPTY: [&str; 8] = [
     "evt.type",
 ];
 
-/// The claim that a test for some values makes; of many values, none that would be dear to keep.
+/// Most claims of one part, and most values of one claim, that are looked at.
+const CLAIMS_KEPT: usize = 32;
+
+/// The claim that a test for some values makes.
 fn claim(typed: &Left<'_>, field: &'static Field, index: Option<u32>, items: &[Item<'_>]) -> Option<Claim> {
-    const VALUES_KEPT: usize = 64;
     // Addresses can be written in several ways, and the names of events are looked at otherwise.
     let is_comparable = matches!(field.ty, Type::Text | Type::Path | Type::TextList | Type::Bool)
         && !matches!(field.name, "evt.type" | "evt.kind");
-    (is_comparable && (1..=VALUES_KEPT).contains(&items.len())).then(|| Claim {
+    (is_comparable && (1..=CLAIMS_KEPT).contains(&items.len())).then(|| Claim {
         field,
         index,
         values: items.iter().map(|item| item.word.text.clone()).collect(),

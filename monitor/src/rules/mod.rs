@@ -506,6 +506,37 @@ mod tests {
         assert!(failed.is_empty(), "{failed:#?}");
     }
 
+    const LANGUAGE: &str = include_str!("../../../docs/rule-language.md");
+
+    /// What stands in the page's blocks of that language.
+    fn blocks(language: &str) -> impl Iterator<Item = &'static str> {
+        LANGUAGE.split("\n```").skip(1).step_by(2).filter_map(move |block| {
+            let (first, text) = block.split_once('\n')?;
+            (first == language).then_some(text)
+        })
+    }
+
+    #[test]
+    fn rules_and_conditions_of_the_language_page_do_what_it_says() {
+        let (mut rules, mut conditions) = (0, 0);
+        for text in blocks("yaml") {
+            let source = Arc::new(Source { name: "rule-language.md".to_owned(), text: text.to_owned() });
+            let (set, warnings) = RuleSet::load(&[source])
+                .unwrap_or_else(|found| panic!("{}", crate::diagnostic::render(&found, false)));
+            assert_eq!(warnings, [], "{text}");
+            let outcomes = run_examples(&set);
+            assert!(outcomes.iter().all(|outcome| outcome.matched == outcome.expected), "{outcomes:#?}");
+            rules += set.rules.len();
+        }
+        for condition in blocks("condition").flat_map(str::lines) {
+            let filter = Filter::from_text(condition, "rule-language.md")
+                .unwrap_or_else(|found| panic!("{}", crate::diagnostic::render(&found, false)));
+            assert_eq!(filter.warnings, [], "{condition}");
+            conditions += 1;
+        }
+        assert!(rules > 0 && conditions > 5);
+    }
+
     #[test]
     fn foreign_rule_file_gives_diagnostics_and_no_panic() {
         let folder = std::env::var_os("TAFFRAIL_SHARED_DATA").map_or_else(

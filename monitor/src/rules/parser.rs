@@ -343,44 +343,90 @@ mod tests {
         }
     }
 
-    #[test]
-    fn printed_condition_parses_to_the_same_tree() {
-        let mut state = 11u64;
-        let mut random = |n: u64| {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (state >> 33) % n
-        };
-        fn make(random: &mut dyn FnMut(u64) -> u64, depth: u32) -> String {
-            let values = ["x", "\"a b\"", "'q\"\\\\'", "/etc/*", "-1", "10.0.0.0/8"];
-            match if depth == 0 { random(3) } else { random(10) } {
-                0 => "some_macro".to_owned(),
-                1 => "fd.name exists".to_owned(),
-                2 => format!(
-                    "f.x[{}] {} {}",
-                    random(9),
-                    ["=", "!=", "<=", "glob"][random(4) as usize],
-                    values[random(6) as usize]
-                ),
-                3 => format!("not ({})", make(random, depth - 1)),
-                7 => format!(
-                    "val(f.x) {} anyof ({})",
-                    ["=", "regex"][random(2) as usize],
-                    values[random(6) as usize]
-                ),
-                8 => format!(
-                    "b64(toupper(f.x[{}])) pmatch ({})",
-                    values[random(2) as usize],
-                    values[random(6) as usize]
-                ),
-                9 => format!("f.x != concat(f.x, {})", values[random(6) as usize]),
-                4 => format!("f in ({}, {})", values[random(6) as usize], values[random(6) as usize]),
-                5 => format!("({}) and ({})", make(random, depth - 1), make(random, depth - 1)),
-                _ => format!("({}) or ({})", make(random, depth - 1), make(random, depth - 1)),
+    /// Makes conditions with everything in them that the language has.
+    struct Maker(u64);
+
+    impl Maker {
+        fn random(&mut self, n: usize) -> usize {
+            self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (self.0 >> 33) as usize % n
+        }
+
+        fn one<'t>(&mut self, of: &[&'t str]) -> &'t str {
+            of[self.random(of.len())]
+        }
+
+        fn value(&mut self) -> &'static str {
+            self.one(&[
+                "x",
+                "\"a b\"",
+                "'q\"\\\\'",
+                "/etc/*",
+                "-1",
+                "10.0.0.0/8",
+                "<NA>",
+                "a!b",
+                "\"\"",
+                "\"\\n\\t\\d\"",
+                "anyof",
+                "0x1f",
+                "'<>='",
+            ])
+        }
+
+        fn list(&mut self) -> String {
+            let values: Vec<_> = (0..self.random(4)).map(|_| self.value()).collect();
+            format!("({})", values.join(", "))
+        }
+
+        fn operand(&mut self, depth: usize) -> String {
+            match if depth == 0 { self.random(4) } else { self.random(8) } {
+                0 | 1 => self.one(&["f.x", "f.x.y_z", "fd.name"]).to_owned(),
+                2 => format!("f.x[{}]", self.random(9)),
+                3 => format!("f.x[{}]", self.one(&["a", "app.kubernetes.io/name", "\"a b]\"", "'\\\"'"])),
+                4 => format!("{}({})", self.one(&["b64", "val", "len"]), self.operand(depth - 1)),
+                5 => {
+                    format!("concat({}, {})", self.operand(depth - 1), self.one(&["x", "\"a.b\"", "'a, b'"]))
+                }
+                6 => format!("join(\",\", ({}, x))", self.operand(depth - 1)),
+                _ => format!("getopt({}, \"nt:\")[{}]", self.operand(depth - 1), self.one(&["t", "\"t\""])),
             }
         }
-        for _ in 0..500 {
-            let text = make(&mut random, 4);
-            let once = parsed(&text).unwrap();
+
+        fn test(&mut self) -> String {
+            let op = Op::ALL[self.random(Op::ALL.len())];
+            let right = match op {
+                Op::Exists => String::new(),
+                _ if self.random(4) == 0 => {
+                    let field = self.operand(1);
+                    if field.ends_with(')') { field } else { format!("val({field})") }
+                }
+                op if op.takes_list() => self.list(),
+                _ if self.random(3) == 0 => {
+                    format!("{} {}", self.one(&["anyof", "allof", "oneof"]), self.list())
+                }
+                _ => self.value().to_owned(),
+            };
+            format!("{} {} {right}", self.operand(2), op.text())
+        }
+
+        fn condition(&mut self, depth: usize) -> String {
+            match if depth == 0 { self.random(4) } else { self.random(7) } {
+                0 => "some_macro".to_owned(),
+                1..4 => self.test(),
+                4 => format!("not {}", self.condition(depth - 1)),
+                5 => format!("({}) and ({})", self.condition(depth - 1), self.condition(depth - 1)),
+                _ => format!("({}) or ({})", self.condition(depth - 1), self.condition(depth - 1)),
+            }
+        }
+    }
+
+    #[test]
+    fn printed_condition_parses_to_the_same_tree() {
+        let mut maker = Maker(11);
+        for _ in 0..2_000 {
+            let text = maker.condition(4);
+            let once = parsed(&text).unwrap_or_else(|error| panic!("{text}\n{error:?}"));
             assert_eq!(parsed(&once.to_string()), Ok(once), "{text}");
         }
     }

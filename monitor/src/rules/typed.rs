@@ -1,7 +1,7 @@
 //! The right side of a test, checked against the type of its left side: words become matchers. What is legal but can
 //! hardly be meant is told as a warning.
 
-use super::ast::{Op, Quantifier, Word};
+use super::ast::{Op, Operand, Quantifier, Word};
 use super::matcher::Matcher;
 use super::network::{Network, Networks};
 use super::path::{COMPONENTS_MAX, Paths};
@@ -15,7 +15,7 @@ const TEXT_MAX: usize = 16 << 10;
 /// The left side of a test.
 pub struct Left<'a> {
     /// How it is written.
-    pub name: &'a str,
+    pub name: &'a Operand,
     /// What its values are.
     pub ty: Type,
     /// Where it stands.
