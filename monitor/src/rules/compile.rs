@@ -133,14 +133,22 @@ impl<'a> Compiler<'a> {
                 let (nodes, claims): (Vec<_>, Vec<_>) =
                     parts.into_iter().map(|part| (part.node, part.claims)).unzip();
                 let claims = self.agreeing(claims.into_iter().flatten());
-                Some(Part { node: Node::And(cheap_first(nodes)), kinds, exact, claims })
+                // What a macro adds to a list of its own sort stands beside the others, to be put in their order.
+                let nodes = nodes.into_iter().flat_map(|node| match node {
+                    Node::And(inner) => inner.into_vec(),
+                    node => vec![node],
+                });
+                Some(Part { node: Node::And(cheap_first(nodes.collect())), kinds, exact, claims })
             }
             Expr::Or(parts) => {
                 let parts = self.parts(parts)?;
                 let kinds = parts.iter().fold(0, |kinds, part| kinds | part.kinds);
                 let exact = parts.iter().all(|part| part.exact);
-                let nodes = parts.into_iter().map(|part| part.node).collect();
-                Some(Part { node: Node::Or(cheap_first(nodes)), kinds, exact, claims: Vec::new() })
+                let nodes = parts.into_iter().flat_map(|part| match part.node {
+                    Node::Or(inner) => inner.into_vec(),
+                    node => vec![node],
+                });
+                Some(Part { node: Node::Or(cheap_first(nodes.collect())), kinds, exact, claims: Vec::new() })
             }
             Expr::Not(part) => {
                 self.negated = !self.negated;
@@ -345,7 +353,7 @@ impl<'a> Compiler<'a> {
         };
         let told = items.iter().filter_map(|item| Some(item.label(never(item)?, "never this")));
         for warning in told.take(TOLD_MAX).collect::<Vec<_>>() {
-            self.warn(warning.label(typed.place.clone(), "by this field"));
+            self.warn(warning.label(typed.place.clone(), "of this field"));
         }
     }
 

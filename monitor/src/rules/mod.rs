@@ -442,6 +442,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_beyond_a_limit_is_told() {
+        let regexes = |n: usize| ["proc.name regex a+"].repeat(n).join(" or ");
+        let nested = |n: usize| format!("{}proc.name{} = x", "tolower(".repeat(n), ")".repeat(n));
+        let text = |n: usize| format!("proc.name = \"{}\"", "x".repeat(n));
+        let path = |n: usize| format!("fd.name pmatch ({})", "/a".repeat(n));
+        for (beyond, within) in [
+            (regexes(501), regexes(500)),
+            (nested(9), nested(8)),
+            (text((16 << 10) + 1), text(15)),
+            (path(257), path(256)),
+        ] {
+            assert_eq!(codes(&rule(&beyond)), ["R205"], "{beyond:.40}");
+            assert_eq!(codes(&rule(&within)), [""; 0], "{within:.40}");
+        }
+        let items = |n: usize| format!("- list: xs\n  items: [{}]\n", vec!["x"; n].join(", "));
+        let condition = rule("proc.name in (xs)");
+        assert_eq!(codes(&format!("{}{condition}", items(100_001))), ["R205"]);
+        assert_eq!(codes(&format!("{}{condition}", items(99_000))), [""; 0]);
+    }
+
+    #[test]
     fn macro_that_no_rule_uses_is_checked() {
         assert_eq!(codes("- macro: m\n  condition: proc.nmae = x\n"), ["R201"]);
     }
