@@ -173,6 +173,11 @@ impl Op {
         Self::ALL.iter().copied().find(|op| op.text() == text)
     }
 
+    /// Whether Falco does not have it: there its name can be that of a macro.
+    pub fn is_own(self) -> bool {
+        matches!(self, Op::IEq | Op::IStartsWith | Op::IEndsWith | Op::Search)
+    }
+
     /// Whether it compares with a list.
     pub fn takes_list(self) -> bool {
         matches!(self, Op::In | Op::Intersects | Op::PathMatch)

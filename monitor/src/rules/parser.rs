@@ -124,7 +124,7 @@ impl<'a> Parser<'a> {
         let Some(Token { kind: TokenKind::Word(text), range }) = self.peek() else {
             return self.wrong("R102", "expected a field, a macro or `(` here");
         };
-        if matches!(text.as_str(), "and" | "or") || Op::of(text).is_some() {
+        if matches!(text.as_str(), "and" | "or") || Op::of(text).is_some_and(|op| !op.is_own()) {
             return self.wrong("R102", "expected a field, a macro or `(` here");
         }
         let left = self.operand(depth)?;
@@ -338,6 +338,7 @@ mod tests {
             "tolower(proc.name) = val(proc.pname)",
             "concat(proc.name, \"x\", join(\",\", (proc.name, proc.pname))) startswith anyof (a, b)",
             "proc.name = anyof",
+            "(search) and proc.name search search",
         ] {
             assert!(printed(text).is_ok(), "{text}");
         }

@@ -1,0 +1,51 @@
+//! Conditions allocate nothing for an event. A test of its own, for it counts all that its thread allocates.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use taffrail::rules::Filter;
+use taffrail::testing::{self, with_subject};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: All is left to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: The caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: The caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+#[test]
+fn condition_allocates_nothing_for_an_event() {
+    let conditions = [
+        "proc.name in (a, b) or proc.args icontains anyof (X, Y) or proc.exepath pmatch (/a, /b*/c)",
+        "proc.args regex \"(x|y)*\\d+\" or proc.cmdline search \"[^a-z]z\" or proc.name iglob \"[a-c]*x\"",
+        "tolower(proc.name) = toupper(proc.exe) or b64(proc.args) contains x or basename(proc.exepath) iequals X",
+        "join(\",\", proc.arg) = concat(proc.name, proc.pid) or getopt(proc.args, \"ab:\")[b] = x",
+        "len(proc.arg) > 7 or proc.arg in (a, b) or proc.name in val(proc.aname) or proc.args icontains val(proc.exe)",
+    ];
+    let filters = conditions.map(|text| Filter::from_text(text, "t").expect("a condition"));
+    let records = [testing::exec(7, 1_000, (6, 500), "/bin/sh", &["sh", "-b", "\u{fffd} 1", "c2hlbGw="])];
+    with_subject(&records, |subject| {
+        let matching = || filters.iter().filter(|filter| filter.matches(subject)).count();
+        // What each thread has once is made by then.
+        matching();
+        let before = ALLOCATIONS.get();
+        matching();
+        assert_eq!(ALLOCATIONS.get(), before);
+    });
+}
