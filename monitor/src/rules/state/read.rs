@@ -80,14 +80,8 @@ impl Reader<'_> {
                 None
             }
         };
-        let throttle = match keys.get("throttle") {
-            None => None,
-            Some(node) => Some(self.throttle(node)?),
-        };
-        let silent = match keys.get("alert") {
-            None => false,
-            Some(node) => !self.typed("alert", node, "true or false", Node::as_bool)?,
-        };
+        let throttle = keys.get("throttle").and_then(|node| self.throttle(node));
+        let silent = keys.get("alert").and_then(|node| self.truth("alert", node)) == Some(false);
         Some(Stateful { trigger: trigger?, throttle, silent, text: String::new(), place: None })
     }
 
@@ -97,30 +91,34 @@ impl Reader<'_> {
         let most = if distinct.is_some() { DISTINCT_MAX } else { COUNT_MAX };
         let count = self.require("count", node, &keys).and_then(|node| self.count("count", &node, 2, most));
         let within_ns = self.require("within", node, &keys).and_then(|node| self.duration("within", &node));
-        let by = self.operands("by", keys.get("by"))?;
+        let by = self.operands("by", keys.get("by")).unwrap_or_default();
         let mut sources = Vec::new();
         if self.own.is_some() {
             sources.push(Step { name: "condition".to_owned(), input: Input::Own, by: by.clone() });
         }
-        if let Some(node) = keys.get("rules") {
-            let Kind::Sequence(items) = &node.kind else {
-                return self.wrong_type("rules", node, "a list of rules");
-            };
-            for item in items {
-                let name = self.rule_name("rules", item)?;
-                sources.push(Step { name: name.name.clone(), input: Input::Rule(name), by: by.clone() });
+        let rules = keys.get("rules");
+        if let Some(node) = rules
+            && !matches!(node.kind, Kind::Sequence(_))
+        {
+            return self.wrong_type("rules", node, "a list of rules");
+        }
+        for name in items(rules).iter().filter_map(|item| self.rule_name("rules", item)) {
+            sources.push(Step { name: name.name.clone(), input: Input::Rule(name), by: by.clone() });
+        }
+        self.number_of("sources", &sources, 1, node);
+        // What other rules match is known only when all are there.
+        let kinds = self.own.filter(|_| sources.len() == 1);
+        for (operand, node) in by.iter().zip(items(keys.get("by"))) {
+            self.single(operand, node);
+            self.exists(operand, node, kinds);
+        }
+        let distinct = match keys.get("distinct").zip(distinct) {
+            Some((node, operand)) => {
+                let operand = operand?;
+                self.single(&operand, node);
+                self.exists(&operand, node, kinds);
+                Some(operand)
             }
-        }
-        self.number_of("sources", &sources, 1, node)?;
-        for operand in by.iter().chain(distinct.iter().flatten()) {
-            self.single(operand, node)?;
-        }
-        let nodes = [keys.get("by"), keys.get("distinct")];
-        for (operand, node) in by.iter().zip(items(nodes[0])).chain(distinct.iter().flatten().zip(nodes[1])) {
-            self.exists(operand, node, self.own.filter(|_| sources.len() == 1));
-        }
-        let distinct = match distinct {
-            Some(operand) => Some(operand?),
             None => None,
         };
         Some(Threshold { sources, count: count?, distinct, within_ns: within_ns? })
@@ -129,46 +127,48 @@ impl Reader<'_> {
     fn sequence(&mut self, node: &Node) -> Option<Sequence> {
         let keys = self.mapping("sequence", node, &["steps", "within", "by", "ordered", "until"])?;
         let within_ns = self.require("within", node, &keys).and_then(|node| self.duration("within", &node));
-        let by = self.operands("by", keys.get("by"))?;
         let by_node = keys.get("by");
-        let ordered = match keys.get("ordered") {
-            None => true,
-            Some(node) => self.typed("ordered", node, "true or false", Node::as_bool)?,
-        };
+        let by = self.operands("by", by_node);
+        let ordered = keys.get("ordered").and_then(|node| self.truth("ordered", node)).unwrap_or(true);
+        let until = keys.get("until").map(|node| self.step(node, "until", (by.as_deref(), by_node)));
         let list = self.require("steps", node, &keys)?;
-        let Kind::Sequence(items) = &list.kind else {
+        let Kind::Sequence(nodes) = &list.kind else {
             return self.wrong_type("steps", &list, "a list of steps");
         };
         let mut steps: Vec<Option<Step>> = Vec::new();
-        for (number, item) in items.iter().enumerate() {
-            steps.push(self.step(item, &format!("step {}", number + 1), (&by, by_node)));
+        for (number, node) in nodes.iter().enumerate() {
+            steps.push(self.step(node, &format!("step {}", number + 1), (by.as_deref(), by_node)));
         }
+        let by = by?;
         if let Some(kinds) = self.own {
             self.all_exist(&by, by_node, Some(kinds));
-            steps.push(Some(Step { name: "condition".to_owned(), input: Input::Own, by: by.clone() }));
+            steps.push(Some(Step { name: "condition".to_owned(), input: Input::Own, by }));
         }
-        let until = keys.get("until").map(|node| self.step(node, "until", (&by, by_node)));
         let steps: Vec<Step> = steps.into_iter().collect::<Option<_>>()?;
         self.number_of("steps", &steps, 2, &list)?;
+        // Whatever can be the first says under which values the rest is looked up.
+        for step in if ordered { &steps[..1] } else { &steps[..] } {
+            for operand in &step.by {
+                self.single(operand, nodes.first().unwrap_or(node));
+            }
+        }
         let until = match until {
             Some(step) => Some(step?),
             None => None,
         };
-        // Whatever can be the first says under which values the rest is looked up.
-        for step in if ordered { &steps[..1] } else { &steps[..] } {
-            for operand in &step.by {
-                self.single(operand, items.first().unwrap_or(node))?;
-            }
-        }
         Some(Sequence { steps, ordered, until, within_ns: within_ns? })
     }
 
-    fn step(&mut self, node: &Node, name: &str, (by, by_node): (&[Operand], Option<&Node>)) -> Option<Step> {
+    /// A step; `by` is that of the sequence, if it could be read.
+    fn step(
+        &mut self,
+        node: &Node,
+        name: &str,
+        (by, by_node): (Option<&[Operand]>, Option<&Node>),
+    ) -> Option<Step> {
         let keys = self.mapping("step", node, &["name", "condition", "rule", "by"])?;
-        let name = match keys.get("name") {
-            Some(node) => self.typed("name", node, "text", text)?,
-            None => name.to_owned(),
-        };
+        let named = keys.get("name").and_then(|node| self.typed("name", node, "text", text));
+        let name = named.unwrap_or_else(|| name.to_owned());
         let input = match (keys.get("condition"), keys.get("rule")) {
             (Some(condition), None) => self.condition(condition).map(Input::Condition),
             (None, Some(rule)) => self.rule_name("rule", rule).map(Input::Rule),
@@ -186,21 +186,22 @@ impl Reader<'_> {
         };
         let (own_by, by_node) = match keys.get("by") {
             Some(node) => (self.operands("by", Some(node))?, Some(node)),
-            None => (by.into(), by_node),
+            None => (by?.into(), by_node),
         };
-        if own_by.len() != by.len() {
+        if let Some(by) = by
+            && by.len() != own_by.len()
+        {
             let message = format!("this step has {} values in `by`, the sequence {}", own_by.len(), by.len());
             let at = by_node.unwrap_or(node);
             self.diagnostics.push(
                 Diagnostic::error("R412", message)
-                    .label(at.span.clone(), "values are compared by their place")
+                    .label(first_line(&at.span), "values are compared by their place")
                     .hint("name one field here for each one there"),
             );
-            return None;
         }
         let several: Vec<_> = own_by.iter().filter(|operand| operand.is_several()).collect();
         if let [_, second, ..] = several[..] {
-            self.single(second, by_node.unwrap_or(node))?;
+            self.single(second, by_node.unwrap_or(node));
         }
         let input = input?;
         if let Input::Condition(filter) = &input {
@@ -237,10 +238,9 @@ impl Reader<'_> {
             Kind::Sequence(_) => (node.clone(), None, 0),
             _ => {
                 let keys = self.mapping("new", node, &["fields", "per", "learn"])?;
-                let mut time =
-                    |key| keys.get(key).map_or(Some(None), |node| self.duration(key, node).map(Some));
-                let (per, learn) = (time("per"), time("learn"));
-                (self.require("fields", node, &keys)?, per?, learn?.unwrap_or(0))
+                let mut time = |key| keys.get(key).and_then(|node| self.duration(key, node));
+                let (per_ns, learn_ns) = (time("per"), time("learn").unwrap_or(0));
+                (self.require("fields", node, &keys)?, per_ns, learn_ns)
             }
         };
         let fields = self.operands("fields", Some(&list))?;
@@ -249,7 +249,7 @@ impl Reader<'_> {
             return None;
         }
         for (operand, item) in fields.iter().zip(items(Some(&list))) {
-            self.single(operand, item)?;
+            self.single(operand, item);
         }
         self.all_exist(&fields, Some(&list), self.own);
         Some(New { fields, per_ns, learn_ns })
@@ -265,7 +265,7 @@ impl Reader<'_> {
         let per_ns = self.require("per", node, &keys).and_then(|node| self.duration("per", &node));
         let by = self.operands("by", keys.get("by"))?;
         for (operand, item) in by.iter().zip(items(keys.get("by"))) {
-            self.single(operand, item)?;
+            self.single(operand, item);
         }
         self.all_exist(&by, keys.get("by"), self.own);
         Some(Throttle { alerts: alerts?, per_ns: per_ns?, by })
@@ -313,9 +313,9 @@ impl Reader<'_> {
     }
 
     /// Refuses a field that can have several values at once where one is needed.
-    fn single(&mut self, operand: &Operand, node: &Node) -> Option<()> {
+    fn single(&mut self, operand: &Operand, node: &Node) {
         if !operand.is_several() {
-            return Some(());
+            return;
         }
         let name = operand.field.name;
         let mut diagnostic = Diagnostic::error("R406", format!("`{name}` can have several values at once"))
@@ -324,7 +324,6 @@ impl Reader<'_> {
             diagnostic = diagnostic.hint(format!("write `{name}[1]`"));
         }
         self.diagnostics.push(diagnostic);
-        None
     }
 
     fn all_exist(&mut self, operands: &[Operand], node: Option<&Node>, kinds: Option<KindSet>) {
@@ -434,6 +433,10 @@ impl Reader<'_> {
             return self.wrong_type(key, node, wanted);
         }
         value
+    }
+
+    fn truth(&mut self, key: &str, node: &Node) -> Option<bool> {
+        self.typed(key, node, "true or false", Node::as_bool)
     }
 
     fn wrong_type<T>(&mut self, key: &str, node: &Node, wanted: &str) -> Option<T> {

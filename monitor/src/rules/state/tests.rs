@@ -160,6 +160,19 @@ fn each_mistake_has_its_code_and_the_right_form_has_none() {
 }
 
 #[test]
+fn all_mistakes_in_one_key_are_told_at_once() {
+    let text = rule(
+        "{sequence: {within: 0s, by: [proc.nmae], ordered: 1, steps: [{condition: proc.exe = }, {rule: [], by: [fd.nmae]}, {nmae: x, rule: r}]}, throttle: {per: 1, by: [proc.aname]}, alert: 7}",
+    );
+    let mut found = codes(&text);
+    found.sort_unstable();
+    assert_eq!(
+        found,
+        ["R106", "R201", "R201", "R401", "R402", "R403", "R403", "R403", "R404", "R404", "R406"]
+    );
+}
+
+#[test]
 fn mistake_is_told_at_its_place_with_a_hint() {
     let text = rule("{threshold: {count: 2, within: 10}}");
     let source = Arc::new(Source { name: "t.yaml".to_owned(), text: text.clone() });
