@@ -1,9 +1,13 @@
-//! Conditions allocate nothing for an event. A test of its own, for it counts all that its thread allocates.
+//! Conditions, and rules that remember, allocate nothing for an event. A test of its own, for it counts all that its thread allocates.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::Arc;
 
-use taffrail::rules::Filter;
+use taffrail::detect::Detector;
+use taffrail::detect::memory::{Limits, Memory, Occurrence};
+use taffrail::diagnostic::Source;
+use taffrail::rules::{Filter, RuleSet};
 use taffrail::testing::{self, with_subject};
 
 struct Counting;
@@ -46,6 +50,39 @@ fn condition_allocates_nothing_for_an_event() {
         matching();
         let before = ALLOCATIONS.get();
         matching();
+        assert_eq!(ALLOCATIONS.get(), before);
+    });
+}
+
+#[test]
+fn rule_that_remembers_allocates_nothing_for_an_event_of_a_key_that_it_knows() {
+    let rules = [
+        "sequence: {within: 1m, by: [container.id], steps: [{condition: evt.kind = exec, by: [proc.key]}], until: {condition: evt.kind = fork}}",
+        "new: [container.id, proc.exepath]",
+        "threshold: {count: 5, distinct: proc.exepath, within: 1m, by: [container.id, 'proc.aname[1]']}",
+        "throttle: {alerts: 1, per: 1h}",
+    ];
+    let rules = rules.iter().enumerate().map(|(n, rule)| {
+        // The sequence waits for its last step for ever.
+        let kind = if n == 0 { "open" } else { "exec" };
+        format!(
+            "- rule: r{n}\n  desc: d\n  condition: evt.kind = {kind}\n  output: o\n  priority: INFO\n  taffrail: {{{rule}}}\n"
+        )
+    });
+    let source = Source { name: "t.yaml".to_owned(), text: rules.collect() };
+    let set = Arc::new(RuleSet::load(&[source.into()]).expect("rules").0);
+    let detector = Detector::new(Arc::clone(&set));
+    let mut memory = Memory::new(set, Limits::default());
+    let records = [testing::exec(7, 1_000, (6, 500), "/bin/sh", &["sh"])];
+    with_subject(&records, |subject| {
+        let mut alerts = || {
+            let matched = detector.matches(subject.event.header().kind, subject);
+            memory.advance(&Occurrence::of(subject), matched).alerts().count()
+        };
+        assert_eq!(alerts(), 2);
+        alerts();
+        let before = ALLOCATIONS.get();
+        assert_eq!((0..100).map(|_| alerts()).sum::<usize>(), 0);
         assert_eq!(ALLOCATIONS.get(), before);
     });
 }

@@ -187,9 +187,9 @@ fn write_step(name: &str, mark: &Mark, out: &mut Members<'_>) {
 
 /// Writes the values of fields by their names.
 pub fn write_operands(operands: &[Operand], values: &impl Values, out: &mut Members<'_>) {
-    for Operand { field, index } in operands {
+    for operand in operands {
         let mut text = String::new();
-        values.any(field, *index, &mut |value| {
+        let mut add = |value: Value<'_>| {
             if !text.is_empty() {
                 text.push(',');
             }
@@ -200,12 +200,16 @@ pub fn write_operands(operands: &[Operand], values: &impl Values, out: &mut Memb
                 }
                 Value::Number(_) | Value::Bool(_) | Value::Address(_) => write_value(&value, &mut text),
             }
-            false
-        });
-        match index {
-            Some(index) => out.text(&format!("{}[{index}]", field.name), text.as_bytes()),
-            None => out.text(field.name, text.as_bytes()),
+        };
+        if operand.is_several() {
+            values.any(operand.field, operand.index, &mut |value| {
+                add(value);
+                false
+            });
+        } else {
+            operand.value(values).into_iter().for_each(add);
         }
+        out.text(&operand.to_string(), text.as_bytes());
     }
 }
 

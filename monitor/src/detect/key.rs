@@ -58,7 +58,7 @@ impl Keys {
 
 fn write_fields(hash: &mut SipHasher13, values: &impl Values, by: &[Operand]) {
     for operand in by {
-        write_value(hash, values.one(operand.field, operand.index).as_ref());
+        write_value(hash, operand.value(values).as_ref());
     }
 }
 
@@ -85,5 +85,60 @@ fn write_value(hash: &mut SipHasher13, value: Option<&Value<'_>>) {
             hash.write_u64(text.len() as u64);
             hash.write(text);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::field::{Field, Get, Type};
+
+    /// Labels, as a container has them.
+    static LABEL: Field =
+        Field { name: "label", ty: Type::Text, kinds: 1, doc: "A label.", get: Get::Keyed(|_, _| None) };
+
+    struct Labels<'a>(&'a [(&'a str, &'a str)]);
+
+    impl Values for Labels<'_> {
+        fn one(&self, _field: &'static Field, _index: Option<u32>) -> Option<Value<'_>> {
+            None
+        }
+
+        fn any(
+            &self,
+            _field: &'static Field,
+            _index: Option<u32>,
+            _test: &mut dyn FnMut(Value<'_>) -> bool,
+        ) -> bool {
+            false
+        }
+
+        fn keyed(&self, _field: &'static Field, key: &[u8]) -> Option<Value<'_>> {
+            self.0
+                .iter()
+                .find(|(name, _)| name.as_bytes() == key)
+                .map(|(_, text)| Value::Text(text.as_bytes()))
+        }
+    }
+
+    #[test]
+    fn values_that_go_by_name_make_keys_and_no_two_lists_of_values_are_one() {
+        let label = |name: &str| Operand { field: &LABEL, index: None, key: Some(name.as_bytes().into()) };
+        let by = [label("a"), label("b")];
+        assert_eq!(by[0].to_string(), "label[a]");
+        let keys = Keys::new();
+        let lists: [&[(&str, &str)]; 6] = [
+            &[("a", "x"), ("b", "y")],
+            &[("a", "y"), ("b", "x")],
+            &[("a", "xy"), ("b", "")],
+            &[("a", "xy")],
+            &[("b", "xy")],
+            &[],
+        ];
+        let made: Vec<u128> = lists.iter().map(|list| keys.one(&Labels(list), &by)).collect();
+        let distinct: std::collections::BTreeSet<_> = made.iter().collect();
+        assert_eq!(distinct.len(), lists.len());
+        assert_eq!(keys.one(&Labels(lists[0]), &by), made[0]);
+        assert_ne!(Keys::new().one(&Labels(lists[0]), &by), made[0]);
     }
 }

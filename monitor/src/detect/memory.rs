@@ -399,7 +399,7 @@ fn forget<V: Weigh>(table: &mut Table<V>, now_ns: u64, within_ns: u64) {
 /// What makes a group if a rule says nothing of groups: the container. Two of one name are two.
 fn container() -> Box<[Operand]> {
     let fields = ["container.id", "container.cgroup_path"].into_iter().filter_map(field::find);
-    fields.map(|field| Operand { field, index: None }).collect()
+    fields.map(|field| Operand { field, index: None, key: None }).collect()
 }
 
 fn suppressed(rule: &Rule, untold: &Untold) -> Report {

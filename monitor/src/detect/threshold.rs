@@ -53,7 +53,7 @@ pub fn advance(
     let proof = match &spec.distinct {
         None => table.enter(key, now_ns, |counted| counted.count(spec, now_ns)),
         Some(distinct) => {
-            let value = values.one(distinct.field, distinct.index)?;
+            let value = distinct.value(values)?;
             let value_key = keys.value(&value);
             table.enter(key, now_ns, |counted| counted.count_value(spec, now_ns, value_key, &value))
         }

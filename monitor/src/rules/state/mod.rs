@@ -5,11 +5,13 @@
 
 pub mod read;
 
+use std::fmt;
+
 use hashbrown::{HashMap, HashSet};
 
 use super::{Filter, Rule};
 use crate::diagnostic::{Diagnostic, Span};
-use crate::event::field::{Field, Get};
+use crate::event::field::{Field, Get, Value, Values};
 
 /// Most steps of a sequence, and most sources of a threshold.
 pub const STEPS_MAX: usize = 16;
@@ -122,13 +124,15 @@ pub struct RuleName {
     pub place: Option<Span>,
 }
 
-/// A field, and its number in brackets.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// A field, and what stands in brackets.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operand {
     /// The field.
     pub field: &'static Field,
     /// The number.
     pub index: Option<u32>,
+    /// The name, of a field whose values go by name.
+    pub key: Option<Box<[u8]>>,
 }
 
 impl Operand {
@@ -138,6 +142,26 @@ impl Operand {
             Get::One(_) | Get::Keyed(_) => false,
             Get::Ancestors(_) | Get::Indexed(_) => self.index.is_none(),
             Get::Many(_) => true,
+        }
+    }
+
+    /// The value of an event, if it is not several.
+    pub fn value<'v>(&self, values: &'v impl Values) -> Option<Value<'v>> {
+        match &self.key {
+            Some(key) => values.keyed(self.field, key),
+            None => values.one(self.field, self.index),
+        }
+    }
+}
+
+/// As it is written.
+impl fmt::Display for Operand {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.field.name;
+        match (&self.key, self.index) {
+            (Some(key), _) => write!(out, "{name}[{}]", String::from_utf8_lossy(key)),
+            (None, Some(index)) => write!(out, "{name}[{index}]"),
+            (None, None) => out.write_str(name),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Reads the key `taffrail` of a rule: each mistake is told with its place and a hint, and all of them at once.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::{
@@ -7,9 +8,11 @@ use super::{
 };
 use crate::diagnostic::Diagnostic;
 use crate::event::field::{self, Get, KindSet};
-use crate::rules::compile::{self, Names, unknown_field};
+use crate::rules::ast::{self, Place, Word};
+use crate::rules::compile::{self, Names};
 use crate::rules::file::{Keys, first_line};
-use crate::rules::{Filter, parser};
+use crate::rules::operand::Source;
+use crate::rules::{Filter, parser, transform};
 use crate::yaml::{Kind, Node};
 
 /// Most matches that a threshold can count to.
@@ -288,28 +291,27 @@ impl Reader<'_> {
     /// `proc.name`, `proc.aname[2]`
     fn operand(&mut self, node: &Node) -> Option<Operand> {
         let written = self.typed("by", node, "a field", text)?;
-        let (name, index) = match written.strip_suffix(']').and_then(|rest| rest.split_once('[')) {
-            Some((name, index)) => (name, index.parse().ok()),
+        let (name, argument) = match written.strip_suffix(']').and_then(|rest| rest.split_once('[')) {
+            Some((name, argument)) => (name, Some(name.len() + 1..name.len() + 1 + argument.len())),
             None => (written.as_str(), None),
         };
-        let Some(field) = field::find(name) else {
-            self.diagnostics.push(unknown_field(name, node.part(0..name.len())));
-            return None;
+        let node = Arc::new(node.clone());
+        let word = |range: Range<usize>| Word {
+            text: written[range.clone()].to_owned(),
+            quoted: false,
+            place: Place { node: Arc::clone(&node), range },
         };
-        let has_brackets = name.len() < written.len();
-        let fits = match field.get {
-            Get::Ancestors(_) | Get::Indexed(_) => !has_brackets || index.is_some(),
-            Get::One(_) | Get::Many(_) => !has_brackets,
-            Get::Keyed(_) => false,
-        };
-        if !fits {
-            self.diagnostics.push(
-                Diagnostic::error("R206", format!("`{written}` is not possible here"))
-                    .label(node.span.clone(), "only the fields of ancestors and `evt.rawarg` take a number"),
-            );
-            return None;
+        let field = ast::Operand::Field { name: word(0..name.len()), argument: argument.map(word) };
+        match transform::operand(&field).map(|made| made.source) {
+            Ok(Source::Field(field, index)) => Some(Operand { field, index, key: None }),
+            Ok(Source::Keyed(field, key)) => Some(Operand { field, index: None, key: Some(key) }),
+            // Nothing else is made of a field alone.
+            Ok(_) => None,
+            Err(diagnostic) => {
+                self.diagnostics.push(diagnostic);
+                None
+            }
         }
-        Some(Operand { field, index })
     }
 
     /// Refuses a field that can have several values at once where one is needed.
