@@ -1,24 +1,23 @@
 //! Trees to compiled conditions: names are looked up, macros put in place, values checked against the type of
 //! their field. All errors of a condition are told, each with its place. [`super::transform`] has what stands on the
-//! sides of a test, [`super::typed`] the values.
+//! sides of a test, [`super::typed`] the values, [`super::doubt`] what is legal but can hardly be meant.
 
 use std::collections::BTreeSet;
 
 use hashbrown::HashMap;
 
 use super::ast::{self, Expr, Op, Operand, Quantifier, Right, Word};
+use super::doubt::{self, Claim};
+use super::kinds::{is_chosen_only, kinds_by_name};
 use super::matcher::{Node, Test};
 use super::operand::{Against, Derived, Source};
 use super::parser;
 use super::transform::{self, ABSENT, Made, Many};
 use super::typed::{Item, Left};
 use crate::diagnostic::{Diagnostic, Span};
-use crate::event::field::{FIELDS, Field, KindSet, Type};
-use crate::event::kind_name;
-use crate::probe::call;
+use crate::event::field::{FIELDS, KindSet, Type};
 use crate::probe::hook::{ALL_KINDS, bit};
-use taffrail_common::call::CALLS;
-use taffrail_common::kind::{self, KINDS};
+use taffrail_common::kind;
 
 /// Names that conditions can use.
 #[derive(Clone, Debug, Default)]
@@ -40,9 +39,6 @@ const PATTERNS_MAX: usize = 500;
 
 /// Deepest nesting of macros.
 const MACROS_MAX: usize = 32;
-
-/// Most values of one list that a warning is told of.
-const TOLD_MAX: usize = 5;
 
 /// A condition that is ready to match.
 #[derive(Clone, Debug)]
@@ -111,14 +107,6 @@ struct Part {
     claims: Vec<Claim>,
 }
 
-/// That a field has one of these values.
-struct Claim {
-    field: &'static Field,
-    index: Option<u32>,
-    values: Vec<String>,
-    place: Span,
-}
-
 impl<'a> Compiler<'a> {
     fn expr(&mut self, expr: &'a Expr) -> Option<Part> {
         if self.tests > TESTS_MAX {
@@ -132,7 +120,7 @@ impl<'a> Compiler<'a> {
                 let exact = parts.iter().all(|part| part.exact);
                 let (nodes, claims): (Vec<_>, Vec<_>) =
                     parts.into_iter().map(|part| (part.node, part.claims)).unzip();
-                let claims = self.agreeing(claims.into_iter().flatten());
+                let claims = doubt::agreeing(claims.into_iter().flatten(), &mut |warning| self.warn(warning));
                 // What a macro adds to a list of its own sort stands beside the others, to be put in their order.
                 let nodes = nodes.into_iter().flat_map(|node| match node {
                     Node::And(inner) => inner.into_vec(),
@@ -167,30 +155,6 @@ impl<'a> Compiler<'a> {
     fn parts(&mut self, parts: &'a [Expr]) -> Option<Vec<Part>> {
         let compiled: Vec<Option<Part>> = parts.iter().map(|part| self.expr(part)).collect();
         compiled.into_iter().collect()
-    }
-
-    /// The claims of parts that all have to hold; warns if two of them cannot.
-    fn agreeing(&mut self, claims: impl Iterator<Item = Claim>) -> Vec<Claim> {
-        let mut agreeing: Vec<Claim> = Vec::new();
-        for claim in claims {
-            let same = |other: &&mut Claim| (other.field, other.index) == (claim.field, claim.index);
-            let Some(other) = agreeing.iter_mut().find(same) else {
-                if agreeing.len() < CLAIMS_KEPT {
-                    agreeing.push(claim);
-                }
-                continue;
-            };
-            if other.values.iter().any(|value| claim.values.contains(value)) {
-                other.values.retain(|value| claim.values.contains(value));
-                continue;
-            }
-            let message = format!("`{}` cannot be both", claim.field.name);
-            let warning = Diagnostic::warning("R214", message).label(claim.place.clone(), "this");
-            let warning = warning.label(other.place.clone(), "and this");
-            *other = claim;
-            self.warn(warning.hint("this never holds; `or` may be meant"));
-        }
-        agreeing
     }
 
     fn macro_call(&mut self, name: &'a Word) -> Option<Part> {
@@ -293,7 +257,7 @@ impl<'a> Compiler<'a> {
         let items = if is_list { self.items(words) } else { self.item(words) }?;
         let mut warnings = Vec::new();
         let matcher = self.take(typed.matcher(&items, quantifier, &mut warnings))?;
-        warnings.into_iter().take(TOLD_MAX).for_each(|warning| self.warn(warning));
+        warnings.into_iter().take(doubt::TOLD_MAX).for_each(|warning| self.warn(warning));
         let Made { source, many, kinds, .. } = made;
         let (Source::Field(field, index), false) = (&source, op == Op::In && many == Many::List) else {
             let every = op == Op::In && many == Many::List;
@@ -308,7 +272,7 @@ impl<'a> Compiler<'a> {
         let (field, index) = (*field, *index);
         let is_one_of = matches!(op, Op::Eq | Op::In | Op::Intersects)
             && matches!(quantifier, None | Some(Quantifier::Any));
-        self.check_values(&typed, field, &items);
+        doubt::check_values(&typed, field, &items).into_iter().for_each(|warning| self.warn(warning));
         let by_name = if is_one_of { kinds_by_name(field, &items) } else { None };
         if by_name.is_some() && field.name == "evt.type" && !self.negated {
             let names = items.iter().map(|item| item.word.text.as_str());
@@ -316,45 +280,10 @@ impl<'a> Compiler<'a> {
         }
         // `evt.type` says less than its kind: `open` is one of the names of the kind `open`.
         let exact = by_name.is_some() && field.name == "evt.kind";
-        let claims = if is_one_of && many == Many::One { claim(&typed, field, index, &items) } else { None };
+        let claims =
+            if is_one_of && many == Many::One { doubt::claim(&typed, field, index, &items) } else { None };
         let node = Node::Test(Box::new(Test { field, index, matcher }));
         Some(Part { node, kinds: by_name.unwrap_or(kinds), exact, claims: claims.into_iter().collect() })
-    }
-
-    /// Warns of values that a field never has.
-    fn check_values(&mut self, typed: &Left<'_>, field: &Field, items: &[Item<'_>]) {
-        if !matches!(typed.op, Op::Eq | Op::Ne | Op::In | Op::Intersects) {
-            return;
-        }
-        let never = |item: &Item<'_>| {
-            let text = item.word.text.as_str();
-            let warning = |code, message: String| Some(Diagnostic::warning(code, message));
-            match field.name {
-                "evt.type" | "evt.kind" if kinds_of(field, text) == 0 => {
-                    let names = (1..KINDS as u16).map(kind_name).chain(CALLS.iter().map(|row| row.name));
-                    let warning = warning("R213", format!("there is no event `{text}`"));
-                    warning.map(|warning| warning.did_you_mean(text, names))
-                }
-                "evt.dir" if text != "<" => warning(
-                    "R214",
-                    "all events are told when they are over: `evt.dir` is always `<`".to_owned(),
-                ),
-                name if COMMAND_NAMES.contains(&name) && text.len() > COMMAND_NAME_MAX => {
-                    let cut = &text[..text.floor_char_boundary(COMMAND_NAME_MAX)];
-                    let message = format!("`{name}` has at most {COMMAND_NAME_MAX} bytes");
-                    warning("R214", message).map(|warning| warning.hint(format!("write `{cut}`")))
-                }
-                name if text.is_empty() && NEVER_EMPTY.contains(&name) => {
-                    let warning = warning("R214", format!("`{name}` is never empty"));
-                    warning.map(|warning| warning.hint(format!("write `not {name} exists`")))
-                }
-                _ => None,
-            }
-        };
-        let told = items.iter().filter_map(|item| Some(item.label(never(item)?, "never this")));
-        for warning in told.take(TOLD_MAX).collect::<Vec<_>>() {
-            self.warn(warning.label(typed.place.clone(), "of this field"));
-        }
     }
 
     /// The only value of a test; a list that is named there must have one item.
@@ -424,41 +353,6 @@ impl<'a> Compiler<'a> {
     }
 }
 
-/// Fields that are command names, which the kernel cuts.
-const COMMAND_NAMES: [&str; 6] =
-    ["proc.name", "proc.pname", "proc.aname", "proc.sname", "thread.name", "target.name"];
-
-/// Longest command name, in bytes (`TASK_COMM_LEN` without its NUL).
-const COMMAND_NAME_MAX: usize = 15;
-
-/// Fields that have no value where others would have an empty one.
-const NEVER_EMPTY: [&str; 8] = [
-    "fd.name",
-    "fs.path.name",
-    "proc.exepath",
-    "proc.pexepath",
-    "proc.cwd",
-    "proc.exe",
-    "container.id",
-    "evt.type",
-];
-
-/// Most claims of one part, and most values of one claim, that are looked at.
-const CLAIMS_KEPT: usize = 32;
-
-/// The claim that a test for some values makes.
-fn claim(typed: &Left<'_>, field: &'static Field, index: Option<u32>, items: &[Item<'_>]) -> Option<Claim> {
-    // Addresses can be written in several ways, and the names of events are looked at otherwise.
-    let is_comparable = matches!(field.ty, Type::Text | Type::Path | Type::TextList | Type::Bool)
-        && !matches!(field.name, "evt.type" | "evt.kind");
-    (is_comparable && (1..=CLAIMS_KEPT).contains(&items.len())).then(|| Claim {
-        field,
-        index,
-        values: items.iter().map(|item| item.word.text.clone()).collect(),
-        place: typed.place.clone(),
-    })
-}
-
 fn noun(ty: Type) -> &'static str {
     match ty {
         Type::Text | Type::Path | Type::TextList => "text",
@@ -485,52 +379,4 @@ pub fn unknown_field(name: &str, place: Span) -> Diagnostic {
 fn cheap_first(mut nodes: Vec<Node>) -> Box<[Node]> {
     nodes.sort_by_cached_key(Node::cost);
     nodes.into()
-}
-
-/// A rule that looks at all events: the kernel then has to tell all of them.
-pub fn unlimited(kinds: KindSet, rule: &str, place: Span) -> Option<Diagnostic> {
-    (kinds == ALL_KINDS).then(|| {
-        Diagnostic::warning("R218", format!("rule `{rule}` says of no event that it is none of its own"))
-            .label(place, "all kinds of event have to be looked at")
-            .hint("add what it is about, such as `evt.kind = exec and …`")
-    })
-}
-
-/// The kinds that a test of the event's name or kind lets through.
-fn kinds_by_name(field: &Field, items: &[Item<'_>]) -> Option<KindSet> {
-    let is_name = matches!(field.name, "evt.type" | "evt.kind");
-    is_name.then(|| items.iter().fold(0, |kinds, item| kinds | kinds_of(field, &item.word.text)))
-}
-
-/// The kinds of the events of that name or kind.
-fn kinds_of(field: &Field, name: &str) -> KindSet {
-    if field.name == "evt.kind" {
-        return (1..KINDS as u16)
-            .filter(|kind| kind_name(*kind) == name)
-            .fold(0, |set, kind| set | bit(kind));
-    }
-    match name {
-        "execve" | "execveat" => bit(kind::EXEC),
-        "clone" => bit(kind::FORK),
-        "procexit" => bit(kind::EXIT),
-        "signal" => bit(kind::SIGNAL),
-        "cgroup_attach_task" => bit(kind::CGROUP_MOVE),
-        "flow" => bit(kind::FLOW),
-        "udp" => bit(kind::UDP),
-        "dns" => bit(kind::DNS),
-        name => {
-            let rows = CALLS.iter().filter(|row| row.name == name);
-            rows.fold(if call::is_seen(name) { bit(kind::SYSCALL) } else { 0 }, |set, row| {
-                set | bit(row.kind)
-            })
-        }
-    }
-}
-
-/// Whether a name is that of a call which is no event kind of its own.
-fn is_chosen_only(name: &str) -> bool {
-    // These are names of the kinds `exec` and `fork`.
-    !matches!(name, "execve" | "execveat" | "clone")
-        && call::is_seen(name)
-        && CALLS.iter().all(|row| row.name != name)
 }

@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 
 use super::ast::{Expr, Place, Word};
 use super::compile::{self, Names};
+use super::doubt;
 use super::parser;
 use super::state::Stateful;
 use super::template::Template;
@@ -230,7 +231,7 @@ impl Loader {
         let steps = || stateful.iter().flat_map(Stateful::conditions);
         self.tell(steps().flat_map(|filter| filter.warnings.iter().cloned()).collect());
         let all_kinds = steps().fold(kinds, |kinds, filter| kinds | filter.kinds);
-        self.tell(compile::unlimited(all_kinds, &name, at.clone()).into_iter().collect());
+        self.tell(doubt::unlimited(all_kinds, &name, at.clone()).into_iter().collect());
         if kinds == 0
             && let Some((written, _)) = &written
         {

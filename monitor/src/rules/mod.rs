@@ -4,9 +4,11 @@
 
 pub mod ast;
 mod compile;
+mod doubt;
 pub mod example;
 pub mod explain;
 mod file;
+mod kinds;
 mod lexer;
 pub mod matcher;
 pub mod network;
