@@ -287,6 +287,7 @@ pub fn load_rules(settings: &Settings) -> Result<(RuleSet, Vec<Diagnostic>), Exi
         eprintln!("error: the rules have {errors} errors");
         ExitCode::from(super::NO)
     })?;
+    set.enable_down_to(settings.rules_maturity);
     let unknown = set.disable(&settings.rules_disabled);
     if !unknown.is_empty() {
         eprintln!("error: `rules.disabled` names rules that there are not: {}", unknown.join(", "));

@@ -15,7 +15,7 @@ use crate::detect::throttle::Limit;
 use crate::diagnostic::{Diagnostic, Source};
 use crate::probe::call;
 use crate::probe::load::Tiers;
-use crate::rules::{Filter, hex};
+use crate::rules::{Filter, Maturity, hex};
 use crate::yaml::{self, Kind, Node};
 
 /// Where the settings are looked for if no file is named.
@@ -44,6 +44,8 @@ pub struct Settings {
     pub rules_files: Vec<PathBuf>,
     /// Whether the rules that come with the program are used.
     pub rules_embedded: bool,
+    /// How well tried rules must be to take part.
+    pub rules_maturity: Maturity,
     /// Names of rules that are switched off.
     pub rules_disabled: Vec<String>,
     /// Bounds of what rules remember, and of their alerts.
@@ -81,6 +83,7 @@ impl Default for Settings {
             log_record: (DEFAULT_RECORD.to_owned(), record),
             rules_files: Vec::new(),
             rules_embedded: true,
+            rules_maturity: Maturity::Stable,
             rules_disabled: Vec::new(),
             state: Limits { throttle: Limit { alerts: 100, per_ns: 60 * SECOND_NS }, ..Limits::default() },
             scope_host: false,
@@ -142,7 +145,9 @@ const KEYS: &[Key] = &[
         set: |s, n| texts(n).map(|values| s.rules_files = values.into_iter().map(PathBuf::from).collect()), show: |s| list(s.rules_files.iter().map(|path| path.to_string_lossy().into_owned())) },
     Key { name: "rules.embedded", ty: "true or false", doc: "Whether the rules that come with the program are loaded, before all files.",
         set: |s, n| bool(n).map(|value| s.rules_embedded = value), show: |s| s.rules_embedded.to_string() },
-    Key { name: "rules.disabled", ty: "list of names", doc: "Rules that are switched off.",
+    Key { name: "rules.maturity", ty: "`stable`, `incubating` or `sandbox`", doc: "How well tried rules must be to take part: those that are switched off in their file and have the tag `maturity_incubating` (or with `sandbox` also `maturity_sandbox`) are switched on.",
+        set: |s, n| maturity(n).map(|value| s.rules_maturity = value), show: |s| s.rules_maturity.name().to_owned() },
+    Key { name: "rules.disabled", ty: "list of names", doc: "Rules that are switched off, whatever else says that they are on.",
         set: |s, n| texts(n).map(|values| s.rules_disabled = values), show: |s| list(s.rules_disabled.iter().cloned()) },
     Key { name: "alerts.max", ty: "number", doc: "Alerts of one rule in one container in `alerts.interval_s`; what is more is counted and recorded ([throttling](../rule-state.md)). 1 to 1000000, or 0 for no limit. Rules can say otherwise.",
         set: |s, n| number(n, 0, 1_000_000).map(|value| s.state.throttle.alerts = if value == 0 { u32::MAX } else { value as u32 }), show: |s| if s.state.throttle.alerts == u32::MAX { 0 } else { s.state.throttle.alerts }.to_string() },
@@ -363,6 +368,11 @@ fn tiers(node: &Node) -> Result<Tiers, Vec<Diagnostic>> {
     let all = [Tiers::Auto, Tiers::Portable, Tiers::Strong];
     let found = all.into_iter().find(|tiers| tiers.name() == text);
     found.ok_or_else(|| vec![wrong(node, "`auto`, `portable` or `strong`")])
+}
+
+fn maturity(node: &Node) -> Result<Maturity, Vec<Diagnostic>> {
+    let found = Maturity::of(node.as_text().unwrap_or_default());
+    found.ok_or_else(|| vec![wrong(node, "`stable`, `incubating` or `sandbox`")])
 }
 
 fn ring(node: &Node) -> Result<u32, Vec<Diagnostic>> {

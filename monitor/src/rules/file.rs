@@ -16,11 +16,22 @@ use crate::diagnostic::{Diagnostic, Source, Span};
 use crate::probe::hook::ALL_KINDS;
 use crate::yaml::{self, Kind, Node};
 
-const RULE_KEYS: &[&str] =
-    &["rule", "desc", "condition", "output", "priority", "tags", "enabled", "source", "tests", "taffrail"];
+const RULE_KEYS: &[&str] = &[
+    "rule",
+    "desc",
+    "condition",
+    "output",
+    "priority",
+    "response",
+    "tags",
+    "enabled",
+    "source",
+    "tests",
+    "taffrail",
+];
 
 const CORRELATION_KEYS: &[&str] =
-    &["correlation", "desc", "output", "priority", "tags", "enabled", "tests", "taffrail"];
+    &["correlation", "desc", "output", "priority", "response", "tags", "enabled", "tests", "taffrail"];
 
 /// A rule as it is written, its condition parsed.
 struct Draft {
@@ -93,6 +104,9 @@ impl Loader {
         let condition = self.require(item, &keys, "condition");
         for key in ["desc", "output", "priority"] {
             self.require(item, &keys, key);
+        }
+        if let Some(node) = keys.get("response").filter(|node| node.as_text().is_none()) {
+            self.wrong_type("response", node, "text");
         }
         let (Some(name), Some(condition)) = (name, condition) else { return };
         let at = keys.get("rule").map_or_else(|| item.span.clone(), |node| node.span.clone());
@@ -242,10 +256,12 @@ impl Loader {
             );
         }
         let desc = keys.get("desc").and_then(Node::as_text).unwrap_or_default().trim().to_owned();
+        let response = keys.get("response").and_then(Node::as_text).unwrap_or_default().trim().to_owned();
         let (output, priority, examples, stateful) = (output?, priority?, examples?, stateful?);
         Some(Rule {
             name,
             desc,
+            response,
             priority,
             tags,
             output,

@@ -3,6 +3,7 @@
 //! before it can be used.
 
 pub mod ast;
+pub mod attack;
 mod compile;
 mod doubt;
 pub mod example;
@@ -11,6 +12,7 @@ mod file;
 mod kinds;
 mod lexer;
 pub mod matcher;
+mod maturity;
 pub mod network;
 pub mod operand;
 pub mod parser;
@@ -33,6 +35,7 @@ use ast::Expr;
 use compile::Names;
 pub use example::{Expected, Outcome, run_examples};
 use matcher::Node;
+pub use maturity::Maturity;
 pub use template::{Template, write_value};
 
 /// How bad a match is, worst first, as in syslog.
@@ -96,6 +99,8 @@ pub struct Rule {
     pub name: String,
     /// Why it is there.
     pub desc: String,
+    /// What to do first when it matches; may be empty.
+    pub response: String,
     /// How bad a match is.
     pub priority: Priority,
     /// Tags, such as ATT&CK ids.
@@ -268,7 +273,21 @@ macro_rules! embedded {
         }
     };
 }
-embedded!("macros.yaml", "execution.yaml", "files.yaml", "network.yaml", "escape.yaml");
+embedded!(
+    "macros.yaml",
+    "execution.yaml",
+    "persistence.yaml",
+    "privilege_escalation.yaml",
+    "escape.yaml",
+    "credential_access.yaml",
+    "discovery.yaml",
+    "defense_evasion.yaml",
+    "network.yaml",
+    "kernel.yaml",
+    "runtime.yaml",
+    "cluster.yaml",
+    "impact.yaml",
+);
 
 #[cfg(test)]
 mod tests {
@@ -520,8 +539,13 @@ mod tests {
             panic!("{}", crate::diagnostic::render(&diagnostics, false));
         });
         assert_eq!(warnings, []);
-        assert!(set.rules.len() >= 10);
         for rule in &set.rules {
+            assert!(!rule.response.is_empty(), "{}: no response", rule.name);
+            assert!(
+                Maturity::of_tags(&rule.tags) == Some(Maturity::Stable) || !rule.enabled,
+                "{}",
+                rule.name
+            );
             let (matching, other) = rule.example_counts();
             assert!(matching > 0 && other > 0, "{}: {matching} and {other} examples", rule.name);
         }

@@ -95,6 +95,9 @@ fn in_text(set: &RuleSet, rule: &Rule, probes: &[Probe]) -> String {
         let state = if rule.enabled { "on" } else { "off" };
         writeln!(out, "{} ({}, {state}, {})", rule.name, rule.priority.name(), rule.source.name)?;
         writeln!(out, "\n{}", rule.desc)?;
+        if !rule.response.is_empty() {
+            writeln!(out, "\nWhat to do first\n  {}", rule.response)?;
+        }
         writeln!(out, "\nCondition\n  {}", layout(&expanded, 2))?;
         if !rule.stateful.name().is_empty() {
             writeln!(out, "\nRemembers ({})", rule.stateful.name())?;
@@ -141,6 +144,7 @@ fn in_json(set: &RuleSet, rule: &Rule, probes: &[Probe]) -> Value {
         .collect();
     json!({
         "rule": rule.name, "priority": rule.priority.name(), "enabled": rule.enabled, "desc": rule.desc,
+        "response": rule.response,
         "file": rule.source.name, "tags": rule.tags, "condition": expanded.to_string(),
         "kernel": { "kinds": kind_names(rule.all_kinds()), "calls": rule.all_calls() },
         "fields": fields(&expanded), "probes": probes,

@@ -23,6 +23,7 @@ pub fn run(args: &Args) -> Result<(), ExitCode> {
             let (matching, other) = rule.example_counts();
             let line = json!({
                 "rule": rule.name, "priority": rule.priority.name(), "enabled": rule.enabled, "desc": rule.desc,
+                "response": rule.response,
                 "kinds": kinds, "remembers": rule.stateful.name(), "tags": rule.tags, "techniques": rule.techniques().collect::<Vec<_>>(),
                 "file": rule.source.name, "examples": { "matching": matching, "other": other },
             });

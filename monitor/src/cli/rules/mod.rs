@@ -9,6 +9,7 @@ use crate::diagnostic::{self, Diagnostic, Severity, Source};
 use crate::rules::{self, RuleSet};
 
 mod check;
+mod coverage;
 mod explain;
 mod fields;
 mod list;
@@ -25,6 +26,8 @@ pub enum RulesCommand {
     Explain(explain::Args),
     /// Run the examples in the rules, or the rules against a recording. Exit code 1: one came out otherwise.
     Test(test::Args),
+    /// Say which techniques of ATT&CK for Containers which enabled rules detect.
+    Coverage(coverage::Args),
     /// List the fields that rules, filters and output templates can name.
     Fields(fields::Args),
 }
@@ -36,6 +39,7 @@ pub fn run(command: RulesCommand) -> ExitCode {
         RulesCommand::List(args) => list::run(&args),
         RulesCommand::Explain(args) => explain::run(&args),
         RulesCommand::Test(args) => test::run(&args),
+        RulesCommand::Coverage(args) => coverage::run(&args),
         RulesCommand::Fields(args) => fields::run(&args),
     };
     done.map_or_else(|code| code, |()| ExitCode::SUCCESS)
