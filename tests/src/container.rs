@@ -1,15 +1,39 @@
-//! Real containers by runc, with a root of busybox, gone when they are dropped. The demo uses them too.
+//! Real containers by runc, gone when they are dropped: with a root of busybox, which the demo uses too, or with the
+//! programs of the machine.
 
 use std::io;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::{Value, json};
 
 /// Programs that the root has, all of them busybox.
 const APPLETS: &[&str] = &[
     "sh", "cat", "ls", "cp", "mv", "rm", "mkdir", "echo", "sleep", "id", "nc", "wget", "true", "false",
     "kill", "ln", "chmod", "setsid", "nohup", "env", "seq", "touch", "dd", "head", "test", "chroot", "mount",
     "umount", "unshare", "nslookup",
+];
+
+/// What a container with the machine's programs may do.
+const CAPABILITIES: &[&str] = &[
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_MKNOD",
+    "CAP_NET_ADMIN",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_RAW",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
 ];
 
 /// Where Debian's busybox-static puts it.
@@ -24,6 +48,15 @@ pub fn unavailable() -> Option<String> {
     (!runc.is_ok_and(|status| status.success())).then(|| "no runc".to_owned())
 }
 
+/// What a container has of the machine: its `/usr`, as an image.
+#[derive(Clone, Copy)]
+pub struct Machine<'a> {
+    /// Folders that lie over `/usr`, topmost first, below a layer of the container's own.
+    pub layers: &'a [&'a Path],
+    /// Whether it sees the machine's processes.
+    pub host_processes: bool,
+}
+
 /// A running container.
 pub struct Container {
     id: String,
@@ -33,18 +66,45 @@ pub struct Container {
 impl Container {
     /// Starts one that sleeps until it is dropped. Its id begins with `taffrail-` and `name`.
     pub fn start(name: &str) -> io::Result<Self> {
+        let container = Self::new(name);
+        container.make_bundle()?;
+        container.run()
+    }
+
+    /// As [`Container::start`], with the programs of the machine. `prepare` puts files into the root. It has most
+    /// capabilities, and the kernel's files are not hidden from it.
+    pub fn with_machine(
+        name: &str,
+        machine: &Machine<'_>,
+        prepare: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        let container = Self::new(name);
+        let root = container.root();
+        for folder in
+            ["usr", "etc", "tmp", "proc", "dev", "sys", "run", "root", "srv", "mnt", "var/log", "var/lib"]
+        {
+            std::fs::create_dir_all(root.join(folder))?;
+        }
+        for folder in ["bin", "sbin", "lib", "lib64"] {
+            symlink(Path::new("usr").join(folder), root.join(folder))?;
+        }
+        prepare(&root)?;
+        container.make_spec()?;
+        container.edit_spec(machine)?;
+        container.run()
+    }
+
+    fn new(name: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let id = format!("taffrail-{name}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let bundle = std::env::temp_dir().join(&id);
-        let container = Self { id, bundle };
-        container.make_bundle()?;
-        let output = container
-            .runc(&["run", "--detach", "--bundle"])
-            .arg(&container.bundle)
-            .arg(&container.id)
-            .output()?;
+        Self { id, bundle }
+    }
+
+    fn run(self) -> io::Result<Self> {
+        let output = self.runc(&["run", "--detach", "--bundle"]).arg(&self.bundle).arg(&self.id).output()?;
         succeed("runc run", &output)?;
-        Ok(container)
+        Ok(self)
     }
 
     fn make_bundle(&self) -> io::Result<()> {
@@ -54,10 +114,14 @@ impl Container {
         }
         std::fs::copy(BUSYBOX, root.join("bin/busybox"))?;
         for applet in APPLETS {
-            std::os::unix::fs::symlink("busybox", root.join("bin").join(applet))?;
+            symlink("busybox", root.join("bin").join(applet))?;
         }
         std::fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n")?;
         std::fs::write(root.join("etc/shadow"), "root:*:19000:0:99999:7:::\n")?;
+        self.make_spec()
+    }
+
+    fn make_spec(&self) -> io::Result<()> {
         let spec = Command::new("runc").args(["spec", "--bundle"]).arg(&self.bundle).output()?;
         succeed("runc spec", &spec)?;
         // The generated file has one place each for these.
@@ -67,6 +131,38 @@ impl Container {
             .replace("\"readonly\": true", "\"readonly\": false")
             .replace("\"sh\"\n", "\"sleep\", \"3600\"\n");
         std::fs::write(config, text)
+    }
+
+    /// Adds what a container with the machine's programs has to the specification.
+    fn edit_spec(&self, Machine { layers, host_processes }: &Machine<'_>) -> io::Result<()> {
+        let [upper, work] = ["upper", "work"].map(|name| self.bundle.join(name));
+        for folder in [&upper, &work] {
+            std::fs::create_dir(folder)?;
+        }
+        let lower: Vec<String> = layers.iter().map(|layer| layer.display().to_string()).collect();
+        let options = [
+            format!("lowerdir={}", [lower, vec!["/usr".to_owned()]].concat().join(":")),
+            format!("upperdir={}", upper.display()),
+            format!("workdir={}", work.display()),
+        ];
+        let config = self.bundle.join("config.json");
+        let mut spec: Value = serde_json::from_slice(&std::fs::read(&config)?)?;
+        if let Some(mounts) = spec["mounts"].as_array_mut() {
+            mounts.push(
+                json!({"destination": "/usr", "type": "overlay", "source": "overlay", "options": options}),
+            );
+        }
+        for set in ["bounding", "effective", "permitted"] {
+            spec["process"]["capabilities"][set] = json!(CAPABILITIES);
+        }
+        if let (true, Some(namespaces)) = (*host_processes, spec["linux"]["namespaces"].as_array_mut()) {
+            namespaces.retain(|namespace| namespace["type"] != "pid");
+        }
+        spec["process"]["noNewPrivileges"] = json!(false);
+        spec["linux"]["maskedPaths"] = json!([]);
+        spec["linux"]["readonlyPaths"] = json!([]);
+        spec["linux"]["resources"]["devices"] = json!([{"allow": true, "access": "rwm"}]);
+        std::fs::write(&config, spec.to_string())
     }
 
     /// The id that the daemon must find.
