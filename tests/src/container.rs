@@ -88,6 +88,7 @@ impl Container {
         for folder in ["bin", "sbin", "lib", "lib64"] {
             symlink(Path::new("usr").join(folder), root.join(folder))?;
         }
+        symlink("../run", root.join("var/run"))?;
         prepare(&root)?;
         container.make_spec()?;
         container.edit_spec(machine)?;

@@ -29,6 +29,8 @@ const PACKAGES: &[(&str, &str, &str, For)] = &[
     ("runc", "runc", "starts containers", For::Demo),
     ("busybox-static", "busybox", "is the root file system of containers and VMs", For::Demo),
     ("python3", "python3", "runs the independent log verifier and the VM scripts", For::Tests),
+    ("dpkg-dev", "dpkg-buildpackage", "builds the package of the test of usual work", For::Tests),
+    ("make", "make", "builds the package of the test of usual work", For::Tests),
     ("qemu-system-x86", "qemu-system-x86_64", "emulates machines for other kernels", For::Tests),
     ("qemu-system-arm", "qemu-system-aarch64", "emulates aarch64 machines", For::Tests),
     ("clang", "clang", "compiles the allocator for aarch64", For::Tests),
@@ -36,6 +38,10 @@ const PACKAGES: &[(&str, &str, &str, For)] = &[
     ("zstd", "zstd", "unpacks kernels for VMs", For::Tests),
     ("lz4", "lz4", "unpacks kernels for VMs", For::Tests),
 ];
+
+/// Packages whose programs do usual work in the tests' containers. They are unpacked, not installed: nothing of them is
+/// started on the machine.
+const SERVICES: &[&str] = &["nginx", "redis-server", "postgresql"];
 
 /// Version of the BPF linker; its LLVM must be that of the toolchain, or newer.
 const BPF_LINKER: &str = "0.13.0";
@@ -47,6 +53,7 @@ pub fn run(wanted: For, print: bool) -> Result<()> {
     bpf_linker(print)?;
     if wanted == For::Tests {
         nextest(print)?;
+        services(print)?;
     }
     Ok(())
 }
@@ -188,6 +195,47 @@ fn nextest(print: bool) -> Result<()> {
         return Ok(());
     }
     succeed(&mut cargo(&["install", "--locked", "cargo-nextest"]))
+}
+
+/// The services, and what they need that the machine lacks, below a folder that containers get laid over their `/usr`.
+/// Without them one test is skipped, and says so.
+fn services(print: bool) -> Result<()> {
+    let folder = cache().join("services");
+    if folder.join("usr").exists() {
+        there("services for tests");
+        return Ok(());
+    }
+    doing("services for tests", "nginx, PostgreSQL and Redis run in the tests' containers");
+    let archives = cache().join("archives");
+    let download =
+        [&["install", "-qq", "-y", "--no-install-recommends", "--download-only"], SERVICES].concat();
+    let archives_option = format!("Dir::Cache::archives={}", archives.display());
+    if print {
+        println!("apt-get {} -o {archives_option} -o Debug::NoLocking=1", download.join(" "));
+        println!("for each archive there: dpkg-deb --extract ARCHIVE {}", folder.display());
+        return Ok(());
+    }
+    if !on_path("apt-get") {
+        eprintln!("setup: services for tests: no apt-get here: the test that needs them is skipped");
+        return Ok(());
+    }
+    std::fs::create_dir_all(archives.join("partial"))?;
+    let options = ["-o", &archives_option, "-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User=root"];
+    succeed(Command::new("apt-get").args(download).args(options))?;
+    // Whole or not at all.
+    let half = folder.with_extension("half");
+    let _ = std::fs::remove_dir_all(&half);
+    std::fs::create_dir_all(&half)?;
+    for entry in archives.read_dir()? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            succeed(Command::new("dpkg-deb").arg("--extract").arg(&path).arg(&half))?;
+        }
+    }
+    // There may be nothing to unpack, if the machine has all of it.
+    std::fs::create_dir_all(half.join("usr"))?;
+    std::fs::remove_dir_all(&archives)?;
+    std::fs::rename(&half, &folder).context("cannot put the services in their place")
 }
 
 /// `cargo-fuzz`, which only `cargo xtask fuzz` needs.

@@ -19,6 +19,8 @@ pub enum Suite {
     E2e,
     /// Each kind of event, to the exact value.
     Kinds,
+    /// Each rule that comes with the program, and usual work that sets none off.
+    Pack,
     /// Tricks by which containers try not to be seen.
     Evasion,
     /// Recorded sessions, the command line, and what the tests are made of, without root.
@@ -90,6 +92,7 @@ fn run_suite(suite: Suite) -> Result<Count> {
         ])),
         Suite::E2e => with_daemon("binary(e2e) or binary(kernel)"),
         Suite::Kinds => with_daemon("binary(kinds)"),
+        Suite::Pack => with_daemon("binary(pack)"),
         Suite::Evasion => evasion(),
         Suite::Replay => with_daemon("binary(replay) or binary(cli) or kind(lib)"),
         Suite::Vm => vm::test(&[], None, vm::Record::Compare),
