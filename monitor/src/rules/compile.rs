@@ -40,6 +40,9 @@ const PATTERNS_MAX: usize = 500;
 /// Deepest nesting of macros.
 const MACROS_MAX: usize = 32;
 
+/// Deepest nesting of all that a condition comes to, macros included: evaluating one goes as deep.
+const DEPTH_MAX: usize = 256;
+
 /// A condition that is ready to match.
 #[derive(Clone, Debug)]
 pub struct Condition {
@@ -65,6 +68,7 @@ pub fn compile(expr: &Expr, names: &Names) -> Result<Condition, Vec<Diagnostic>>
     let mut compiler = Compiler {
         names,
         within: Vec::new(),
+        depth: 0,
         tests: 0,
         patterns: 0,
         errors: Vec::new(),
@@ -87,6 +91,8 @@ struct Compiler<'a> {
     names: &'a Names,
     /// Macros that are being put in place, to find rings.
     within: Vec<&'a str>,
+    /// How deep within the condition.
+    depth: usize,
     tests: usize,
     patterns: usize,
     errors: Vec<Diagnostic>,
@@ -113,6 +119,13 @@ impl<'a> Compiler<'a> {
             // Said already: macros within macros can double at each step.
             return None;
         }
+        self.depth += 1;
+        let compiled = self.by_sort(expr);
+        self.depth -= 1;
+        compiled
+    }
+
+    fn by_sort(&mut self, expr: &'a Expr) -> Option<Part> {
         match expr {
             Expr::And(parts) => {
                 let parts = self.parts(parts)?;
@@ -170,8 +183,12 @@ impl<'a> Compiler<'a> {
             let diagnostic = Diagnostic::error("R204", format!("macro `{}` contains itself", name.text));
             return self.fail(diagnostic.label(place, "here again"));
         }
-        if self.within.len() >= MACROS_MAX {
-            let message = format!("macros within macros are deeper than {MACROS_MAX} levels");
+        if self.within.len() >= MACROS_MAX || self.depth > DEPTH_MAX {
+            let message = if self.depth > DEPTH_MAX {
+                format!("with its macros the condition is nested deeper than {DEPTH_MAX} levels")
+            } else {
+                format!("macros within macros are deeper than {MACROS_MAX} levels")
+            };
             // Once is enough: there can be exponentially many ways down here.
             self.tests = TESTS_MAX + 1;
             return self.fail(Diagnostic::error("R205", message).label(place, "one too deep"));

@@ -463,6 +463,25 @@ mod tests {
     }
 
     #[test]
+    fn deepest_condition_that_is_allowed_is_compiled_and_matched() {
+        let deep = |inner: &str| (0..30).fold(inner.to_owned(), |inner, _| format!("not ({inner})"));
+        let nested = |macros: usize| {
+            let each = (1..=macros)
+                .map(|n| format!("- macro: m{n}\n  condition: {}\n", deep(&format!("m{}", n - 1))));
+            let each: String = each.collect();
+            format!("- macro: m0\n  condition: proc.name = x\n{each}{}", rule(&deep(&format!("m{macros}"))))
+        };
+        let mut beyond = codes(&nested(30));
+        beyond.dedup();
+        assert_eq!(beyond, ["R205"]);
+        let source = Arc::new(Source { name: "t.yaml".to_owned(), text: nested(7) });
+        let (set, _) = RuleSet::load(&[source]).unwrap();
+        let records = [crate::testing::exec(7, 1_000, (6, 500), "/bin/sh", &["sh"])];
+        assert!(!crate::testing::with_subject(&records, |subject| set.rules[0].matches(subject)));
+        assert!(!set.expanded(&set.rules[0]).to_string().is_empty());
+    }
+
+    #[test]
     fn what_is_beyond_a_limit_is_told() {
         let regexes = |n: usize| ["proc.name regex a+"].repeat(n).join(" or ");
         let nested = |n: usize| format!("{}proc.name{} = x", "tolower(".repeat(n), ")".repeat(n));
