@@ -2,7 +2,7 @@
 //! JSON and human writers.
 #![no_main]
 
-use std::sync::OnceLock;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use libfuzzer_sys::fuzz_target;
 use taffrail::detect::Detector;
@@ -11,10 +11,11 @@ use taffrail::event::field::{FIELDS, Values as _};
 use taffrail::event::{decode, human, json};
 use taffrail::rules::{RuleSet, embedded};
 
-static DETECTOR: OnceLock<Detector> = OnceLock::new();
+static DETECTOR: LazyLock<Mutex<Detector>> =
+    LazyLock::new(|| Mutex::new(Detector::new(RuleSet::load(&embedded()).expect("valid rules").0.into())));
 
 fuzz_target!(|data: &[u8]| {
-    let detector = DETECTOR.get_or_init(|| Detector::new(RuleSet::load(&embedded()).expect("valid rules").0.into()));
+    let mut detector = DETECTOR.lock().unwrap_or_else(PoisonError::into_inner);
     let mut enricher = Enricher::new(Source::Recorded, 64);
     // Records of up to 510 bytes each, which the largest fits in, so that one input can be a session.
     let mut rest = data;

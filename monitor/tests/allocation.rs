@@ -1,4 +1,4 @@
-//! Conditions, and rules that remember, allocate nothing for an event. A test of its own, for it counts all that its thread allocates.
+//! Conditions, the engine that finds rules, and rules that remember, allocate nothing for an event. A test of its own, for it counts all that its thread allocates.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use taffrail::detect::Detector;
 use taffrail::detect::memory::{Limits, Memory, Occurrence};
 use taffrail::diagnostic::Source;
-use taffrail::rules::{Filter, RuleSet};
+use taffrail::rules::{Filter, RuleSet, embedded};
 use taffrail::testing::{self, with_subject};
 
 struct Counting;
@@ -71,7 +71,7 @@ fn rule_that_remembers_allocates_nothing_for_an_event_of_a_key_that_it_knows() {
     });
     let source = Source { name: "t.yaml".to_owned(), text: rules.collect() };
     let set = Arc::new(RuleSet::load(&[source.into()]).expect("rules").0);
-    let detector = Detector::new(Arc::clone(&set));
+    let mut detector = Detector::new(Arc::clone(&set));
     let mut memory = Memory::new(set, Limits::default());
     let records = [testing::exec(7, 1_000, (6, 500), "/bin/sh", &["sh"])];
     with_subject(&records, |subject| {
@@ -85,4 +85,45 @@ fn rule_that_remembers_allocates_nothing_for_an_event_of_a_key_that_it_knows() {
         assert_eq!((0..100).map(|_| alerts()).sum::<usize>(), 0);
         assert_eq!(ALLOCATIONS.get(), before);
     });
+}
+
+/// Rules with guards of all sorts, and rules without any.
+const RULES: &str = r#"
+- rule: all sorts
+  desc: d
+  condition: >
+    proc.name in (sh, bash) or proc.cmdline contains "a b" or fd.name startswith /etc or fd.name endswith wd or
+    proc.aname = sshd or fd.sip = 10.0.0.1 or fd.sport = 443 or proc.cmdline icontains "A" or fd.name glob "*etc*"
+  output: o
+  priority: INFO
+- rule: no guard
+  desc: d
+  condition: not proc.name startswith x and container.id != host and thread.cap_effective exists and proc.key != x
+  output: o
+  priority: INFO
+"#;
+
+#[test]
+fn rules_are_found_without_an_allocation_from_the_first_event_on() {
+    let own = Arc::new(Source { name: "t.yaml".to_owned(), text: RULES.to_owned() });
+    let sources: Vec<_> = embedded().into_iter().chain([own]).collect();
+    let mut detector = Detector::new(Arc::new(RuleSet::load(&sources).expect("rules").0));
+    let exec = testing::exec(7, 1_000, (6, 500), "/bin/sh", &["-sh", "-c", "a b"]);
+    let records = [
+        testing::fork(7, 1_000, (8, 2_000)),
+        testing::open(7, 1_000, "/etc/passwd", 2, 3),
+        testing::connect(7, 1_000, ([10, 0, 0, 1], 443), 0),
+        testing::signal(7, 1_000, (6, 500), 9),
+        testing::dns(7, 1_000, testing::DNS_ANSWER),
+        testing::exit(7, 1_000, 0),
+    ];
+    let mut matches = 0;
+    for record in records.into_iter().chain(testing::calls(7, 1_000)) {
+        with_subject(&[exec.clone(), record], |subject| {
+            let before = ALLOCATIONS.get();
+            matches += detector.matches(subject.event.header().kind, subject).count();
+            assert_eq!(ALLOCATIONS.get(), before, "at {}", subject.event.kind());
+        });
+    }
+    assert!(matches > 50, "{matches}");
 }

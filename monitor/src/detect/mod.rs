@@ -1,7 +1,8 @@
-//! Matches events against a set of rules: all rules that match, not only the first. [`memory`] says what alerts
-//! they raise.
+//! Matches events against a set of rules: all rules that match, not only the first. [`engine`] finds them; [`memory`]
+//! says what alerts they raise.
 
 pub mod alert;
+mod engine;
 mod key;
 pub mod memory;
 mod seen;
@@ -16,26 +17,21 @@ mod tests;
 
 use std::sync::Arc;
 
-use taffrail_common::kind::KINDS;
-
 use crate::event::field::Values;
 use crate::rules::{Rule, RuleSet};
+use engine::Engine;
 
-/// A set of rules by the kind of event that they can match.
+/// A set of rules that is ready to be matched.
 pub struct Detector {
     set: Arc<RuleSet>,
-    by_kind: [Box<[usize]>; KINDS],
+    engine: Engine,
 }
 
 impl Detector {
     /// Takes the enabled rules of a set.
     pub fn new(set: Arc<RuleSet>) -> Self {
-        let of_kind = |kind: usize| {
-            let rules = set.rules.iter().enumerate();
-            rules.filter(|(_, rule)| rule.enabled && rule.kinds & 1 << kind != 0).map(|(at, _)| at).collect()
-        };
-        let by_kind = std::array::from_fn(of_kind);
-        Self { set, by_kind }
+        let engine = Engine::new(&set.rules);
+        Self { set, engine }
     }
 
     /// The set.
@@ -43,9 +39,10 @@ impl Detector {
         &self.set
     }
 
-    /// The rules that match an event of that kind.
-    pub fn matches<'a, V: Values>(&'a self, kind: u16, values: &'a V) -> impl Iterator<Item = &'a Rule> {
-        let candidates = self.by_kind.get(usize::from(kind)).map_or(&[][..], |rules| rules);
-        candidates.iter().map(|&at| &self.set.rules[at]).filter(move |rule| rule.matches(values))
+    /// The rules that match an event of that kind, in the order of the set. `evt.kind` and `evt.type` have to be
+    /// of that kind, and a field has no value that its kinds do not have.
+    pub fn matches(&mut self, kind: u16, values: &impl Values) -> impl Iterator<Item = &Rule> {
+        let set = &self.set;
+        self.engine.matches(kind, values).iter().map(|&at| &set.rules[at as usize])
     }
 }

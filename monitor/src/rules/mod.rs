@@ -148,6 +148,11 @@ impl Rule {
         self.stateful.conditions().fold(self.kinds, |kinds, filter| kinds | filter.kinds)
     }
 
+    /// What has to hold.
+    pub fn condition(&self) -> &Node {
+        &self.condition
+    }
+
     /// The number of its examples that should match, and of those that should not.
     pub fn example_counts(&self) -> (usize, usize) {
         let matching = self.examples.iter().filter(|example| example.expected != Expected::None).count();

@@ -4,11 +4,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hashbrown::HashSet;
 
+/// Whether a network is of IPv6, and how many bits are fixed.
+pub type Size = (bool, u8);
+
 /// An address or a range of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Network {
-    /// Whether it is of IPv6, and how many bits are fixed.
-    size: (bool, u8),
+    /// Its size.
+    pub size: Size,
     /// The fixed bits; the others are zero.
     first: IpAddr,
 }
@@ -26,7 +29,12 @@ impl Network {
         (prefix <= bits).then(|| Self::around(address, prefix))
     }
 
-    /// The network of that size that an address is in.
+    /// The network of one of these sizes that an address is in, for each of them that it can be in.
+    pub fn around_each(sizes: &[Size], address: IpAddr) -> impl Iterator<Item = Self> {
+        let sizes = sizes.iter().filter(move |(is_ipv6, _)| *is_ipv6 == address.is_ipv6());
+        sizes.map(move |&(_, prefix)| Self::around(address, prefix))
+    }
+
     fn around(address: IpAddr, prefix: u8) -> Self {
         let first = match address {
             IpAddr::V4(address) => {
@@ -45,7 +53,7 @@ impl Network {
 /// Networks, by their size: a look-up costs one probe for each size that there is, not one for each network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Networks {
-    sizes: Box<[(bool, u8)]>,
+    sizes: Box<[Size]>,
     networks: HashSet<Network>,
 }
 
@@ -61,9 +69,12 @@ impl Networks {
 
     /// Whether an address is in one of them.
     pub fn contain(&self, address: IpAddr) -> bool {
-        self.sizes.iter().any(|&(is_ipv6, prefix)| {
-            is_ipv6 == address.is_ipv6() && self.networks.contains(&Network::around(address, prefix))
-        })
+        Network::around_each(&self.sizes, address).any(|network| self.networks.contains(&network))
+    }
+
+    /// All of them, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = Network> {
+        self.networks.iter().copied()
     }
 }
 

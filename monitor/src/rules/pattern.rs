@@ -43,12 +43,17 @@ pub struct FoldedTexts(HashSet<FoldedBox>);
 impl FoldedTexts {
     /// Makes one.
     pub fn new<'a>(texts: impl Iterator<Item = &'a [u8]>) -> Self {
-        Self(texts.map(|text| FoldedBox(text.to_ascii_lowercase().into())).collect())
+        Self(texts.map(FoldedBox::new).collect())
     }
 
     /// Whether it has that text.
     pub fn contains(&self, text: &[u8]) -> bool {
         self.0.contains(&Folded(text))
+    }
+
+    /// All of them in lower case, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().map(|text| &*text.0)
     }
 }
 
@@ -58,12 +63,19 @@ impl Hash for FoldedTexts {
     }
 }
 
-/// A text in lower case.
+/// A text in lower case, to be looked up by [`Folded`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct FoldedBox(Box<[u8]>);
+pub struct FoldedBox(Box<[u8]>);
+
+impl FoldedBox {
+    /// That text in lower case.
+    pub fn new(text: &[u8]) -> Self {
+        Self(text.to_ascii_lowercase().into())
+    }
+}
 
 /// A text that is looked up as if it were in lower case.
-struct Folded<'a>(&'a [u8]);
+pub struct Folded<'a>(pub &'a [u8]);
 
 impl Hash for FoldedBox {
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -139,6 +151,11 @@ impl Needles {
         let texts: Box<[Box<[u8]>]> = texts.map(Into::into).collect();
         let automaton = AhoCorasick::builder().ascii_case_insensitive(folded).build(&texts).ok()?;
         Some(Self { texts, folded, automaton })
+    }
+
+    /// What is looked for.
+    pub fn texts(&self) -> impl Iterator<Item = &[u8]> {
+        self.texts.iter().map(|text| &**text)
     }
 
     /// Whether one of them is in that text.
