@@ -59,7 +59,7 @@ enum Task {
         #[command(subcommand)]
         command: Vm,
     },
-    /// Measure costs and write `docs/performance.md`.
+    /// Measure costs and write `docs/performance.md` and `docs/performance-rules.md`.
     Bench,
     /// Write the generated reference pages anew.
     Docs,
@@ -140,10 +140,9 @@ fn run(task: Task) -> Result<()> {
         }
         Task::Bench => {
             let binary = build::release(build::Arch::host())?;
-            succeed(
-                cargo(&["run", "--release", "--package", "taffrail-tests", "--bin", "bench"])
-                    .env("TAFFRAIL_BIN", binary),
-            )
+            let bench = |name| cargo(&["run", "--release", "--package", "taffrail-tests", "--bin", name]);
+            succeed(&mut bench("rules_bench"))?;
+            succeed(bench("bench").env("TAFFRAIL_BIN", binary))
         }
         Task::Fuzz { target, seconds } => {
             setup::fuzzer()?;

@@ -9,15 +9,6 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
-use taffrail::audit::RecordKind;
-use taffrail::capture::{Frame, Note, Reader};
-use taffrail::clock::Clock;
-use taffrail::detect::Detector;
-use taffrail::detect::alert::Verdict;
-use taffrail::detect::memory::{Limits, Memory};
-use taffrail::enrich::{Enricher, Source, Subject};
-use taffrail::pipeline::{Gap, Sink, Worker};
-use taffrail::rules::RuleSet;
 use taffrail_tests::daemon::{Daemon, records};
 
 /// Rounds of each measurement; the modes take turns within a round.
@@ -75,7 +66,6 @@ fn main() {
     );
     in_vm(&mut page);
     flood(&mut page);
-    replay(&mut page);
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/performance.md");
     std::fs::write(path, &page).unwrap();
     print!("{page}");
@@ -307,73 +297,4 @@ fn rss_mib(pid: u32) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.split_whitespace().next().unwrap().parse::<f64>().unwrap() / 1024.0
-}
-
-/// Counts, and does nothing else.
-#[derive(Default)]
-struct Count {
-    events: u64,
-    alerts: u64,
-}
-
-impl Sink for Count {
-    fn event(&mut self, _subject: &Subject<'_>, verdict: Verdict<'_>) {
-        self.events += 1;
-        self.alerts += verdict.alerts().count() as u64;
-    }
-
-    fn gap(&mut self, _gap: &Gap<'_>) {}
-
-    fn note(&mut self, _kind: RecordKind, _boot_ns: u64, _time_ns: u64, _body: &[u8]) {}
-}
-
-/// Decode, enrichment and the shipped rules, on one core, from a recording.
-fn replay(page: &mut String) {
-    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/data/session.recording");
-    let mut reader = Reader::new(std::fs::File::open(data).unwrap()).unwrap();
-    let rules = Arc::new(RuleSet::load(&taffrail::rules::embedded()).unwrap().0);
-    let mut worker = Worker {
-        enricher: Enricher::new(Source::Recorded, 65_536),
-        detector: Detector::new(Arc::clone(&rules)),
-        memory: Memory::new(rules, Limits::default()),
-        clock: Clock { offset_ns: 0 },
-        sink: Count::default(),
-        live: None,
-        recording: None,
-        record_ns: 0,
-    };
-    let mut frames = Vec::new();
-    while let Some(frame) = reader.frame().unwrap() {
-        match frame {
-            Frame::Record(bytes) => frames.push(bytes),
-            Frame::Note(note) => match *note {
-                Note::Process(seed) => worker.enricher.learn_process(seed),
-                Note::Cgroup { id, path: _, container } => worker.enricher.recall_cgroup(id, container),
-                Note::Loss { .. } => {}
-            },
-            Frame::Clock(_) => {}
-        }
-    }
-    // Ends are left out: a process ends once.
-    frames.retain(|bytes| u16::from_ne_bytes([bytes[4], bytes[5]]) != taffrail_common::kind::EXIT);
-    let mut rates: Vec<f64> = (0..ROUNDS)
-        .map(|_| {
-            let before = worker.sink.events;
-            let start = Instant::now();
-            while start.elapsed().as_millis() < 400 {
-                frames.iter().for_each(|bytes| worker.record(bytes));
-                worker.enricher.take_findings();
-            }
-            (worker.sink.events - before) as f64 / start.elapsed().as_secs_f64()
-        })
-        .collect();
-    let rules = worker.detector.rules().enabled().count();
-    let _ = writeln!(
-        page,
-        "\n## From a recording\n\nDecode, enrichment and {rules} rules on one core: {:.0} events/s ({:.0} ns each), over the {} \
-         events of `tests/data/session.recording`.",
-        median(&mut rates),
-        1e9 / median(&mut rates),
-        frames.len(),
-    );
 }
