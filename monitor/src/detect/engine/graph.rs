@@ -38,6 +38,8 @@ pub struct Leaf {
     pub operand: Option<u32>,
     /// Whether that field has one value at most.
     pub is_single: bool,
+    /// What it costs to look for its literals, if the field's value has one of them whenever the test holds.
+    pub weight: Option<u64>,
 }
 
 /// A field, and the index if it has one.
@@ -147,8 +149,10 @@ impl Builder {
         let looks_at = leaf::looks_at(test);
         let operand = looks_at.map(|(field, index, _)| self.operand((field, index)));
         let is_single = looks_at.is_some_and(|(field, ..)| matches!(field.get, Get::One(_)));
+        let literals = looks_at.and_then(|(.., matcher)| leaf::literals(matcher));
+        let weight = literals.map(|literals| leaf::weight(&literals));
         let number = self.graph.leaves.len() as u32;
-        self.graph.leaves.push(Leaf { test: test.clone(), operand, is_single });
+        self.graph.leaves.push(Leaf { test: test.clone(), operand, is_single, weight });
         self.tests.insert(test.clone(), number);
         number
     }

@@ -2,7 +2,6 @@
 //! an event's value, looked up once, tells which rules are worth a look.
 
 use super::graph::{Graph, Id, Leaf, Part};
-use super::leaf;
 
 /// Tests of which one holds whenever the condition does.
 pub struct Guard {
@@ -27,10 +26,9 @@ pub fn best(graph: &Graph, id: Id) -> Option<Guard> {
             Some(all)
         }
         Part::Test(leaf) => {
-            let Leaf { test, is_single, .. } = &graph.leaves[*leaf as usize];
-            let (.., matcher) = leaf::looks_at(test)?;
+            let Leaf { is_single, weight, .. } = &graph.leaves[*leaf as usize];
             let several = if *is_single { 1 } else { 20 };
-            let weight = leaf::weight(&leaf::literals(matcher)?).saturating_mul(several);
+            let weight = (*weight)?.saturating_mul(several);
             Some(Guard { leaves: vec![*leaf], weight })
         }
         Part::Constant(_) | Part::Not(_) => None,

@@ -232,7 +232,7 @@ impl<V: Values> Evaluation<'_, V> {
     }
 
     fn test(&mut self, leaf: &Leaf) -> bool {
-        let Leaf { test, operand, is_single } = leaf;
+        let Leaf { test, operand, is_single, weight: _ } = leaf;
         match (operand, leaf::looks_at(test)) {
             (Some(operand), Some((.., matcher))) if *is_single => {
                 let value = self.seen.value(&self.graph.operands, *operand);
