@@ -203,7 +203,10 @@ fn engine(set: &Arc<RuleSet>) -> Matching {
 fn load(sources: &[Arc<Source>]) -> Result<Arc<RuleSet>, String> {
     match RuleSet::load(sources) {
         Ok((set, _)) => Ok(Arc::new(set)),
-        Err(diagnostics) => Err(render(&diagnostics, false)),
+        Err(diagnostics) => {
+            let first = render(&diagnostics[..1], false);
+            Err(format!("{} diagnostics, the first of them:\n{first}", diagnostics.len()))
+        }
     }
 }
 
