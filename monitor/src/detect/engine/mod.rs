@@ -32,6 +32,9 @@ pub struct Engine {
     scratch: Scratch,
 }
 
+/// Rules by a part that has to hold for each of them.
+type Groups = Box<[(Id, Box<[u32]>)]>;
+
 /// How the events of one kind are matched. Rules have numbers of their own in here.
 struct Plan {
     /// Rules that can match: their place in the set, and what must hold.
@@ -39,7 +42,7 @@ struct Plan {
     /// Those that have to be evaluated each time.
     always: Box<[u32]>,
     /// Those that need not be evaluated unless some part holds that they have in common.
-    groups: Box<[(Id, Box<[u32]>)]>,
+    groups: Groups,
     /// Fields that are looked up.
     operands: Box<[u32]>,
     /// Those that are to be evaluated if a look-up finds that a test may hold.
@@ -188,7 +191,7 @@ impl Plan {
 }
 
 /// Puts rules together that have a part in common which must hold for all of them, and what is left.
-fn grouped(graph: &Graph, rules: &[(u32, Id)], unguarded: &[u32]) -> (Box<[(Id, Box<[u32]>)]>, Box<[u32]>) {
+fn grouped(graph: &Graph, rules: &[(u32, Id)], unguarded: &[u32]) -> (Groups, Box<[u32]>) {
     let conjuncts = |number: u32| guard::conjuncts(graph, rules[number as usize].1);
     let mut counts: HashMap<Id, usize> = HashMap::new();
     unguarded
