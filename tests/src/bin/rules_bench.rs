@@ -12,11 +12,13 @@ use taffrail::audit::RecordKind;
 use taffrail::capture::{Frame, Note, Reader};
 use taffrail::clock::Clock;
 use taffrail::detect::Detector;
+use taffrail::detect::alert::Verdict;
+use taffrail::detect::memory::{Limits, Memory};
 use taffrail::diagnostic::{Source, render};
 use taffrail::enrich::{self, Enricher, Subject};
 use taffrail::event::kind_name;
 use taffrail::pipeline::{Gap, Sink, Worker};
-use taffrail::rules::{Rule, RuleSet, embedded};
+use taffrail::rules::{RuleSet, embedded};
 use taffrail_common::kind;
 
 /// Rounds of each measurement; what is compared takes turns within a round.
@@ -61,7 +63,7 @@ struct Count {
 }
 
 impl Sink for Count {
-    fn event<'a>(&mut self, subject: &Subject<'_>, _matched: impl Iterator<Item = &'a Rule>) {
+    fn event(&mut self, subject: &Subject<'_>, _verdict: Verdict<'_>) {
         self.events += 1;
         let kind = subject.event.header().kind;
         self.alerts += match &mut self.matching {
@@ -98,6 +100,7 @@ impl Bench {
         let mut worker = Worker {
             enricher: Enricher::new(enrich::Source::Recorded, 65_536),
             detector: Detector::new(Arc::default()),
+            memory: Memory::new(Arc::default(), Limits::default()),
             clock: Clock { offset_ns: 0 },
             sink: Count { matching: Matching::Nothing, events: 0, alerts: 0 },
             live: None,
