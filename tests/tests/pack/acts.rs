@@ -44,6 +44,8 @@ pub const COPIES: &[(&str, &str)] = &[
     ("sshd", "/bin/dash"),
     // The client that a file is for.
     ("reader", "/usr/bin/cat"),
+    // A download from not far away.
+    ("wget", "/usr/bin/cp"),
     ("auditd", "/usr/bin/sleep"),
     ("worker", "/usr/bin/sleep"),
     ("busybox", "/bin/busybox"),
@@ -67,11 +69,23 @@ my $server = IO::Socket::UNIX->new(Local => $ARGV[0], Listen => 1);
 IO::Socket::UNIX->new(Peer => $ARGV[0]);
 "#;
 
-/// Listens at an address and a port, connects there, and takes the connection.
+/// Listens at an address and a port, connects there as often as it is told, and takes each connection.
 const SERVE: &str = r#"use IO::Socket::INET;
 my $server = IO::Socket::INET->new(LocalAddr => $ARGV[0], LocalPort => $ARGV[1], Listen => 1);
-my $client = IO::Socket::INET->new(PeerAddr => $ARGV[0], PeerPort => $ARGV[1]);
-$server->accept;
+for (1 .. $ARGV[2]) {
+    my $client = IO::Socket::INET->new(PeerAddr => $ARGV[0], PeerPort => $ARGV[1]);
+    $server->accept;
+}
+"#;
+
+/// Tries ports of an address, from one on.
+const TRY_PORTS: &str = r#"use IO::Socket::INET;
+IO::Socket::INET->new(PeerAddr => $ARGV[0], PeerPort => $ARGV[1] + $_) for (1 .. $ARGV[2]);
+"#;
+
+/// Tries a port of addresses of this machine.
+const TRY_ADDRESSES: &str = r#"use IO::Socket::INET;
+IO::Socket::INET->new(PeerAddr => "127.0.1.$_", PeerPort => $ARGV[0]) for (1 .. $ARGV[1]);
 "#;
 
 /// Puts files into the container's root.
@@ -97,6 +111,8 @@ pub fn prepare(root: &Path) -> io::Result<()> {
     write("scripts/connect.pl", CONNECT)?;
     write("scripts/meet.pl", MEET)?;
     write("scripts/serve.pl", SERVE)?;
+    write("scripts/try_ports.pl", TRY_PORTS)?;
+    write("scripts/try_addresses.pl", TRY_ADDRESSES)?;
     // A disk of the machine, to be opened for reading and nothing else.
     let disks = std::fs::read_dir("/sys/dev/block")?.flatten().map(|entry| entry.file_name());
     let mut disks: Vec<String> = disks.map(|name| name.to_string_lossy().replace(':', " ")).collect();
@@ -110,6 +126,7 @@ pub const ACTS: &[Act] = &[
     // execution.yaml
     Act { rule: "Terminal shell in container", does: &["script -qc 'sh -c true' /dev/null"], twin: "sh -c true" },
     Act { rule: "Shell started by a service", does: &["nginx -c 'sh -c true; true'"], twin: "sh -c 'sh -c true; true'" },
+    Act { rule: "Shell of a service goes further", does: &["nginx -c 'sh -c \"cat /root/.aws/credentials; true\"; true'"], twin: "sh -c 'cat /root/.aws/credentials; true'" },
     Act { rule: "Intruder's tool started by a service", does: &["nginx -c 'id; true'"], twin: "sh -c 'id; true'" },
     Act { rule: "Shell opens a connection",
         does: &["bash -c 'echo >/dev/tcp/127.0.0.1/9'", "bash -c 'exec 3<>/dev/udp/127.0.0.1/9'"], twin: "bash -c 'perl /scripts/connect.pl 127.0.0.1 9'" },
@@ -121,6 +138,8 @@ pub const ACTS: &[Act] = &[
         does: &["cp /usr/local/bin/harmless /tmp/x; /tmp/x", "mkdir -p /var/tmp/.x; cp /usr/local/bin/harmless /var/tmp/.x/y; cd /var/tmp; ./.x/y"], twin: "harmless" },
     Act { rule: "Program without a file", does: &["deed program-in-memory", "deed program-deleted"], twin: "deed program" },
     Act { rule: "Program that the image did not bring", does: &["cp /usr/local/bin/harmless /usr/local/bin/new; new"], twin: "harmless" },
+    Act { rule: "Downloaded program run", does: &["wget /usr/local/bin/harmless /srv/fetched; /srv/fetched"],
+        twin: "cp /usr/local/bin/harmless /srv/copied; /srv/copied" },
     Act { rule: "Package installed in a running container", does: &["apk add socat"], twin: "apk info" },
     // persistence.yaml
     Act { rule: "Users or passwords changed",
@@ -164,8 +183,11 @@ pub const ACTS: &[Act] = &[
     Act { rule: "Cloud metadata service contacted", does: &["perl /scripts/connect.pl 169.254.169.254 80"], twin: "perl /scripts/connect.pl 127.0.0.1 80" },
     Act { rule: "Search for credentials", does: &["find /root -name id_rsa", "grep -rl 'PRIVATE KEY' /root"], twin: "find /root -name readme" },
     Act { rule: "Password guessing tool", does: &["hydra -l root -P words ssh://127.0.0.1"], twin: "harmless -l root" },
+    Act { rule: "Logins tried", does: &["perl /scripts/serve.pl 127.0.0.5 22 25"], twin: "perl /scripts/serve.pl 127.0.0.6 22 5" },
     // discovery.yaml
     Act { rule: "Network scanner in container", does: &["nmap 127.0.0.1"], twin: "harmless 127.0.0.1" },
+    Act { rule: "Ports of a machine tried", does: &["perl /scripts/try_ports.pl 127.0.0.1 1000 30"], twin: "perl /scripts/try_ports.pl 127.0.0.2 2000 5" },
+    Act { rule: "Machines of a network tried", does: &["perl /scripts/try_addresses.pl 6379 30"], twin: "perl /scripts/try_addresses.pl 6380 5" },
     Act { rule: "Network tool in container", does: &["socat - tcp:127.0.0.1:9", "nc -z 127.0.0.1 9"], twin: "harmless 127.0.0.1" },
     Act { rule: "Raw socket opened", does: &["perl -e 'use Socket; socket(S, PF_INET, SOCK_RAW, 1)'", "perl -e 'socket(S, 17, 3, 0)'"],
         twin: "perl -e 'use Socket; socket(S, PF_INET, SOCK_DGRAM, 0)'" },
@@ -184,7 +206,7 @@ pub const ACTS: &[Act] = &[
     Act { rule: "Protection of the kernel switched off", does: &[": >>/proc/sys/kernel/randomize_va_space"], twin: ": >>/proc/self/oom_score_adj" },
     // network.yaml
     Act { rule: "Management port reached from outside",
-        does: &["busybox ip addr add 203.0.113.7/32 dev lo; perl /scripts/serve.pl 203.0.113.7 2375"], twin: "perl /scripts/serve.pl 127.0.0.1 2376" },
+        does: &["busybox ip addr add 203.0.113.7/32 dev lo; perl /scripts/serve.pl 203.0.113.7 2375 1"], twin: "perl /scripts/serve.pl 127.0.0.1 2376 1" },
     Act { rule: "Login by SSH into a container", does: &["sshd -c 'sh -c true; true'"], twin: "sh -c 'sh -c true; true'" },
     Act { rule: "Remote shell or copy started", does: &["ssh db"], twin: "harmless db" },
     Act { rule: "Tunnel or hidden service looked up", does: &["perl /scripts/look_up.pl abc.oast.fun"], twin: "perl /scripts/look_up.pl www.example.com" },
