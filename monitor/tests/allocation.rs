@@ -117,6 +117,9 @@ fn rules_are_found_without_an_allocation_from_the_first_event_on() {
         testing::dns(7, 1_000, testing::DNS_ANSWER),
         testing::exit(7, 1_000, 0),
     ];
+    // What transformers work in is a thread's own, from the first time on.
+    let transformed = Filter::from_text("basename(proc.exepath) = x", "t").expect("a condition");
+    with_subject(&[exec.clone()], |subject| assert!(!transformed.matches(subject)));
     let mut matches = 0;
     for record in records.into_iter().chain(testing::calls(7, 1_000)) {
         with_subject(&[exec.clone(), record], |subject| {
