@@ -119,7 +119,7 @@ fn rules_are_found_without_an_allocation_from_the_first_event_on() {
     ];
     // What transformers work in is a thread's own, from the first time on.
     let transformed = Filter::from_text("basename(proc.exepath) = x", "t").expect("a condition");
-    with_subject(&[exec.clone()], |subject| assert!(!transformed.matches(subject)));
+    with_subject(std::slice::from_ref(&exec), |subject| assert!(!transformed.matches(subject)));
     let mut matches = 0;
     for record in records.into_iter().chain(testing::calls(7, 1_000)) {
         with_subject(&[exec.clone(), record], |subject| {
