@@ -37,11 +37,11 @@ fn recorded_session_raises_the_alerts_of_what_was_done_in_it() {
     assert_eq!(
         alerts,
         [
-            "Sensitive file read in container",
-            "Program started from a writable folder",
+            "Password hashes read",
+            "Program started from a folder for temporary data",
             "Write below a folder of programs",
             "Network tool in container",
-            "Cloud metadata service contacted",
+            "Cloud metadata service contacted by hand",
             "Network tool in container",
         ]
     );

@@ -13,7 +13,7 @@ use crate::{build, setup};
 
 /// What is done in the container, in words and as a script, and the rule that must tell of it.
 const DEEDS: &[(&str, &str, &str)] = &[
-    ("read the password hashes", "cat /etc/shadow", "Sensitive file read in container"),
+    ("read the password hashes", "cat /etc/shadow", "Password hashes read"),
     (
         "put a program into a folder of programs",
         "cp /bin/busybox /usr/bin/evil",
@@ -22,17 +22,13 @@ const DEEDS: &[(&str, &str, &str)] = &[
     (
         "run a program from /tmp",
         "cp /bin/busybox /tmp/true; /tmp/true",
-        "Program started from a writable folder",
+        "Program started from a folder for temporary data",
     ),
-    (
-        "add a user",
-        "echo 'eve::0:0::/:/bin/sh' >> /etc/passwd",
-        "Write to a file that gives rights or persistence",
-    ),
+    ("add a user", "echo 'eve::0:0::/:/bin/sh' >> /etc/passwd", "Users or passwords changed"),
     (
         "ask the cloud for credentials",
         "echo | nc -w 1 169.254.169.254 80",
-        "Cloud metadata service contacted",
+        "Cloud metadata service contacted by hand",
     ),
 ];
 

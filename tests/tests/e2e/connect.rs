@@ -184,7 +184,7 @@ fn container_that_contacts_the_metadata_service_raises_an_alert_and_another_addr
     let container = Container::start("cloud").unwrap();
     // The container's network namespace has no way out.
     container.sh("nc -w 1 203.0.113.7 80; nc -w 1 169.254.169.254 80; true").unwrap();
-    let alert = daemon.wait_for(|record| record["rule"] == "Cloud metadata service contacted");
+    let alert = daemon.wait_for(|record| record["rule"] == "Cloud metadata service contacted by hand");
     assert_eq!(alert["kind"], "alert");
     assert_eq!(alert["event"]["remote_ip"], "169.254.169.254");
     assert_eq!(alert["event"]["result"], -libc::ENETUNREACH);

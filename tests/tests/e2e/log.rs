@@ -20,7 +20,7 @@ fn log_of_a_run_verifies_until_a_record_is_changed() {
     let log = daemon.log();
     let container = Container::start("log").unwrap();
     container.sh("cat /etc/shadow; true").unwrap();
-    daemon.wait_for(|record| record["rule"] == "Sensitive file read in container");
+    daemon.wait_for(|record| record["rule"] == "Password hashes read");
     // While it is being written, too.
     assert_eq!(verify(&log).0, 0);
     let folder = daemon.kill();
