@@ -13,6 +13,9 @@ use taffrail_tests::syscall;
 use crate::scaled;
 use crate::stage::{Object, Stage};
 
+/// The kernel's `O_LARGEFILE`, which it adds to every open of a 64-bit program.
+const LARGE_FILE: i32 = if cfg!(target_arch = "aarch64") { 0o400000 } else { 0o100000 };
+
 /// Memory that threads write to while the kernel reads it.
 struct Shared([AtomicU8; 64]);
 
@@ -134,7 +137,7 @@ fn paths_that_a_thread_flips_are_counted_as_they_were_opened() {
     let count = |path: &str, ino: u64| {
         let same = |record: &&serde_json::Value| {
             let event = &record["event"];
-            event["file"] == path && event["file_ino"] == ino && event["flags"] == 0o100000
+            event["file"] == path && event["file_ino"] == ino && event["flags"] == LARGE_FILE
         };
         ending.by(tried.pid, "open").filter(same).count() as u64
     };

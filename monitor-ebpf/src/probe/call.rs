@@ -229,17 +229,21 @@ fn capture<const LOOP: bool>(ended: &Ended, opened: *const u8) -> Option<()> {
     // What the kernel resolved, before what the caller gave.
     let is_kept = kept(ended.kind);
     let objects = if is_kept && object.is_null() { object::of_call(ended) } else { None };
-    let (file, walked_base, mode) = if let Some((head, text)) = objects {
-        let len = draft.append_kernel(text, head.file.len as u64);
-        (Path { len, ..head.file }, path::EMPTY, head.mode)
-    } else if object.is_null() {
-        let (file, base) = name::<LOOP>(&draft, ended, dir, file);
-        (file, base, 0)
-    } else {
-        let inode: *const u8 = kernel(object, offset!(file_inode));
-        let path =
-            path::append_inode::<_, LOOP>(&draft, path::of_file(object), path::root(ended.task), inode);
-        (path, path::EMPTY, kernel::<u16>(inode, offset!(inode_mode)) as u32)
+    let (file, walked_base, mode) = match objects {
+        Some((head, text)) if head.file.flags != 0 => {
+            let len = draft.append_kernel(text, head.file.len as u64);
+            (Path { len, ..head.file }, path::EMPTY, head.mode)
+        }
+        _ if object.is_null() => {
+            let (file, base) = name::<LOOP>(&draft, ended, dir, file);
+            (file, base, 0)
+        }
+        _ => {
+            let inode: *const u8 = kernel(object, offset!(file_inode));
+            let path =
+                path::append_inode::<_, LOOP>(&draft, path::of_file(object), path::root(ended.task), inode);
+            (path, path::EMPTY, kernel::<u16>(inode, offset!(inode_mode)) as u32)
+        }
     };
     // VERIFIER: what lies in the record is no state any more; what lies in registers would be one for each way here,
     // each to be followed through the second walk.

@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd as _;
 use serde_json::json;
 use taffrail_tests::{raw, syscall};
 
-use crate::{outcome, watch};
+use crate::{Named, is_unverified, outcome, watch};
 
 #[test]
 fn every_sort_of_change_is_told_with_its_names() {
@@ -40,30 +40,72 @@ fn every_sort_of_change_is_told_with_its_names() {
         return;
     };
     let (dir, file, failed, missing) = seen.value;
-    let unverified = json!(["unverified"]);
-    for wanted in [
-        json!({"type": "mkdirat", "file": "dir", "base": "/tmp", "args": {"mode": "750", "dfd": libc::AT_FDCWD}}),
-        json!({"type": "symlinkat", "text": "/etc/shadow", "file": "link", "base": "/tmp/dir", "args": {"dfd": dir}}),
-        json!({"type": "linkat", "file": "file", "base": "/tmp/dir", "target": "/tmp/hard", "target_flags": unverified}),
-        json!({"type": "renameat2", "file": "file", "base": "/tmp/dir", "target": "moved", "target_base": "/tmp/dir",
-            "args": {"flags_names": ["RENAME_NOREPLACE"]}}),
-        json!({"type": "fchmodat", "file": "moved", "file_flags": unverified, "args": {"mode": "4755"}}),
-        json!({"type": "fchmod", "file": "/tmp/dir/moved", "mode": "100600", "args": {"fd": file, "mode": "600"}}),
-        json!({"type": "fchownat", "file": "moved", "base": "/tmp/dir",
-            "args": {"owner": 7, "group": -1, "flags_names": ["AT_SYMLINK_NOFOLLOW"]}}),
-        json!({"type": "truncate", "file": "/tmp/hard", "args": {"length": 1i64 << 33}}),
-        json!({"type": "ftruncate", "file": "/tmp/dir/moved", "args": {"length": 5}}),
-        json!({"type": "mknodat", "file": "pipe", "base": "/tmp/dir", "args": {"mode": "10600"}}),
-        json!({"type": "setxattr", "file": "/tmp/hard", "text": "trusted.x"}),
-        json!({"type": "removexattr", "file": "/tmp/hard", "text": "trusted.x"}),
-        json!({"type": "utimensat", "file": "/tmp/dir/moved", "mode": "100600"}),
-        json!({"type": "utimensat", "file": "moved", "base": "/tmp/dir"}),
-        json!({"type": "unlinkat", "file": "moved", "base": "/tmp/dir"}),
+    let (tmp, in_dir) = (Some("/tmp"), Some("/tmp/dir"));
+    let (of_dir, of_file, of_moved) = (
+        Named { given: "dir", base: tmp, path: "/tmp/dir" },
+        Named { given: "file", base: in_dir, path: "/tmp/dir/file" },
+        Named { given: "moved", base: in_dir, path: "/tmp/dir/moved" },
+    );
+    let (of_link, of_pipe, of_hard) = (
+        Named { given: "link", base: in_dir, path: "/tmp/dir/link" },
+        Named { given: "pipe", base: in_dir, path: "/tmp/dir/pipe" },
+        Named { given: "/tmp/hard", base: None, path: "/tmp/hard" },
+    );
+    for (probe, wanted, file, target) in [
+        (
+            "object_name",
+            json!({"type": "mkdirat", "args": {"mode": "750", "dfd": libc::AT_FDCWD}}),
+            &of_dir,
+            None,
+        ),
+        (
+            "object_name",
+            json!({"type": "symlinkat", "text": "/etc/shadow", "args": {"dfd": dir}}),
+            &of_link,
+            None,
+        ),
+        ("object_link", json!({"type": "linkat"}), &of_file, Some(&of_hard)),
+        (
+            "object_rename",
+            json!({"type": "renameat2", "args": {"flags_names": ["RENAME_NOREPLACE"]}}),
+            &of_file,
+            Some(&of_moved),
+        ),
+        ("object_path", json!({"type": "fchmodat", "args": {"mode": "4755"}}), &of_moved, None),
+        (
+            "object_path",
+            json!({"type": "fchownat", "args": {"owner": 7, "group": -1,
+            "flags_names": ["AT_SYMLINK_NOFOLLOW"]}}),
+            &of_moved,
+            None,
+        ),
+        ("object_path", json!({"type": "truncate", "args": {"length": 1i64 << 33}}), &of_hard, None),
+        ("object_name", json!({"type": "mknodat", "args": {"mode": "10600"}}), &of_pipe, None),
+        ("none", json!({"type": "setxattr", "text": "trusted.x"}), &of_hard, None),
+        ("none", json!({"type": "removexattr", "text": "trusted.x"}), &of_hard, None),
+        ("none", json!({"type": "utimensat", "args": {"dfd": dir}}), &of_moved, None),
+        ("object_name", json!({"type": "unlinkat", "result": 0}), &of_moved, None),
+        (
+            "object_name",
+            json!({"type": "unlinkat", "result": failed, "args": {"flags_names": ["AT_REMOVEDIR"]}}),
+            &of_dir,
+            None,
+        ),
     ] {
-        assert_eq!(seen.one("change", wanted)["event"]["result"], 0);
+        let record = seen.one("change", wanted);
+        seen.assert_named(record, probe, "file", file);
+        target.into_iter().for_each(|target| seen.assert_named(record, probe, "target", target));
+    }
+    // Those that are told by a descriptor.
+    for wanted in [
+        json!({"type": "fchmod", "mode": "100600", "args": {"fd": file, "mode": "600"}}),
+        json!({"type": "ftruncate", "args": {"length": 5}}),
+        json!({"type": "utimensat", "mode": "100600", "args": {"dfd": file}}),
+    ] {
+        let event = &seen.one("change", wanted)["event"];
+        assert_eq!((event["file"].as_str(), is_unverified(event, "file")), (Some("/tmp/dir/moved"), false));
     }
     assert_eq!((failed, missing), (-i64::from(libc::ENOTEMPTY), -i64::from(libc::EBADF)));
-    seen.one("change", json!({"result": failed, "file": "dir", "args": {"flags_names": ["AT_REMOVEDIR"]}}));
     let missing = seen.one("change", json!({"result": missing, "file": "x", "args": {"dfd": 99}}));
     assert_eq!(missing["event"].get("base"), None);
     // Opening and making a file is `open`'s to tell.

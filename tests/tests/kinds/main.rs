@@ -32,7 +32,7 @@ use std::io;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use taffrail_tests::daemon::Daemon;
 use taffrail_tests::sandbox::{self, Options, Sandbox};
 
@@ -49,6 +49,8 @@ pub struct Seen<T> {
     pub container: String,
     /// All records of the container but gaps.
     pub records: Vec<Value>,
+    /// The probes that were attached.
+    attached: Vec<Value>,
     /// Runs of probes that the kernel skipped meanwhile, on the whole machine.
     pub skipped: u64,
 }
@@ -98,8 +100,28 @@ pub fn finish<T: Serialize + DeserializeOwned>(
     let lost = gaps.iter().find(|gap| gap["where"] != "probe");
     assert!(lost.is_none(), "events were lost: {lost:?}");
     records = events;
+    let probes = records.iter().filter(|record| record["kind"] == "probes");
+    let probes = probes.filter_map(|record| record["probes"].as_array()).flatten();
+    let attached = probes.filter(|probe| probe["state"] == "attached").cloned().collect();
     records.retain(|record| record["container"]["id"] == sandbox.id());
-    Some(Seen { value: ran.value, pid: ran.pid, container: sandbox.id().to_owned(), records, skipped })
+    Some(Seen {
+        value: ran.value,
+        pid: ran.pid,
+        container: sandbox.id().to_owned(),
+        records,
+        attached,
+        skipped,
+    })
+}
+
+/// A call's object by its names.
+pub struct Named<'a> {
+    /// What the caller gave.
+    pub given: &'a str,
+    /// The folder that this is relative to.
+    pub base: Option<&'a str>,
+    /// The object's path.
+    pub path: &'a str,
 }
 
 impl<T> Seen<T> {
@@ -125,6 +147,28 @@ impl<T> Seen<T> {
         assert!(found.is_empty(), "{kind} {wanted} is there: {}", found[0]);
     }
 
+    /// Whether a probe was attached, with all that it is for.
+    pub fn is_attached(&self, probe: &str) -> bool {
+        // Where the kernel has no `bpf_loop` it is another program.
+        let names = [probe.to_owned(), format!("{probe}_bounded")];
+        self.attached.iter().any(|attached| names.iter().any(|name| attached["probe"] == name.as_str()))
+    }
+
+    /// Asserts how a call's object is told, under `key` (`file` or `target`): by its path, as the kernel resolved it; or,
+    /// and never where `probe` was attached, marked: as the caller gave it, with the folder that it is in.
+    #[track_caller]
+    pub fn assert_named(&self, record: &Value, probe: &str, key: &str, name: &Named<'_>) {
+        let event = &record["event"];
+        let is_marked = is_unverified(event, key);
+        assert!(!(is_marked && self.is_attached(probe)), "`{probe}` was attached: {record}");
+        let base = if key == "file" { "base".to_owned() } else { format!("{key}_base") };
+        let expected = match is_marked {
+            true => (json!(name.given), name.base.map_or(Value::Null, Value::from)),
+            false => (json!(name.path), Value::Null),
+        };
+        assert_eq!((event[key].clone(), event[base].clone()), expected, "{record}");
+    }
+
     fn dump(&self, kind: &str) -> String {
         let of_kind = self.records.iter().filter(|record| record["event"]["kind"] == kind);
         of_kind.map(|record| format!("{} {}\n", record["event"], record["target"])).collect()
@@ -137,6 +181,12 @@ fn has(value: &Value, wanted: &Value) -> bool {
         Value::Object(members) => members.iter().all(|(name, wanted)| has(&value[name], wanted)),
         wanted => value == wanted,
     }
+}
+
+/// Whether a name of an event is only what the caller gave.
+pub fn is_unverified(event: &Value, key: &str) -> bool {
+    let flags = event[format!("{key}_flags")].as_array();
+    flags.is_some_and(|flags| flags.iter().any(|flag| flag == "unverified"))
 }
 
 /// What a call returned, as the kernel says it: a negative errno if it failed.

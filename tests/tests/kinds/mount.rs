@@ -6,7 +6,7 @@ use serde_json::json;
 use taffrail_tests::sandbox::{in_child, unsupported};
 use taffrail_tests::{raw, syscall};
 
-use crate::{outcome, watch};
+use crate::{Named, outcome, watch};
 
 #[test]
 fn mounts_by_the_old_calls_are_told_with_source_and_target() {
@@ -25,14 +25,21 @@ fn mounts_by_the_old_calls_are_told_with_source_and_target() {
         return;
     };
     let (failed, pivot) = seen.value;
-    let unverified = json!(["unverified"]);
-    let event = seen.one("mount", json!({"type": "mount", "text": "tmpfs", "target": "/tmp/a", "result": 0}));
-    assert_eq!((&event["event"]["file"], &event["event"]["target_flags"]), (&json!("none"), &unverified));
+    let absolute = |path| Named { given: path, base: None, path };
+    let event = seen.one("mount", json!({"type": "mount", "text": "tmpfs", "result": 0}));
+    seen.assert_named(event, "object_mount", "target", &absolute("/tmp/a"));
+    // The source is a text that the file system understands.
+    assert_eq!(
+        (&event["event"]["file"], &event["event"]["file_flags"]),
+        (&json!("none"), &json!(["unverified"]))
+    );
     assert_eq!(event["event"]["args"], json!({"flags": 10, "flags_names": ["MS_NOSUID", "MS_NOEXEC"]}));
     let bind = seen.one("mount", json!({"type": "mount", "file": "/tmp/a", "target": "/tmp/b", "result": 0}));
+    seen.assert_named(bind, "object_mount", "target", &absolute("/tmp/b"));
     assert_eq!(bind["event"]["args"]["flags_names"], json!(["MS_BIND", "MS_REC"]));
     assert_eq!(bind["event"].get("text"), None);
-    seen.one("mount", json!({"type": "umount2", "file": "/tmp/b", "args": {"flags_names": ["MNT_DETACH"]}}));
+    let unmount = seen.one("mount", json!({"type": "umount2", "args": {"flags_names": ["MNT_DETACH"]}}));
+    seen.assert_named(unmount, "object_umount", "file", &absolute("/tmp/b"));
     seen.one("mount", json!({"file": "/dev/x", "text": "no_such_type", "result": failed}));
     assert_eq!(failed, -i64::from(libc::ENODEV));
     seen.one("mount", json!({"type": "pivot_root", "file": "/tmp/a", "target": "/tmp", "result": pivot}));
@@ -81,9 +88,12 @@ fn mounts_by_the_new_calls_are_told_step_by_step() {
     let made =
         json!({"type": "fsmount", "result": from, "args": {"attributes_names": ["MOUNT_ATTR_NOSUID"]}});
     seen.one("mount", made);
-    seen.one("mount", json!({
-        "type": "move_mount", "file": "", "target": "/tmp/new", "args": {"flags_names": ["MOVE_MOUNT_F_EMPTY_PATH"]},
-    }));
+    let moved = json!({"type": "move_mount", "args": {"flags_names": ["MOVE_MOUNT_F_EMPTY_PATH"]}});
+    let moved = seen.one("mount", moved);
+    // An empty name stands for the mount's own root.
+    seen.assert_named(moved, "object_move", "file", &Named { given: "", base: Some("/"), path: "/" });
+    let new = Named { given: "/tmp/new", base: None, path: "/tmp/new" };
+    seen.assert_named(moved, "object_move", "target", &new);
     seen.one(
         "mount",
         json!({"type": "open_tree", "result": tree, "args": {"flags_names": ["OPEN_TREE_CLONE"]}}),

@@ -53,8 +53,9 @@ programs! {
     object_pivot, object_pivot_bounded: |ctx| {
         Found { file: kernel_path(ctx.arg(1), 0), target: kernel_path(ctx.arg(0), 0) }
     };
-    /// `security_sb_mount(const char *dev_name, const struct path *path, …)`
-    object_mount, object_mount_bounded: |ctx| Found::one(kernel_path(ctx.arg(1), 0));
+    /// `security_sb_mount(const char *dev_name, const struct path *path, …)`: the source is whatever the file system's type
+    /// takes it for.
+    object_mount, object_mount_bounded: |ctx| Found { file: path::NONE, target: kernel_path(ctx.arg(1), 0) };
     /// `security_sb_umount(struct vfsmount *mnt, int flags)`
     object_umount, object_umount_bounded: |ctx| {
         let mnt: *const u8 = ctx.arg(0);
@@ -64,6 +65,7 @@ programs! {
 
 /// The objects.
 struct Found {
+    /// Null if the call's end tells what the caller gave.
     file: KernelPath,
     /// Null if there is no second one.
     target: KernelPath,
@@ -115,8 +117,7 @@ fn keep_in<const LOOP: bool>(
 ) {
     let root = path::root(task);
     let file = walked::<LOOP>(draft, found.file, root);
-    let target =
-        if found.target.dentry.is_null() { path::EMPTY } else { walked::<LOOP>(draft, found.target, root) };
+    let target = walked::<LOOP>(draft, found.target, root);
     let inode: *const u8 = kernel(found.file.dentry, offset!(dentry_inode));
     let head = draft.record();
     // SAFETY: plain stores to the record.
@@ -133,9 +134,12 @@ fn keep_in<const LOOP: bool>(
     let _ = OBJECTS.insert(&thread_key(), objects, 0);
 }
 
-/// The path of an object. A name that is about to be made has no object yet and no link.
+/// The path of an object, empty if there is none. A name that is about to be made has no object yet and no link.
 #[inline(always)]
 fn walked<const LOOP: bool>(draft: &Draft<ObjectsHead>, path: KernelPath, root: KernelPath) -> Path {
+    if path.dentry.is_null() {
+        return path::EMPTY;
+    }
     let walked = path::append::<_, LOOP>(draft, path, root);
     if walked.ino != 0 { walked } else { Path { flags: walked.flags & !path_flag::DELETED, ..walked } }
 }
