@@ -2,13 +2,18 @@
 //! one machine; figures are medians. Run by `cargo xtask bench`.
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 
+mod operation;
+
 use std::fmt::Write as _;
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use taffrail_tests::daemon::{Daemon, records};
+mod operation;
+
+use std::fmt::Write as _;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
 
 /// Rounds of each measurement; the modes take turns within a round.
 const ROUNDS: usize = 9;
@@ -22,26 +27,8 @@ const MODES: [(&str, Option<&[&str]>); 4] = [
     ("all kinds, watched", Some(&["scope.host=true", "log.record=proc.name = nobody"])),
 ];
 
-/// A family of hooks by an operation of it, and how many times that is done for one figure.
-type Operation = (&'static str, u32, fn(u32));
-
-const OPERATIONS: [Operation; 13] = [
-    ("getpid: no event", 400_000, getpid),
-    ("read 1 byte: no event", 200_000, read),
-    ("write 1 byte: only the first is an event", 100_000, write),
-    ("mmap + munmap of plain memory: no event", 60_000, map),
-    ("open + close", 60_000, open),
-    ("rename", 40_000, rename),
-    ("setresuid", 100_000, setresuid),
-    ("prctl(PR_SET_NAME)", 100_000, set_name),
-    ("kill(self, 0): no event", 200_000, kill),
-    ("connect (UDP)", 60_000, connect),
-    ("sendto (UDP, unconnected)", 60_000, send),
-    ("connect + accept + close (TCP)", 6_000, accept),
-    ("fork + exec + exit", 150, exec),
-];
-
 fn main() {
+    operation::prepare();
     // In a VM, for another tier or kernel: rows for the page, and nothing else.
     if let [_, tier] = &std::env::args().collect::<Vec<_>>()[..] {
         print!("{}", operations(3, 20, &[format!("probes.tier={tier}")]));
@@ -99,34 +86,30 @@ fn operations(rounds: usize, divisor: u32, settings: &[String]) -> String {
     table
 }
 
-/// Kernel and tier of the tables that are made in VMs.
-const IN_VMS: [(&str, &str); 2] = [("6.12", "portable"), ("6.12", "strong")];
+/// The kernel of the tables that are made in VMs.
+const KERNEL: &str = "6.12";
 
-/// The same in VMs that count one nanosecond for each instruction: exact, and comparable between tiers.
+/// The same in VMs that count one nanosecond for each instruction: exact, and comparable between tiers. This program
+/// and the daemon have to be static.
 fn in_vm(page: &mut String) {
-    let (Some(daemon), Some(bench)) =
-        (std::env::var_os("TAFFRAIL_STATIC_BIN"), std::env::var_os("TAFFRAIL_STATIC_BENCH"))
-    else {
-        eprintln!("no static binaries: the tables of the tiers are left out");
-        return;
-    };
-    for (kernel, tier) in IN_VMS {
+    for tier in ["portable", "strong"] {
         let script =
             format!("mkdir -p /etc; echo x >/etc/passwd; TAFFRAIL_BIN=/vm/taffrail /vm/bench {tier}");
         let output = Command::new("python3")
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/vm/vmrun"))
-            .args(["--icount", "--timeout", "900", "--put"])
-            .arg(&daemon)
+            .args(["--icount", "--timeout", "1800", "--put"])
+            .arg(format!("{}:/vm/taffrail", binary().display()))
             .arg("--put")
-            .arg(&bench)
-            .args([kernel, "--", &script])
+            .arg(format!("{}:/vm/bench", std::env::current_exe().unwrap().display()))
+            .args([KERNEL, "--", &script])
+            .stderr(Stdio::inherit())
             .output()
             .unwrap();
-        assert!(output.status.success(), "{kernel}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "the {tier} tier on {KERNEL}: {}", output.status);
         let table = String::from_utf8(output.stdout).unwrap();
         let _ = write!(
             page,
-            "\nThe {tier} tier, Linux {kernel} in a VM that counts one nanosecond for each instruction.\n\n{table}"
+            "\nThe {tier} tier, Linux {KERNEL} in a VM that counts one nanosecond for each instruction.\n\n{table}"
         );
     }
 }
@@ -157,113 +140,13 @@ fn cpu_ns() -> f64 {
         .sum()
 }
 
-fn getpid(times: u32) {
-    for _ in 0..times {
-        // SAFETY: no arguments.
-        unsafe { libc::syscall(libc::SYS_getpid) };
-    }
-}
-
-fn open(times: u32) {
-    for _ in 0..times {
-        drop(std::fs::File::open("/etc/passwd").unwrap());
-    }
-}
-
-fn read(times: u32) {
-    let mut zero = std::fs::File::open("/dev/zero").unwrap();
-    for _ in 0..times {
-        zero.read_exact(&mut [0]).unwrap();
-    }
-}
-
-fn write(times: u32) {
-    let mut file = tempfile::tempfile().unwrap();
-    for _ in 0..times {
-        file.write_all(b"x").unwrap();
-    }
-}
-
-fn map(times: u32) {
-    const LEN: usize = 4096;
-    for _ in 0..times {
-        let (protection, flags) =
-            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-        // SAFETY: new memory, which nobody uses.
-        let memory = unsafe { libc::mmap(std::ptr::null_mut(), LEN, protection, flags, -1, 0) };
-        // SAFETY: as above.
-        unsafe { libc::munmap(memory, LEN) };
-    }
-}
-
-fn rename(times: u32) {
-    let folder = tempfile::tempdir().unwrap();
-    let names = [folder.path().join("a"), folder.path().join("b")];
-    std::fs::write(&names[0], "").unwrap();
-    for n in 0..times as usize {
-        std::fs::rename(&names[n % 2], &names[1 - n % 2]).unwrap();
-    }
-}
-
-fn setresuid(times: u32) {
-    for _ in 0..times {
-        // SAFETY: numbers only; -1 leaves all as it is.
-        unsafe { libc::syscall(libc::SYS_setresuid, -1, -1, -1) };
-    }
-}
-
-fn set_name(times: u32) {
-    for _ in 0..times {
-        // SAFETY: the name lives.
-        unsafe { libc::prctl(libc::PR_SET_NAME, c"bench".as_ptr()) };
-    }
-}
-
-fn kill(times: u32) {
-    for _ in 0..times {
-        // SAFETY: signal 0 only asks.
-        unsafe { libc::kill(std::process::id() as i32, 0) };
-    }
-}
-
-fn send(times: u32) {
-    let (socket, sink) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
-    let peer = sink.local_addr().unwrap();
-    for _ in 0..times {
-        socket.send_to(b"x", peer).unwrap();
-    }
-}
-
-fn accept(times: u32) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    for _ in 0..times {
-        let socket = TcpStream::connect(address).unwrap();
-        drop(listener.accept().unwrap());
-        drop(socket);
-    }
-}
-
-fn connect(times: u32) {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    for _ in 0..times {
-        socket.connect("127.0.0.1:9").unwrap();
-    }
-}
-
-fn exec(times: u32) {
-    for _ in 0..times {
-        Command::new("/bin/true").stdin(Stdio::null()).status().unwrap();
-    }
-}
-
 /// One thread opens files as fast as it can: what arrives, and what that costs the daemon.
 fn flood(page: &mut String) {
     let times = 1_000_000;
     let daemon = Daemon::start(MODES[3].1.unwrap());
     let before = cpu_seconds(daemon.pid());
     let start = Instant::now();
-    open(times);
+    operation::open(times);
     let seconds = start.elapsed().as_secs_f64();
     // The rings are empty within a few ticks.
     std::thread::park_timeout(std::time::Duration::from_millis(500));
