@@ -102,6 +102,23 @@ pub fn guest(arch: Arch, targets: &[&str]) -> Result<Guest> {
     Ok(Guest { daemon, tests })
 }
 
+/// Builds what measures costs, here and in a VM.
+pub fn bench() -> Result<PathBuf> {
+    let arch = Arch::host();
+    let mut build = cargo(&["build", "--release", "--target", arch.target()]);
+    build.args([
+        "--message-format",
+        "json-render-diagnostics",
+        "--package",
+        "taffrail-tests",
+        "--bin",
+        "bench",
+    ]);
+    let (_, path) = executables(&mut build)?.pop().context("cargo built no `bench`")?;
+    check_static(&path)?;
+    Ok(path)
+}
+
 /// Runs a build and gives the executables that it names, by their targets.
 fn executables(build: &mut Command) -> Result<Vec<(String, PathBuf)>> {
     let mut child = build.stdout(Stdio::piped()).spawn().context("cannot run cargo")?;

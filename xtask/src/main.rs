@@ -12,6 +12,7 @@ mod build;
 #[path = "../../tests/src/container.rs"]
 mod container;
 mod demo;
+mod fuzz;
 mod setup;
 mod test;
 mod vm;
@@ -87,7 +88,10 @@ enum Vm {
         /// Only tests whose names contain this.
         #[arg(long)]
         filter: Option<String>,
-        /// Write `docs/kernels.md` anew.
+        /// What has not ended after that time is skipped.
+        #[arg(long, default_value_t = vm::MINUTES)]
+        minutes: u64,
+        /// Write `docs/kernels.md` anew, for the kernels on which no test fails.
         #[arg(long, conflicts_with = "filter")]
         bless: bool,
     },
@@ -134,24 +138,12 @@ fn run(task: Task) -> Result<()> {
         Task::Test { suite } => test::run(suite),
         Task::Vm { command: Vm::Fetch { kernels } } => vm::fetch(&kernels),
         Task::Vm { command: Vm::Run { kernel, put, command } } => vm::run(&kernel, &put, &command),
-        Task::Vm { command: Vm::Test { kernels, filter, bless } } => {
+        Task::Vm { command: Vm::Test { kernels, filter, minutes, bless } } => {
             let record = if bless { vm::Record::Bless } else { vm::Record::Compare };
-            test::conclude(&vm::test(&kernels, filter.as_deref(), record)?)
+            test::conclude(&vm::test(&kernels, filter.as_deref(), minutes, record)?)
         }
-        Task::Bench => {
-            let binary = build::release(build::Arch::host())?;
-            let bench = |name| cargo(&["run", "--release", "--package", "taffrail-tests", "--bin", name]);
-            succeed(&mut bench("rules_bench"))?;
-            succeed(bench("bench").env("TAFFRAIL_BIN", binary))
-        }
-        Task::Fuzz { target, seconds } => {
-            setup::fuzzer()?;
-            let time = format!("-max_total_time={seconds}");
-            // Stable Rust: the coverage counters are unstable flags, the sanitizers are left out.
-            let mut fuzz =
-                cargo(&["fuzz", "run", "--sanitizer", "none", &target, "--", &time, "-max_len=4096"]);
-            succeed(fuzz.env("RUSTC_BOOTSTRAP", "1"))
-        }
+        Task::Bench => bench(),
+        Task::Fuzz { target, seconds } => fuzz::run(&target, seconds),
         Task::Docs => {
             let tests = [
                 "nextest",
@@ -166,6 +158,15 @@ fn run(task: Task) -> Result<()> {
             succeed(cargo(&tests).env("TAFFRAIL_BLESS", "1"))
         }
     }
+}
+
+/// Measures here, and where a kernel can be had in VMs too.
+fn bench() -> Result<()> {
+    setup::run(setup::For::Tests, false)?;
+    vm::fetch(&["6.12".to_owned()])?;
+    succeed(&mut cargo(&["run", "--release", "--package", "taffrail-tests", "--bin", "rules_bench"]))?;
+    let (daemon, bench) = (build::release(build::Arch::host())?, build::bench()?);
+    succeed(Command::new(bench).current_dir(root()).env("TAFFRAIL_BIN", daemon))
 }
 
 /// The top of the workspace.

@@ -90,8 +90,9 @@ fn mounts_by_the_new_calls_are_told_step_by_step() {
     seen.one("mount", made);
     let moved = json!({"type": "move_mount", "args": {"flags_names": ["MOVE_MOUNT_F_EMPTY_PATH"]}});
     let moved = seen.one("mount", moved);
-    // An empty name stands for the mount's own root.
-    seen.assert_named(moved, "object_move", "file", &Named { given: "", base: Some("/"), path: "/" });
+    // An empty name stands for the descriptor, which at the call's end is where it was moved to.
+    let detached = Named { given: "", base: Some("/tmp/new"), path: "/" };
+    seen.assert_named(moved, "object_move", "file", &detached);
     let new = Named { given: "/tmp/new", base: None, path: "/tmp/new" };
     seen.assert_named(moved, "object_move", "target", &new);
     seen.one(

@@ -77,7 +77,11 @@ impl Page {
         self.instructions.order.sort();
         for test in &ran.tests {
             let verdict = match &test.verdict {
-                Verdict::Passed | Verdict::Flaky => "passed".to_owned(),
+                Verdict::Passed | Verdict::Flaky if test.scores.is_empty() => "passed".to_owned(),
+                Verdict::Passed | Verdict::Flaky => {
+                    let distinct: BTreeSet<&str> = test.scores.iter().map(String::as_str).collect();
+                    format!("passed: {}", distinct.into_iter().collect::<Vec<_>>().join(", "))
+                }
                 Verdict::Failed => "failed".to_owned(),
                 Verdict::Skipped(reason) => format!("skipped: {}", brief(reason)),
             };
@@ -132,7 +136,12 @@ impl Page {
                 "The tier that is attached, and the program if it is the fallback for older kernels; `replaced`: refused or not \
                  worth it, and the portable tier sees the same; `by time`: unless the kernel takes long to let go of it, and then the portable ones that are needed.",
             ),
-            ("Tests", tests, "The tests that run as on any machine, in a VM of each kernel."),
+            (
+                "Tests",
+                tests,
+                "The tests that run as on any machine, in a VM of each kernel; of tricks, what became of them \
+                 (see [evasion](evasion.md)).",
+            ),
             (
                 "Verified instructions",
                 instructions,
@@ -305,6 +314,7 @@ mod tests {
             target: "kernel".to_owned(),
             name: "a::b".to_owned(),
             verdict,
+            scores: Vec::new(),
             output: String::new(),
             duration_ms: 1,
         };

@@ -8,12 +8,9 @@ use std::fmt::Write as _;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-mod operation;
+use taffrail_tests::daemon::{Daemon, binary, records};
 
-use std::fmt::Write as _;
-use std::process::{Command, Stdio};
-use std::time::Instant;
-
+use operation::OPERATIONS;
 
 /// Rounds of each measurement; the modes take turns within a round.
 const ROUNDS: usize = 9;
@@ -31,7 +28,7 @@ fn main() {
     operation::prepare();
     // In a VM, for another tier or kernel: rows for the page, and nothing else.
     if let [_, tier] = &std::env::args().collect::<Vec<_>>()[..] {
-        print!("{}", operations(3, 20, &[format!("probes.tier={tier}")]));
+        print!("{}", operations(1, 20, &[format!("probes.tier={tier}")]));
         return;
     }
     if let Some(reason) = taffrail_tests::cannot_trace() {
@@ -97,7 +94,7 @@ fn in_vm(page: &mut String) {
             format!("mkdir -p /etc; echo x >/etc/passwd; TAFFRAIL_BIN=/vm/taffrail /vm/bench {tier}");
         let output = Command::new("python3")
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/vm/vmrun"))
-            .args(["--icount", "--timeout", "1800", "--put"])
+            .args(["--icount", "0", "--timeout", "1800", "--put"])
             .arg(format!("{}:/vm/taffrail", binary().display()))
             .arg("--put")
             .arg(format!("{}:/vm/bench", std::env::current_exe().unwrap().display()))
