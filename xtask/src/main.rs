@@ -85,6 +85,9 @@ enum Vm {
     Test {
         /// Some of the tested kernels; all if none is named.
         kernels: Vec<String>,
+        /// Other test targets than `kernel` and `kinds`: `evasion`.
+        #[arg(long = "target")]
+        targets: Vec<String>,
         /// Only tests whose names contain this.
         #[arg(long)]
         filter: Option<String>,
@@ -92,7 +95,7 @@ enum Vm {
         #[arg(long, default_value_t = vm::MINUTES)]
         minutes: u64,
         /// Write `docs/kernels.md` anew, for the kernels on which no test fails.
-        #[arg(long, conflicts_with = "filter")]
+        #[arg(long, conflicts_with_all = ["filter", "targets"])]
         bless: bool,
     },
     /// Boot a kernel and run a command on it as root.
@@ -138,9 +141,9 @@ fn run(task: Task) -> Result<()> {
         Task::Test { suite } => test::run(suite),
         Task::Vm { command: Vm::Fetch { kernels } } => vm::fetch(&kernels),
         Task::Vm { command: Vm::Run { kernel, put, command } } => vm::run(&kernel, &put, &command),
-        Task::Vm { command: Vm::Test { kernels, filter, minutes, bless } } => {
+        Task::Vm { command: Vm::Test { kernels, targets, filter, minutes, bless } } => {
             let record = if bless { vm::Record::Bless } else { vm::Record::Compare };
-            test::conclude(&vm::test(&kernels, filter.as_deref(), minutes, record)?)
+            test::conclude(&vm::test(&vm::Plan { kernels, targets, filter, minutes }, record)?)
         }
         Task::Bench => bench(),
         Task::Fuzz { target, seconds } => fuzz::run(&target, seconds),

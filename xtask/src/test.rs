@@ -95,7 +95,7 @@ fn run_suite(suite: Suite) -> Result<Count> {
         Suite::Pack => with_daemon("binary(pack)"),
         Suite::Evasion => evasion(),
         Suite::Replay => with_daemon("binary(replay) or binary(cli) or kind(lib)"),
-        Suite::Vm => vm::test(&[], None, vm::MINUTES, vm::Record::Compare),
+        Suite::Vm => vm::test(&vm::Plan::default(), vm::Record::Compare),
     }
 }
 

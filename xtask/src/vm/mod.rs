@@ -28,7 +28,7 @@ pub struct Kernel {
     pub arch: Arch,
 }
 
-/// The kernels, in the order in which they are shown.
+/// The kernels, in the order in which they start and are shown: what takes longest goes first.
 pub const KERNELS: &[Kernel] = &[
     Kernel { name: "5.10", arch: Arch::X86_64 },
     Kernel { name: "6.1", arch: Arch::X86_64 },
@@ -39,16 +39,10 @@ pub const KERNELS: &[Kernel] = &[
     Kernel { name: "arm64-6.12", arch: Arch::Aarch64 },
 ];
 
-/// A test target of `taffrail-tests`. It needs root, a v2 cgroup tree and the daemon's binary, and no container runtime.
-struct Target {
-    name: &'static str,
-    /// Where it runs: on all kernels if none is named.
-    on: &'static [&'static str],
-}
-
-/// What runs on them, in that order. A test that starts a daemon takes three to nine seconds of one CPU here: the tricks
-/// are played on one kernel of each sort, older and newer.
-const TARGETS: &[Target] = &[Target { name: "kernel", on: &[] }, Target { name: "kinds", on: &[] }];
+/// The test targets of `taffrail-tests` that run on them unless others are named, in that order. Such a target needs root,
+/// a v2 cgroup tree and the daemon's binary, and no container runtime. A test that starts a daemon takes three to nine
+/// seconds of one CPU here.
+const TARGETS: &[&str] = &["kernel", "kinds"];
 
 /// VMs at a time.
 const AT_A_TIME: usize = 2;
@@ -134,8 +128,27 @@ pub enum Record {
     Bless,
 }
 
-/// Runs the tests, or those whose names contain `filter`, on these kernels, or on all, as many as end in that time.
-pub fn test(names: &[String], filter: Option<&str>, minutes: u64, record: Record) -> Result<Count> {
+/// Which tests to run. By default all of [`TARGETS`] on all kernels.
+pub struct Plan {
+    /// Some kernels.
+    pub kernels: Vec<String>,
+    /// Other targets.
+    pub targets: Vec<String>,
+    /// Only tests whose names contain this.
+    pub filter: Option<String>,
+    /// How long all of it may take.
+    pub minutes: u64,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { kernels: Vec::new(), targets: Vec::new(), filter: None, minutes: MINUTES }
+    }
+}
+
+/// Runs the tests.
+pub fn test(plan: &Plan, record: Record) -> Result<Count> {
+    let Plan { kernels: names, targets, filter, minutes } = plan;
     setup::run(setup::For::Tests, false)?;
     if let Some(unknown) = names.iter().find(|name| !KERNELS.iter().any(|kernel| kernel.name == **name)) {
         let known: Vec<_> = KERNELS.iter().map(|kernel| kernel.name).collect();
@@ -146,7 +159,13 @@ pub fn test(names: &[String], filter: Option<&str>, minutes: u64, record: Record
         .filter(|kernel| names.is_empty() || names.iter().any(|name| name == kernel.name))
         .collect();
     let mut count = Count::default();
-    let runs = run_all(&wanted, filter, Duration::from_secs(minutes * 60), &mut count)?;
+    let is_partial = filter.is_some() || !targets.is_empty();
+    let targets: Vec<&str> = match targets.is_empty() {
+        true => TARGETS.to_vec(),
+        false => targets.iter().map(String::as_str).collect(),
+    };
+    let time = Duration::from_secs(minutes * 60);
+    let runs = run_all(&wanted, &targets, filter.as_deref(), time, &mut count)?;
 
     let begin = Page::read(&root())?;
     let mut page = begin.clone();
@@ -157,7 +176,7 @@ pub fn test(names: &[String], filter: Option<&str>, minutes: u64, record: Record
         .collect();
     whole.iter().for_each(|ran| page.enter(ran));
     println!("\n{}", page.only(&whole).tables());
-    if filter.is_some() {
+    if is_partial {
         println!("only some tests were run: not compared with {}", page::FILE);
         return Ok(count);
     }
@@ -180,15 +199,20 @@ pub fn test(names: &[String], filter: Option<&str>, minutes: u64, record: Record
 }
 
 /// Builds, fetches what is missing meanwhile, and boots. Kernels that cannot be had are counted as skipped.
-fn run_all(wanted: &[&Kernel], filter: Option<&str>, time: Duration, count: &mut Count) -> Result<Vec<Ran>> {
+fn run_all(
+    wanted: &[&Kernel],
+    targets: &[&str],
+    filter: Option<&str>,
+    time: Duration,
+    count: &mut Count,
+) -> Result<Vec<Ran>> {
     let begin = Instant::now();
     let foreign = |kernel: &&&Kernel| kernel.arch != Arch::host();
     let mut needs: Vec<String> = wanted.iter().map(|kernel| kernel.name.to_owned()).collect();
     needs.extend(wanted.iter().find(foreign).map(|kernel| kernel.arch.headers()));
     let fetching = start_fetch(&needs)?;
-    let names: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
     let native = match wanted.iter().any(|kernel| kernel.arch == Arch::host()) {
-        true => Some(build::guest(Arch::host(), &names)?),
+        true => Some(build::guest(Arch::host(), targets)?),
         false => None,
     };
     let said = fetching.map(end_fetch).transpose()?.unwrap_or_default();
@@ -208,11 +232,9 @@ fn run_all(wanted: &[&Kernel], filter: Option<&str>, time: Duration, count: &mut
         }
     }
     let foreign = match queue.iter().find(|kernel| kernel.arch != Arch::host()) {
-        Some(kernel) => Some(build::guest(kernel.arch, &names)?),
+        Some(kernel) => Some(build::guest(kernel.arch, targets)?),
         None => None,
     };
-    // What takes longest goes first, so that no VM is left alone at the end.
-    queue.make_contiguous().sort_by_key(|kernel| std::cmp::Reverse(targets_on(kernel).len()));
     let queue = Mutex::new(queue);
     // With each run it is told at once what went wrong: a run of all that is broken off has said what it knew.
     let told = Mutex::new((Vec::new(), count));
@@ -227,7 +249,7 @@ fn run_all(wanted: &[&Kernel], filter: Option<&str>, time: Duration, count: &mut
                     let booted = Instant::now();
                     let ran = match time.saturating_sub(begin.elapsed()) {
                         Duration::ZERO => Ran::late(kernel.name),
-                        time => guest::run(kernel.name, guest, &targets_on(kernel), filter, time),
+                        time => guest::run(kernel.name, guest, targets, filter, time),
                     };
                     let seconds = booted.elapsed().as_secs_f64();
                     eprintln!("{}: {} in {seconds:.0} s", kernel.name, ran.summary());
@@ -243,11 +265,6 @@ fn run_all(wanted: &[&Kernel], filter: Option<&str>, time: Duration, count: &mut
     let mut runs = told.into_inner().map(|(runs, _)| runs).unwrap_or_default();
     runs.sort_by_key(|ran| KERNELS.iter().position(|kernel| kernel.name == ran.kernel));
     Ok(runs)
-}
-
-fn targets_on(kernel: &Kernel) -> Vec<&'static str> {
-    let runs_there = |target: &&Target| target.on.is_empty() || target.on.contains(&kernel.name);
-    TARGETS.iter().filter(runs_there).map(|target| target.name).collect()
 }
 
 /// Shows what went wrong on a kernel, and counts.
