@@ -66,7 +66,7 @@ enum Task {
     Docs,
     /// Fuzz a target for some time.
     Fuzz {
-        /// `decode`, `condition`, `dns` or `rules`.
+        /// `decode`, `condition`, `evaluate`, `dns` or `rules`.
         target: String,
         /// For how long.
         #[arg(long, default_value_t = 60)]
