@@ -163,7 +163,7 @@ fn run(task: Task) -> Result<()> {
     }
 }
 
-/// Measures here, and where a kernel can be had in VMs too.
+/// Measures here, and in VMs for both tiers.
 fn bench() -> Result<()> {
     setup::run(setup::For::Tests, false)?;
     vm::fetch(&["6.12".to_owned()])?;

@@ -136,12 +136,7 @@ impl Page {
                 "The tier that is attached, and the program if it is the fallback for older kernels; `replaced`: refused or not \
                  worth it, and the portable tier sees the same; `by time`: unless the kernel takes long to let go of it, and then the portable ones that are needed.",
             ),
-            (
-                "Tests",
-                tests,
-                "The tests that run as on any machine, in a VM of each kernel; of tricks, what became of them \
-                 (see [evasion](evasion.md)).",
-            ),
+            ("Tests", tests, "The tests that run as on any machine, in a VM of each kernel."),
             (
                 "Verified instructions",
                 instructions,
