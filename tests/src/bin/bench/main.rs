@@ -28,7 +28,7 @@ fn main() {
     operation::prepare();
     // In a VM, for another tier or kernel: rows for the page, and nothing else.
     if let [_, tier] = &std::env::args().collect::<Vec<_>>()[..] {
-        print!("{}", operations(1, 20, &[format!("probes.tier={tier}")]));
+        print!("{}", operations(3, 20, &[format!("probes.tier={tier}")]));
         return;
     }
     if let Some(reason) = taffrail_tests::cannot_trace() {
@@ -76,7 +76,7 @@ fn operations(rounds: usize, divisor: u32, settings: &[String]) -> String {
         let medians: Vec<f64> = figures[operation].iter_mut().map(|figures| median(figures)).collect();
         let _ = write!(table, "| {name} | {:.0} |", medians[0]);
         for watched in &medians[1..] {
-            let _ = write!(table, " +{:.0} |", watched - medians[0]);
+            let _ = write!(table, " {:+.0} |", watched - medians[0]);
         }
         table.push('\n');
     }
