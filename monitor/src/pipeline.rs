@@ -371,6 +371,8 @@ impl<S: Sink> Worker<S> {
             process,
             processes: &self.enricher.processes,
             container: process.container.as_deref(),
+            accounts: self.enricher.accounts(process.container.as_deref()),
+            number: self.enricher.events,
             target: event
                 .model()
                 .target()

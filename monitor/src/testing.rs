@@ -6,6 +6,7 @@ use taffrail_common::call::{self, CALLS};
 use taffrail_common::event::{self as abi, Header};
 use taffrail_common::kind;
 
+use crate::enrich::accounts::Accounts;
 use crate::enrich::container::{Container, Runtime};
 use crate::enrich::{Enricher, Handled, Source, Subject};
 use crate::event::decode;
@@ -62,6 +63,11 @@ pub fn with_subject<T>(records: &[Vec<u8>], look: impl FnOnce(&Subject<'_>) -> T
         process,
         processes: &enricher.processes,
         container: process.container.as_deref(),
+        accounts: &Accounts::of(
+            b"root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh",
+            b"app:x:1000:",
+        ),
+        number: enricher.events,
         target: target.and_then(|target| enricher.processes.target(&target, event.header().pid_ns)),
     })
 }

@@ -277,8 +277,10 @@ fn reload(args: &Args, watched: &Watched, to_match: &SyncSender<Message>) {
 /// The rules that the settings name; if they are not valid, says why and gives the exit code.
 pub fn load_rules(settings: &Settings) -> Result<(RuleSet, Vec<Diagnostic>), ExitCode> {
     let mut sources = if settings.rules_embedded { rules::embedded() } else { Vec::new() };
-    sources.extend(super::rules::read(&settings.rules_files).map_err(|error| {
-        super::complain(&error, Some("correct `rules.files`"));
+    let local = Some(settings.rules_local.clone()).filter(|path| path.exists());
+    let files: Vec<_> = settings.rules_files.iter().cloned().chain(local).collect();
+    sources.extend(super::rules::read(&files).map_err(|error| {
+        super::complain(&error, Some("correct `rules.files` or `rules.local`"));
         ExitCode::from(super::FAILED)
     })?);
     let (mut set, warnings) = RuleSet::load(&sources).map_err(|diagnostics| {

@@ -42,6 +42,8 @@ pub struct Settings {
     pub log_record: (String, Filter),
     /// Rule files and folders, in order.
     pub rules_files: Vec<PathBuf>,
+    /// Rule file that is loaded behind all others, if it is there.
+    pub rules_local: PathBuf,
     /// Whether the rules that come with the program are used.
     pub rules_embedded: bool,
     /// How well tried rules must be to take part.
@@ -82,6 +84,7 @@ impl Default for Settings {
             log_commit_interval: Duration::from_millis(50),
             log_record: (DEFAULT_RECORD.to_owned(), record),
             rules_files: Vec::new(),
+            rules_local: "/etc/taffrail/rules.local.yaml".into(),
             rules_embedded: true,
             rules_maturity: Maturity::Stable,
             rules_disabled: Vec::new(),
@@ -141,8 +144,10 @@ const KEYS: &[Key] = &[
         set: |s, n| number(n, 1, 150).map(|value| s.log_commit_interval = Duration::from_millis(value)), show: |s| s.log_commit_interval.as_millis().to_string() },
     Key { name: "log.record", ty: "condition", doc: "Which events are recorded besides alerts, in the rule language.",
         set: |s, n| { let value = text(n)?; s.log_record = (value, Filter::compile(n)?); Ok(()) }, show: |s| quote(&s.log_record.0) },
-    Key { name: "rules.files", ty: "list of paths", doc: "Rule files and folders of rule files, in order; later definitions replace earlier ones.",
+    Key { name: "rules.files", ty: "list of paths", doc: "Rule files and folders of rule files, in order; later entries replace or change earlier ones. Of a folder all `.yaml` and `.yml` files, by name.",
         set: |s, n| texts(n).map(|values| s.rules_files = values.into_iter().map(PathBuf::from).collect()), show: |s| list(s.rules_files.iter().map(|path| path.to_string_lossy().into_owned())) },
+    Key { name: "rules.local", ty: "path", doc: "Rule file for changes of this machine's own: it is loaded behind all others, if it is there.",
+        set: |s, n| text(n).map(|value| s.rules_local = value.into()), show: |s| quote(&s.rules_local.to_string_lossy()) },
     Key { name: "rules.embedded", ty: "true or false", doc: "Whether the rules that come with the program are loaded, before all files.",
         set: |s, n| bool(n).map(|value| s.rules_embedded = value), show: |s| s.rules_embedded.to_string() },
     Key { name: "rules.maturity", ty: "`stable`, `incubating` or `sandbox`", doc: "How well tried rules must be to take part: those that are switched off in their file and have the tag `maturity_incubating` (or with `sandbox` also `maturity_sandbox`) are switched on.",
@@ -214,8 +219,8 @@ pub fn load(path: Option<&Path>, overrides: &[String]) -> Result<Settings, LoadE
     if diagnostics.is_empty() { Ok(settings) } else { Err(LoadError::Invalid(diagnostics)) }
 }
 
-/// Reads a text file; one that is too large to be a configuration is cut, which the parser then says.
-fn read_bounded(path: &Path) -> io::Result<String> {
+/// Reads a text file; one that is larger than YAML may be is cut, which the parser then says.
+pub fn read_bounded(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     let file = std::fs::File::open(path)?;
     io::Read::read_to_string(&mut io::Read::take(file, yaml::SIZE_MAX as u64 + 1), &mut text)?;

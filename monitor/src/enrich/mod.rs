@@ -1,5 +1,6 @@
 //! Puts a name to each event: the process and its ancestors, the container.
 
+pub mod accounts;
 pub mod cgroup;
 pub mod container;
 pub mod process;
@@ -14,6 +15,7 @@ use taffrail_common::event::{CgroupMove, Fork, Header};
 
 use crate::event::Event;
 use crate::probe::count::COUNTS_MAX;
+use accounts::Accounts;
 use cgroup::Cgroups;
 use container::{Container, Identity, identify, identify_by_state};
 use process::{Process, ProcessKey, ProcessTable};
@@ -26,12 +28,16 @@ pub struct Subject<'a> {
     pub event: &'a Event<'a>,
     /// When, as `CLOCK_REALTIME`, in ns since the epoch.
     pub time_ns: u64,
+    /// How many events there were up to this one.
+    pub number: u64,
     /// The process that did it (of a fork: the parent), as it is after the event.
     pub process: &'a Process,
     /// For looking up ancestors.
     pub processes: &'a ProcessTable,
     /// Its container; `None` is the host.
     pub container: Option<&'a Container>,
+    /// Names of users and groups, as it has them.
+    pub accounts: &'a Accounts,
     /// The process that it was done to, if there is one and it is known.
     pub target: Option<&'a Process>,
 }
@@ -107,6 +113,10 @@ pub struct Enricher {
     containers: HashMap<String, (u64, Arc<Container>)>,
     /// What was found out since the last [`Enricher::take_findings`].
     findings: Vec<Finding>,
+    /// Events so far.
+    pub events: u64,
+    host_accounts: Accounts,
+    container_accounts: Accounts,
 }
 
 /// What became of an event.
@@ -131,13 +141,25 @@ const ATTEMPTS: u32 = 9;
 impl Enricher {
     /// An enricher that knows nobody yet.
     pub fn new(source: Source, max_processes: usize) -> Self {
+        let host_accounts = match source {
+            Source::Live(_) => Accounts::of_host(),
+            Source::Recorded => Accounts::root_only(),
+        };
         Self {
             processes: ProcessTable::new(max_processes),
             source,
+            events: 0,
+            host_accounts,
+            container_accounts: Accounts::root_only(),
             cgroups: HashMap::new(),
             containers: HashMap::new(),
             findings: Vec::new(),
         }
+    }
+
+    /// Names of users and groups, as the host or a container has them.
+    pub fn accounts(&self, container: Option<&Container>) -> &Accounts {
+        if container.is_some() { &self.container_accounts } else { &self.host_accounts }
     }
 
     /// What was found out since the last call.
@@ -296,6 +318,7 @@ impl Enricher {
 
     /// Changes the tables by an event, and tells whose it is.
     pub fn handle(&mut self, event: &Event<'_>) -> Handled {
+        self.events += 1;
         let header = event.header();
         let key = self.processes.key(header.tgid, header.start_ns);
         // Only the cgroup is known: of a socket that nobody was seen to use.
@@ -477,7 +500,7 @@ mod tests {
         assert_eq!(child.parent, ProcessKey::new(10, SECOND));
         let child = handle(&mut enricher, &exec(11, 2 * SECOND, (10, SECOND), "/bin/cat", &["cat", "x"]));
         assert_eq!(
-            (&*child.image.exe, &*child.image.cmdline, child.name()),
+            (&*child.image.exe, &*child.image.exeline, child.name()),
             (&b"/bin/cat"[..], &b"cat x"[..], &b"cat"[..])
         );
         let names: Vec<_> =

@@ -54,6 +54,8 @@ pub struct Image {
     /// The arguments, each ended by NUL, as far as they were kept.
     pub args: Box<[u8]>,
     /// The arguments joined by single spaces, as `ps` shows them.
+    pub exeline: Box<[u8]>,
+    /// The same with the command name in place of the first argument, as Falco has it.
     pub cmdline: Box<[u8]>,
     /// Bytes of all arguments as there were.
     pub args_full_len: u32,
@@ -74,7 +76,8 @@ impl Image {
             exe: (*exe).into(),
             filename: (*filename).into(),
             args: (*args).into(),
-            cmdline: cmdline(args),
+            exeline: exeline(args),
+            cmdline: cmdline(trim_nul(&record.header.comm), args),
             args_full_len: record.args.full_len,
             arg_count: record.arg_count,
             exe_ino: record.exe.ino,
@@ -87,7 +90,8 @@ impl Image {
         Self {
             exe: seed.exe.clone().into(),
             filename: Box::default(),
-            cmdline: cmdline(&seed.args),
+            exeline: exeline(&seed.args),
+            cmdline: cmdline(&seed.comm, &seed.args),
             args_full_len: seed.args_full_len.max(seed.args.len() as u32),
             arg_count: memchr::memchr_iter(0, &seed.args).count() as u32,
             args: seed.args.clone().into(),
@@ -99,9 +103,16 @@ impl Image {
 }
 
 /// Arguments that end with NUL, joined by spaces.
-fn cmdline(args: &[u8]) -> Box<[u8]> {
+fn exeline(args: &[u8]) -> Box<[u8]> {
     let args = args.strip_suffix(b"\0").unwrap_or(args);
     args.iter().map(|&byte| if byte == 0 { b' ' } else { byte }).collect()
+}
+
+/// The command name and all arguments but the first; nothing if there are none.
+fn cmdline(name: &[u8], args: &[u8]) -> Box<[u8]> {
+    let line = exeline(args);
+    let Some(end) = memchr::memchr(0, args) else { return line };
+    [name, line.get(end..).unwrap_or_default()].concat().into()
 }
 
 /// One process.

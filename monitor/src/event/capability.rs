@@ -1,5 +1,8 @@
 //! Names of capabilities (`include/uapi/linux/capability.h`, Linux 6.18).
 
+/// All that have a name: every kernel that is supported has these.
+pub const ALL: u64 = (1 << NAMES.len()) - 1;
+
 /// Names by number.
 const NAMES: [&str; 41] = [
     "CAP_CHOWN",

@@ -1,10 +1,7 @@
 //! Names of the numbers that system calls take, from the kernel's headers (`include/uapi`, Linux 6.18): which
 //! argument of which call has which names. Bits and numbers without a name stay numbers.
 
-use taffrail_common::call::{self as id, CALLS};
-
-use super::field::KindSet;
-use crate::probe::hook::bit;
+use taffrail_common::call as id;
 
 /// The names that a number can have.
 #[derive(Debug)]
@@ -110,6 +107,14 @@ pub static OPEN: Names = bits! {
     0o2000 O_APPEND 0o4000 O_NONBLOCK 0o4010000 O_SYNC 0o10000 O_DSYNC 0o20000 O_ASYNC 0o200000 O_DIRECT
     0o400000 O_LARGEFILE 0o20040000 O_TMPFILE 0o40000 O_DIRECTORY 0o100000 O_NOFOLLOW 0o1000000 O_NOATIME
     0o2000000 O_CLOEXEC 0o10000000 O_PATH
+};
+
+/// Permissions and types of files (`S_*`).
+pub static MODE: Names = bits! {
+    0o140000 of 0o170000 S_IFSOCK 0o120000 of 0o170000 S_IFLNK 0o100000 of 0o170000 S_IFREG 0o060000 of 0o170000 S_IFBLK
+    0o040000 of 0o170000 S_IFDIR 0o020000 of 0o170000 S_IFCHR 0o010000 of 0o170000 S_IFIFO
+    0o4000 S_ISUID 0o2000 S_ISGID 0o1000 S_ISVTX 0o400 S_IRUSR 0o200 S_IWUSR 0o100 S_IXUSR 0o40 S_IRGRP 0o20 S_IWGRP
+    0o10 S_IXGRP 0o4 S_IROTH 0o2 S_IWOTH 0o1 S_IXOTH
 };
 
 /// Signals.
@@ -401,31 +406,6 @@ pub fn of(call: u16, argument: &str) -> Option<&'static Names> {
     Some(row.2)
 }
 
-/// The kinds of event that have an argument of that name with names for its value.
-pub const fn kinds_with(argument: &str) -> KindSet {
-    let mut kinds = 0;
-    let mut row = 0;
-    while row < NAMED.len() {
-        let (calls, name, _) = NAMED[row];
-        let mut call = 0;
-        while same(name, argument) && call < calls.len() {
-            kinds |= bit(CALLS[calls[call] as usize].kind);
-            call += 1;
-        }
-        row += 1;
-    }
-    kinds
-}
-
-const fn same(a: &str, b: &str) -> bool {
-    let (a, b) = (a.as_bytes(), b.as_bytes());
-    let mut at = 0;
-    while at < a.len() && at < b.len() && a[at] == b[at] {
-        at += 1;
-    }
-    at == a.len() && at == b.len()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -491,10 +471,9 @@ mod tests {
         for (calls, argument, _) in NAMED {
             for call in *calls {
                 let has = arguments((*call).into()).iter().any(|one| one.name == *argument);
-                assert!(has, "{} has no {argument}", CALLS[usize::from(*call)].name);
+                let name = taffrail_common::call::CALLS[usize::from(*call)].name;
+                assert!(has, "{name} has no {argument}");
             }
-            assert_ne!(kinds_with(argument), 0);
         }
-        assert_eq!(kinds_with("request"), bit(taffrail_common::kind::ACCESS));
     }
 }

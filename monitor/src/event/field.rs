@@ -129,6 +129,8 @@ pub enum Get {
     Many(GetMany),
     /// Values by their name: `container.label[app]` or `container.label.app`.
     Keyed(for<'a> fn(&Subject<'a>, &[u8]) -> Option<Value<'a>>),
+    /// No event has a value yet.
+    Nothing,
 }
 
 /// Calls the test with each value until it returns true; returns whether it did.
@@ -144,7 +146,7 @@ pub struct Field {
     pub name: &'static str,
     /// Its type.
     pub ty: Type,
-    /// The kinds of event that can have it.
+    /// The kinds of event that can have it: none, as long as [`Get::Nothing`] has values of it.
     pub kinds: KindSet,
     /// One sentence: meaning, unit, origin.
     pub doc: &'static str,
@@ -184,7 +186,7 @@ impl Values for Subject<'_> {
             (Get::One(get), _) => get(self),
             (Get::Ancestors(get), Some(index)) => get(ancestor(self, index)?),
             (Get::Indexed(get), Some(index)) => get(self, index),
-            (Get::Ancestors(_) | Get::Many(_) | Get::Indexed(_) | Get::Keyed(_), _) => None,
+            (Get::Ancestors(_) | Get::Many(_) | Get::Indexed(_) | Get::Keyed(_) | Get::Nothing, _) => None,
         }
     }
 
@@ -205,7 +207,7 @@ impl Values for Subject<'_> {
             (Get::Many(get), _) => get(self, test),
             (Get::Ancestors(get), None) => self.processes.ancestors(self.process).filter_map(get).any(test),
             (Get::Indexed(get), None) => (0..).map_while(|index| get(self, index)).any(test),
-            (Get::One(_) | Get::Ancestors(_) | Get::Indexed(_) | Get::Keyed(_), _) => {
+            (Get::One(_) | Get::Ancestors(_) | Get::Indexed(_) | Get::Keyed(_) | Get::Nothing, _) => {
                 self.one(field, index).is_some_and(test)
             }
         }
@@ -219,9 +221,16 @@ fn ancestor<'a>(subject: &Subject<'a>, index: u32) -> Option<&'a Process> {
     }
 }
 
-/// The field of that name.
+/// The field of that name. A field that has no values yet takes arguments of any form, also behind a dot
+/// (`k8s.pod.label.app`).
 pub fn find(name: &str) -> Option<&'static Field> {
-    FIELDS.iter().find(|field| field.name == name)
+    FIELDS.iter().find(|field| field.name == name).or_else(|| {
+        let is_of = |field: &&Field| {
+            let rest = name.strip_prefix(field.name).and_then(|rest| rest.strip_prefix('.'));
+            matches!(field.get, Get::Nothing) && rest.is_some_and(|rest| !rest.is_empty())
+        };
+        FIELDS.iter().filter(is_of).max_by_key(|field| field.name.len())
+    })
 }
 
 /// The reference page of all fields, in Markdown.
@@ -231,11 +240,22 @@ pub fn reference() -> String {
          `monitor/src/event/table.rs`. Names are Falco's where Falco has one.\n\nA field that an event does not \
          have makes its comparison false.\n\n| field | type | events | meaning |\n|---|---|---|---|\n",
     );
-    for Field { name, ty, kinds, doc, get: _ } in FIELDS {
+    for Field { name, ty, kinds, doc, get } in FIELDS {
+        if matches!(get, Get::Nothing) {
+            continue;
+        }
         let ty = ty.name();
         let events = if *kinds == ALL_KINDS { "all".to_owned() } else { kind_names(*kinds).join(", ") };
         let _ = writeln!(page, "| `{name}` | {ty} | {events} | {doc} |");
     }
+    page.push_str(
+        "\n## Not available yet\n\nFalco has these fields. Rules with them load; no event has a value of them, so their \
+         tests are false. `taffrail rules check` warns of a rule that can therefore never match.\n\n",
+    );
+    let names = FIELDS.iter().filter(|field| matches!(field.get, Get::Nothing)).map(|field| field.name);
+    let names: Vec<_> = names.map(|name| format!("`{name}`")).collect();
+    page.push_str(&names.join(", "));
+    page.push('\n');
     page
 }
 
@@ -254,13 +274,22 @@ mod tests {
     }
 
     #[test]
-    fn names_are_unique_and_every_field_has_a_kind_and_a_sentence() {
+    fn names_are_unique_and_every_field_with_values_has_a_kind_and_a_sentence() {
         let mut names = std::collections::HashSet::new();
         for field in FIELDS {
             assert!(names.insert(field.name), "{} twice", field.name);
-            assert!(field.kinds != 0 && field.kinds & !ALL_KINDS == 0, "{}", field.name);
+            let has_values = !matches!(field.get, Get::Nothing);
+            assert!((field.kinds != 0) == has_values && field.kinds & !ALL_KINDS == 0, "{}", field.name);
             assert!(field.doc.ends_with(['.', '…']) && !field.doc.contains('|'), "{}", field.name);
         }
+    }
+
+    #[test]
+    fn field_without_values_takes_any_argument_behind_a_dot() {
+        assert_eq!(find("k8s.ns.label.app").map(|field| field.name), Some("k8s.ns.label"));
+        assert_eq!(find("thread.cgroup.cpuacct").map(|field| field.name), Some("thread.cgroup"));
+        assert!(find("k8s.ns.label.").is_none());
+        assert!(find("proc.name.x").is_none());
     }
 
     #[test]

@@ -54,7 +54,7 @@ fn write_process(subject: &Subject<'_>, out: &mut Members<'_>) {
     out.text("exe", &process.image.exe);
     // An exec has its arguments already.
     if !matches!(subject.event, Event::Exec(_)) {
-        out.text("cmdline", &process.image.cmdline);
+        out.text("cmdline", &process.image.exeline);
     }
     let thread = trim_nul(&header.comm);
     if thread != process.name() {

@@ -10,6 +10,7 @@ pub mod field;
 pub mod human;
 pub mod json;
 pub mod model;
+mod path;
 mod table;
 pub mod text;
 

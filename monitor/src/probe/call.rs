@@ -201,6 +201,43 @@ pub const CALL_TABLE_KINDS: KindSet = {
     kinds
 };
 
+/// The kinds that have an argument of one of these names.
+pub const fn kinds_with_argument(names: &[&str]) -> KindSet {
+    let mut kinds = 0;
+    let mut id = 0;
+    while id < CALLS.len() {
+        let text = CALLS[id].arguments.as_bytes();
+        let mut at = 0;
+        while at < text.len() {
+            let mut end = at;
+            while end < text.len() && !matches!(text[end], b' ' | b':') {
+                end += 1;
+            }
+            let mut name = 0;
+            while name < names.len() {
+                if is_at(text, at, end, names[name].as_bytes()) {
+                    kinds |= bit(CALLS[id].kind);
+                }
+                name += 1;
+            }
+            while end < text.len() && text[end] != b' ' {
+                end += 1;
+            }
+            at = end + 1;
+        }
+        id += 1;
+    }
+    kinds
+}
+
+const fn is_at(text: &[u8], start: usize, end: usize, name: &[u8]) -> bool {
+    let mut at = 0;
+    while at < name.len() && start + at < end && text[start + at] == name[at] {
+        at += 1;
+    }
+    at == name.len() && start + at == end
+}
+
 /// Kinds that have a call with an argument of that role.
 pub const fn kinds_with_role(role: &str) -> KindSet {
     let role = role.as_bytes();

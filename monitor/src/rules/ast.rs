@@ -213,6 +213,16 @@ impl Expr {
         matches!(self, Expr::And(_) | Expr::Or(_))
     }
 
+    /// Calls `see` with the name of each macro that is used.
+    pub fn each_macro(&self, see: &mut impl FnMut(&Word)) {
+        match self {
+            Expr::And(parts) | Expr::Or(parts) => parts.iter().for_each(|part| part.each_macro(see)),
+            Expr::Not(part) => part.each_macro(see),
+            Expr::Macro(name) => see(name),
+            Expr::Test(_) => {}
+        }
+    }
+
     fn fmt_within(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.needs_brackets() { write!(out, "({self})") } else { write!(out, "{self}") }
     }

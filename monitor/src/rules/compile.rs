@@ -15,7 +15,7 @@ use super::parser;
 use super::transform::{self, ABSENT, Made, Many};
 use super::typed::{Item, Left};
 use crate::diagnostic::{Diagnostic, Span};
-use crate::event::field::{FIELDS, KindSet, Type};
+use crate::event::field::{self, FIELDS, Get, KindSet, Type};
 use crate::probe::hook::{ALL_KINDS, bit};
 use taffrail_common::kind;
 
@@ -54,13 +54,8 @@ pub struct Condition {
     pub calls: BTreeSet<String>,
     /// What is legal, but hardly meant.
     pub warnings: Vec<Diagnostic>,
-}
-
-impl Condition {
-    /// The one that nothing passes.
-    pub fn never() -> Self {
-        Self { node: Node::Or(Box::default()), kinds: 0, calls: BTreeSet::new(), warnings: Vec::new() }
-    }
+    /// Fields in it that no event has a value of yet.
+    pub blind: Vec<&'static str>,
 }
 
 /// Compiles a condition.
@@ -75,13 +70,15 @@ pub fn compile(expr: &Expr, names: &Names) -> Result<Condition, Vec<Diagnostic>>
         warnings: Vec::new(),
         negated: false,
         calls: BTreeSet::new(),
+        blind: Vec::new(),
     };
     let compiled = compiler.expr(expr);
-    let Compiler { errors, warnings, calls, .. } = compiler;
+    let Compiler { errors, warnings, calls, blind, .. } = compiler;
     match compiled {
         Some(Part { node, kinds, .. }) if errors.is_empty() => {
             let can = kinds & bit(kind::SYSCALL) != 0;
-            Ok(Condition { node, kinds, calls: if can { calls } else { BTreeSet::new() }, warnings })
+            let calls = if can { calls } else { BTreeSet::new() };
+            Ok(Condition { node, kinds, calls, warnings, blind })
         }
         _ => Err(errors),
     }
@@ -100,6 +97,7 @@ struct Compiler<'a> {
     /// Within an odd number of `not`s.
     negated: bool,
     calls: BTreeSet<String>,
+    blind: Vec<&'static str>,
 }
 
 /// A part of a condition.
@@ -219,12 +217,18 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// A test that never holds, of a field that Falco has and that is not recorded.
+    /// A test that never holds, of a field that Falco has and of which there are no values here.
     fn absent(&mut self, left: &Operand) -> Option<Part> {
         let Operand::Field { name, .. } = left else { return None };
-        let (_, why) = ABSENT.iter().find(|(field, _)| *field == name.text)?;
-        let message = format!("`{}` is not recorded: this never holds", name.text);
-        self.warn(Diagnostic::warning("R217", message).label(name.place.span(), *why));
+        let field = field::find(&name.text).filter(|field| matches!(field.get, Get::Nothing))?;
+        match ABSENT.iter().find(|(absent, _)| *absent == field.name) {
+            Some((_, why)) => {
+                let message = format!("`{}` is not recorded: this never holds", name.text);
+                self.warn(Diagnostic::warning("R217", message).label(name.place.span(), *why));
+            }
+            None if !self.blind.contains(&field.name) => self.blind.push(field.name),
+            None => {}
+        }
         Some(Part { node: Node::Or(Box::default()), kinds: 0, exact: true, claims: Vec::new() })
     }
 

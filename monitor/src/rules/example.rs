@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::compile::unknown_field;
-use super::file::{Keys, first_line};
+use super::file::keys::{Keys, first_line, items, missing, wrong_shape};
 use super::state::{self, Trigger};
 use super::{Rule, RuleSet};
 use crate::detect::memory::{Limits, Memory, Occurrence};
@@ -147,13 +147,9 @@ fn with_inputs(set: &RuleSet, rule: &Rule) -> RuleSet {
 
 /// Reads the value of `tests:`.
 pub fn parse(node: &Node) -> Result<Vec<Example>, Vec<Diagnostic>> {
-    let Kind::Sequence(items) = &node.kind else {
-        let message = format!("`tests` is {}, not a list", node.noun());
-        return Err(vec![Diagnostic::error("R305", message).label(node.span.clone(), "needs a list")]);
-    };
     let mut diagnostics = Vec::new();
     let mut examples = Vec::new();
-    for (number, item) in items.iter().enumerate() {
+    for (number, item) in items(node).iter().enumerate() {
         match one(item, number) {
             Ok(example) => examples.push(example),
             Err(found) => diagnostics.extend(found),
@@ -164,21 +160,16 @@ pub fn parse(node: &Node) -> Result<Vec<Example>, Vec<Diagnostic>> {
 
 fn one(item: &Node, number: usize) -> Result<Example, Vec<Diagnostic>> {
     let keys = Keys::of(item);
-    let missing = |key: &str| {
-        let diagnostic = Diagnostic::error("R304", format!("`{key}` is missing"));
-        vec![diagnostic.label(first_line(&item.span), "in this example")]
-    };
-    if let Some(unknown) = keys.other_than(&["name", "event", "events", "match"]) {
-        let diagnostic =
-            Diagnostic::error("R303", "unknown key in an example").label(unknown, "not a key here");
-        return Err(vec![diagnostic.hint("an example has the keys `name`, `event` or `events`, `match`")]);
+    let unknown = keys.unknown(&["name", "event", "events", "match"]);
+    if !unknown.is_empty() {
+        return Err(unknown);
     }
-    let expected = keys.get("match").ok_or_else(|| missing("match"))?;
+    let expected = keys.get("match").ok_or_else(|| vec![missing("match", item)])?;
     let expected = match (expected.as_bool(), expected.as_number().map(usize::try_from)) {
         (Some(true), _) => Expected::Some,
         (Some(false), _) => Expected::None,
         (None, Some(Ok(times))) => Expected::Times(times),
-        _ => return Err(vec![wrong_type("match", expected, "true, false or how often")]),
+        _ => return Err(vec![wrong_shape("match", expected, "true, false or how often")]),
     };
     let name =
         keys.get("name").and_then(Node::as_text).map_or_else(|| (number + 1).to_string(), str::to_owned);
@@ -195,8 +186,8 @@ fn one(item: &Node, number: usize) -> Result<Example, Vec<Diagnostic>> {
             }
             events
         }
-        (None, Some(other)) => return Err(vec![wrong_type("events", other, "a list")]),
-        (None, None) => return Err(missing("event")),
+        (None, Some(other)) => return Err(vec![wrong_shape("events", other, "a list")]),
+        (None, None) => return Err(vec![missing("event", item)]),
         (Some(_), Some(second)) => {
             let diagnostic = Diagnostic::error("R303", "an example has only one of `event`, `events`");
             return Err(vec![diagnostic.label(first_line(&second.span), "besides an event")]);
@@ -205,15 +196,10 @@ fn one(item: &Node, number: usize) -> Result<Example, Vec<Diagnostic>> {
     Ok(Example { name, expected, events })
 }
 
-fn wrong_type(key: &str, node: &Node, wanted: &str) -> Diagnostic {
-    Diagnostic::error("R305", format!("`{key}` is {}, not {wanted}", node.noun()))
-        .label(first_line(&node.span), format!("needs {wanted}"))
-}
-
 /// An event; one of several may say how long `after` the one before it it is.
 pub fn event(node: &Node, is_one_of_several: bool) -> Result<Event, Vec<Diagnostic>> {
     let Kind::Mapping(pairs) = &node.kind else {
-        return Err(vec![wrong_type("event", node, "a mapping")]);
+        return Err(vec![wrong_shape("event", node, "a mapping")]);
     };
     let mut diagnostics = Vec::new();
     let mut event = Event { after_ns: 0, values: Vec::new() };

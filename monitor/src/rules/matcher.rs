@@ -49,7 +49,7 @@ impl Node {
 /// About how long it takes to get a field's values.
 pub fn field_cost(field: &Field, index: Option<u32>) -> u32 {
     match (field.get, index) {
-        (Get::One(_), _) => 1,
+        (Get::One(_) | Get::Nothing, _) => 1,
         (Get::Keyed(_), _) => 5,
         (Get::Ancestors(_) | Get::Indexed(_), Some(index)) => 1 + index.min(20),
         (Get::Ancestors(_) | Get::Many(_) | Get::Indexed(_), _) => 20,

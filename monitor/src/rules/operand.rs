@@ -91,14 +91,7 @@ pub struct Options {
 impl Derived {
     /// Whether it holds for an event.
     pub fn holds(&self, values: &impl Values) -> bool {
-        thread_local! {
-            static ROOM_OF_THREAD: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-        }
-        let mut room = ROOM_OF_THREAD.take();
-        room.resize(ROOM, 0);
-        let holds = self.holds_in(values, &mut room);
-        ROOM_OF_THREAD.set(room);
-        holds
+        with_room(|room| self.holds_in(values, room))
     }
 
     fn holds_in(&self, values: &dyn Values, room: &mut [u8]) -> bool {
@@ -129,10 +122,32 @@ impl Derived {
     }
 }
 
+/// Lends the room of this thread.
+fn with_room<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
+    thread_local! {
+        static ROOM_OF_THREAD: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    }
+    let mut room = ROOM_OF_THREAD.take();
+    room.resize(ROOM, 0);
+    let done = work(&mut room);
+    ROOM_OF_THREAD.set(room);
+    done
+}
+
 /// Calls the test with each value and the room that is left, until it returns true; returns whether it did.
 type Test<'t> = &'t mut dyn FnMut(Value<'_>, &mut [u8]) -> bool;
 
 impl Source {
+    /// Shows each value.
+    pub fn for_each(&self, values: &impl Values, show: &mut dyn FnMut(Value<'_>)) {
+        with_room(|room| {
+            self.each(values, room, &mut |value, _| {
+                show(value);
+                false
+            })
+        });
+    }
+
     /// Calls the test with each value until it returns true; returns whether it did.
     fn each(&self, values: &dyn Values, room: &mut [u8], test: Test<'_>) -> bool {
         match self {

@@ -16,30 +16,80 @@ pub const DEPTH_MAX: usize = 64;
 
 /// Parses the condition in a scalar.
 pub fn parse(node: &Arc<yaml::Node>) -> Result<Expr, Diagnostic> {
-    let text = node.as_text().unwrap_or_default();
-    let error = |code, message: String, range| Diagnostic::error(code, message).label(node.part(range), "");
-    if text.len() > LENGTH_MAX {
-        let message = format!("the condition is {} bytes long, more than {LENGTH_MAX}", text.len());
-        return Err(error("R104", message, 0..1).hint("move parts of it into lists and macros"));
-    }
-    let tokens = tokens(text)
-        .map_err(|Unclosed(range)| error("R101", "this quote is not closed".to_owned(), range))?;
-    let mut parser = Parser { tokens: &tokens, at: 0, end: text.len(), node };
+    parse_joined(node, &[])
+}
+
+/// Parses the condition that several scalars make one after the other: later files can add to one.
+pub fn parse_joined(first: &Arc<yaml::Node>, more: &[Arc<yaml::Node>]) -> Result<Expr, Diagnostic> {
+    let tokens = read(first, more)?;
+    let mut parser = Parser { tokens: &tokens, at: 0, first, more };
     let expr = parser.or(0)?;
-    match parser.peek() {
-        None => Ok(expr),
-        Some(_) => parser.wrong("R102", "expected `and`, `or` or the end here"),
+    parser.end()?;
+    Ok(expr)
+}
+
+/// Parses the field, or the call of a transformer, that is that part of a scalar.
+pub fn parse_operand(node: &Arc<yaml::Node>, range: Range<usize>) -> Result<Operand, Diagnostic> {
+    let mut all = Vec::new();
+    let text = node.as_text().and_then(|text| text.get(range.clone())).unwrap_or_default();
+    read_one(node, text, (range.start, range.start), &mut all)?;
+    let mut parser = Parser { tokens: &all, at: 0, first: node, more: &[] };
+    let operand = parser.operand(0)?;
+    parser.end()?;
+    Ok(operand)
+}
+
+/// The tokens of several scalars; the places of each one's begin one byte behind the end of the one before.
+fn read(first: &Arc<yaml::Node>, more: &[Arc<yaml::Node>]) -> Result<Vec<Token>, Diagnostic> {
+    let mut all = Vec::new();
+    let mut start = 0;
+    for node in std::iter::once(first).chain(more) {
+        let text = node.as_text().unwrap_or_default();
+        if start + text.len() > LENGTH_MAX {
+            let message =
+                format!("the condition is {} bytes long, more than {LENGTH_MAX}", start + text.len());
+            let diagnostic = Diagnostic::error("R104", message).label(node.part(0..1), "");
+            return Err(diagnostic.hint("move parts of it into lists and macros"));
+        }
+        read_one(node, text, (0, start), &mut all)?;
+        start += text.len() + 1;
     }
+    Ok(all)
+}
+
+/// Adds the tokens of a part of a scalar: where it stands in there, and where among all.
+fn read_one(
+    node: &Arc<yaml::Node>,
+    text: &str,
+    (start, start_of_all): (usize, usize),
+    all: &mut Vec<Token>,
+) -> Result<(), Diagnostic> {
+    let tokens = tokens(text).map_err(|Unclosed(range)| {
+        let place = node.part(range.start + start..range.end + start);
+        Diagnostic::error("R101", "this quote is not closed").label(place, "")
+    })?;
+    all.extend(tokens.into_iter().map(|Token { kind, range }| Token {
+        kind,
+        range: range.start + start_of_all..range.end + start_of_all,
+    }));
+    Ok(())
 }
 
 struct Parser<'a> {
     tokens: &'a [Token],
     at: usize,
-    end: usize,
-    node: &'a Arc<yaml::Node>,
+    first: &'a Arc<yaml::Node>,
+    more: &'a [Arc<yaml::Node>],
 }
 
 impl<'a> Parser<'a> {
+    fn end(&self) -> Result<(), Diagnostic> {
+        match self.peek() {
+            None => Ok(()),
+            Some(_) => self.wrong("R102", "expected `and`, `or` or the end here"),
+        }
+    }
+
     fn peek(&self) -> Option<&'a Token> {
         self.tokens.get(self.at)
     }
@@ -68,17 +118,29 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// The place in the scalar that the range begins in.
     fn place(&self, range: Range<usize>) -> Place {
-        Place { node: Arc::clone(self.node), range }
+        let mut node = self.first;
+        let mut start = 0;
+        for next in self.more {
+            let end = start + node.as_text().map_or(0, str::len);
+            if range.start <= end {
+                break;
+            }
+            (node, start) = (next, end + 1);
+        }
+        Place { node: Arc::clone(node), range: range.start - start..range.end - start }
     }
 
     fn error(&self, code: &'static str, message: impl Into<String>, range: Range<usize>) -> Diagnostic {
-        Diagnostic::error(code, message).label(self.node.part(range), "")
+        Diagnostic::error(code, message).label(self.place(range).span(), "")
     }
 
     /// An error at the next token, or at the end.
     fn wrong<T>(&self, code: &'static str, message: &str) -> Result<T, Diagnostic> {
-        let range = self.peek().map_or(self.end.saturating_sub(1)..self.end, |token| token.range.clone());
+        let lens = self.more.iter().map(|node| node.as_text().map_or(0, str::len) + 1);
+        let end = self.first.as_text().map_or(0, str::len) + lens.sum::<usize>();
+        let range = self.peek().map_or(end.saturating_sub(1)..end, |token| token.range.clone());
         Err(self.error(code, message, range))
     }
 

@@ -78,6 +78,14 @@ fn of_field(name: &Word, argument: Option<&Word>) -> Result<Made, Diagnostic> {
             None => return Err(unknown_field(&name.text, place)),
         },
     };
+    if matches!(field.get, Get::Nothing) {
+        return Ok(Made {
+            source: Source::Field(field, None),
+            ty: element(field.ty),
+            many: Many::One,
+            kinds: 0,
+        });
+    }
     let index = match (keyed(field), argument) {
         (Some(field), Some(word)) => return Ok(by_name(field, &word.text)),
         (Some(_), None) => {
@@ -88,9 +96,10 @@ fn of_field(name: &Word, argument: Option<&Word>) -> Result<Made, Diagnostic> {
         (None, Some(word)) => Some(index(field, word, place)?),
     };
     let many = match (field.get, index) {
-        (Get::One(_) | Get::Keyed(_), _) | (_, Some(_)) => Many::One,
+        (Get::One(_) | Get::Keyed(_) | Get::Nothing, _) | (_, Some(_)) => Many::One,
         (Get::Ancestors(_) | Get::Indexed(_), None) => Many::Any,
-        (Get::Many(_), None) => Many::List,
+        (Get::Many(_), None) if field.ty == Type::TextList => Many::List,
+        (Get::Many(_), None) => Many::Any,
     };
     Ok(Made { source: Source::Field(field, index), ty: element(field.ty), many, kinds: field.kinds })
 }

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use crate::config::read_bounded;
 use crate::diagnostic::{self, Diagnostic, Severity, Source};
 use crate::rules::{self, RuleSet};
+use crate::yaml;
 
 mod check;
 mod coverage;
@@ -52,7 +54,8 @@ pub fn read(files: &[PathBuf]) -> io::Result<Vec<Arc<Source>>> {
         let explain = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         if path == Path::new("-") {
             let mut text = String::new();
-            io::stdin().read_to_string(&mut text).map_err(explain)?;
+            let stdin = io::stdin().lock();
+            stdin.take(yaml::SIZE_MAX as u64 + 1).read_to_string(&mut text).map_err(explain)?;
             sources.push(Arc::new(Source { name: "<stdin>".to_owned(), text }));
         } else if path.is_dir() {
             let mut inside: Vec<PathBuf> = path
@@ -61,12 +64,13 @@ pub fn read(files: &[PathBuf]) -> io::Result<Vec<Arc<Source>>> {
                 .map(|entry| entry.map(|entry| entry.path()))
                 .collect::<Result<_, _>>()?;
             inside.retain(|path| {
-                path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
+                path.is_file()
+                    && path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
             });
             inside.sort();
             sources.extend(read(&inside)?);
         } else {
-            let text = std::fs::read_to_string(path).map_err(explain)?;
+            let text = read_bounded(path).map_err(explain)?;
             sources.push(Arc::new(Source { name: path.display().to_string(), text }));
         }
     }
@@ -76,8 +80,11 @@ pub fn read(files: &[PathBuf]) -> io::Result<Vec<Arc<Source>>> {
 /// The rule files of a sub-command.
 #[derive(clap::Args)]
 struct Files {
-    /// Files, folders, or `-` for standard input; by default the rules that come with the program.
+    /// Files, folders, or `-` for standard input, in order; by default the rules that come with the program.
     files: Vec<PathBuf>,
+    /// Load the rules that come with the program before the files, which can then change them.
+    #[arg(long)]
+    embedded: bool,
 }
 
 /// A set, or all that is wrong with it; what is legal but probably not meant is with both.
@@ -88,10 +95,10 @@ struct Loaded {
 
 impl Files {
     fn read(&self) -> Result<Vec<Arc<Source>>, ExitCode> {
-        match self.files.as_slice() {
-            [] => Ok(rules::embedded()),
-            files => read(files).map_err(|error| failed(&error)),
-        }
+        let embedded = self.embedded || self.files.is_empty();
+        let mut sources = if embedded { rules::embedded() } else { Vec::new() };
+        sources.extend(read(&self.files).map_err(|error| failed(&error))?);
+        Ok(sources)
     }
 
     fn load(&self) -> Result<Loaded, ExitCode> {

@@ -171,7 +171,7 @@ impl<'a> Call<'a> {
     }
 
     /// The call's arguments, if their names are known.
-    fn arguments(&self) -> Option<&'static [Argument]> {
+    pub fn arguments(&self) -> Option<&'static [Argument]> {
         named_arguments(self.type_name())
     }
 

@@ -56,6 +56,6 @@ impl Model for Exec<'_> {
     fn write_line(&self, subject: &Subject<'_>, out: &mut String) {
         escape(self.exe, out);
         out.push_str(": ");
-        escape(&subject.process.image.cmdline, out);
+        escape(&subject.process.image.exeline, out);
     }
 }

@@ -139,7 +139,7 @@ impl Operand {
     /// Whether one event can have several values of it.
     pub fn is_several(&self) -> bool {
         match self.field.get {
-            Get::One(_) | Get::Keyed(_) => false,
+            Get::One(_) | Get::Keyed(_) | Get::Nothing => false,
             Get::Ancestors(_) | Get::Indexed(_) => self.index.is_none(),
             Get::Many(_) => true,
         }

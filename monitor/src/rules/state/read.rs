@@ -10,7 +10,7 @@ use crate::diagnostic::Diagnostic;
 use crate::event::field::{self, Get, KindSet};
 use crate::rules::ast::{self, Place, Word};
 use crate::rules::compile::{self, Names};
-use crate::rules::file::{Keys, first_line};
+use crate::rules::file::keys::{Keys, first_line};
 use crate::rules::operand::Source;
 use crate::rules::{Filter, parser, transform};
 use crate::yaml::{Kind, Node};
@@ -27,18 +27,18 @@ const FIELDS_MAX: usize = 8;
 /// Longest time that anything is remembered for, in ns.
 const WINDOW_MAX_NS: u64 = 7 * 86_400 * 1_000_000_000;
 
-/// Reads the key of a rule. `own` is its condition and the kinds of event that can pass it; `None` if it has none.
+/// Reads the key of a rule. `own` is its condition's text and the kinds of event that can pass it; `None` if it has none.
 pub fn parse(
     node: Option<&Node>,
     names: &Names,
-    own: Option<(&Node, KindSet)>,
+    own: Option<(&str, KindSet)>,
 ) -> Result<Stateful, Vec<Diagnostic>> {
     let Some(node) = node else { return Ok(Stateful::default()) };
     let mut reader = Reader { names, own: own.map(|(_, kinds)| kinds), diagnostics: Vec::new() };
     let stateful = reader.stateful(node);
     match stateful {
         Some(mut stateful) if reader.diagnostics.is_empty() => {
-            let condition = own.and_then(|(condition, _)| condition.as_text()).unwrap_or_default();
+            let condition = own.map_or("", |(condition, _)| condition);
             let written = &node.span.source.text[node.span.range.clone()];
             stateful.text = format!("{condition}\n{written}");
             stateful.place = Some(first_line(&node.span));
@@ -226,7 +226,7 @@ impl Reader<'_> {
             .map_err(|diagnostic| vec![diagnostic])
             .and_then(|expr| compile::compile(&expr, self.names));
         match compiled {
-            Ok(compile::Condition { node, kinds, calls, warnings }) => {
+            Ok(compile::Condition { node, kinds, calls, warnings, blind: _ }) => {
                 Some(Filter { condition: node, kinds, calls, warnings })
             }
             Err(diagnostics) => {

@@ -1,7 +1,14 @@
 //! The table of fields, by topic. One line of table is one field; how to get it stands beside its name, so
 //! that nothing can be named that cannot be had.
 
+mod argument;
+mod pending;
+#[cfg(test)]
+mod tests;
+
 use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::LazyLock;
 
 use taffrail_common::event::{Path, header_flag, path_flag};
 use taffrail_common::kind;
@@ -10,6 +17,7 @@ use super::decode::CALL_KINDS;
 use super::field::{Field, Get, GetMany, Inline, KindSet, Type, Value};
 use super::model::open::{reads, writes};
 use super::model::{Target, cred, flow, signal, udp};
+use super::path;
 use super::{Call, Connect, Dns, Event, Open, capability, constant, errno};
 use crate::enrich::Subject;
 use crate::enrich::container::Container;
@@ -60,29 +68,62 @@ const fn ancestors(
     Field { name, ty, kinds: ALL, doc, get: Get::Ancestors(get) }
 }
 
+const fn many_of(ty: Type, kinds: KindSet, name: &'static str, doc: &'static str, get: GetMany) -> Field {
+    Field { name, ty, kinds, doc, get: Get::Many(get) }
+}
+
 const fn many(kinds: KindSet, name: &'static str, doc: &'static str, get: GetMany) -> Field {
     Field { name, ty: Type::TextList, kinds, doc, get: Get::Many(get) }
 }
 
-/// The names of a number that a call was given.
-macro_rules! argument {
-    ($name:literal, $more:expr, $doc:literal) => {
-        many(constant::kinds_with($name) | $more, concat!("evt.arg.", $name), $doc, |s, test| {
-            argument_names(s, $name, test)
-        })
-    };
-}
+const TABLES: &[&[Field]] = &[OWN, argument::FIELDS, argument::RAW, argument::PENDING, pending::FIELDS];
+
+const COUNT: usize = {
+    let (mut count, mut table) = (0, 0);
+    while table < TABLES.len() {
+        count += TABLES[table].len();
+        table += 1;
+    }
+    count
+};
 
 /// All fields.
+pub static FIELDS: &[Field] = &{
+    let mut fields = [OWN[0]; COUNT];
+    let (mut count, mut table) = (0, 0);
+    while table < TABLES.len() {
+        let mut row = 0;
+        while row < TABLES[table].len() {
+            fields[count] = TABLES[table][row];
+            count += 1;
+            row += 1;
+        }
+        table += 1;
+    }
+    fields
+};
+
+/// What is more than an argument of a call.
 #[rustfmt::skip]
-pub static FIELDS: &[Field] = &[
+const OWN: &[Field] = &[
     // The event.
     one("evt.type", Type::Text, ALL, "Name of the event as Falco has it: `execve`, `clone`, `procexit`, and of system calls their name.", |s| Some(Value::Text(s.event.model().type_name().as_bytes()))),
     one("evt.dir", Type::Text, ALL, "`<`: events are told when they are over, as Falco's leaving of a call.", |_| Some(Value::Text(b"<"))),
     one("evt.kind", Type::Text, ALL, "Kind of event: `exec`, `fork`, `open` … ([all](../events.md)).", |s| Some(Value::Text(s.event.kind().as_bytes()))),
+    one("evt.num", Type::Number, ALL, "How many events there were since the start, this one included.", |s| number(s.number as i64)),
+    one("evt.source", Type::Text, ALL, "Source of the event: always `syscall`.", |_| Some(Value::Text(b"syscall"))),
+    one("evt.category", Type::Text, ALL, "Falco's category: `file`, `net`, `process`, `user`, `signal`, `memory`, `IO-write`, `other`.", |s| Some(Value::Text(category(s.event.header().kind)))),
+    one("evt.is_async", Type::Bool, ALL, "Whether the event was made by a plugin: never.", |_| Some(Value::Bool(false))),
+    one("evt.hostname", Type::Text, ALL, "This machine's host name.", |_| Some(Value::Text(HOST_NAME.as_bytes()))),
     one("evt.rawtime", Type::Number, ALL, "When, in nanoseconds since 1970 (`CLOCK_REALTIME`).", |s| number(s.time_ns as i64)),
+    one("evt.rawtime.s", Type::Number, ALL, "The same in whole seconds.", |s| number((s.time_ns / SECOND) as i64)),
+    one("evt.rawtime.ns", Type::Number, ALL, "The rest below a second, in nanoseconds.", |s| number((s.time_ns % SECOND) as i64)),
     one("evt.boottime", Type::Number, ALL, "When, in nanoseconds since the machine started (`CLOCK_BOOTTIME`).", |s| number(s.event.header().boot_ns as i64)),
     one("evt.time", Type::Text, ALL, "When, as UTC text (RFC 3339).", |s| Some(Value::Inline(crate::clock::rfc3339(s.time_ns)))),
+    one("evt.time.s", Type::Text, ALL, "Time of the day in UTC, in whole seconds: `12:00:00`.", |s| time(s, 11..19, "")),
+    one("evt.time.iso8601", Type::Text, ALL, "As `evt.time`, with `+0000` in place of `Z`.", |s| time(s, 0..29, "+0000")),
+    one("evt.datetime", Type::Text, ALL, "Date and time in UTC: `2026-11-24 12:00:00.123456789`.", |s| date_time(s, 29)),
+    one("evt.datetime.s", Type::Text, ALL, "Date and time in UTC, in whole seconds.", |s| date_time(s, 19)),
     one("evt.rawres", Type::Number, CALLS, "What the call returned: 0 or more, or a negative error number.", |s| number(s.event.model().result()?)),
     one("evt.res", Type::Text, CALLS, "`SUCCESS`, or the error's name such as `ENOENT`.", |s| Some(result_name(s.event.model().result()?))),
     one("evt.failed", Type::Bool, CALLS, "Whether the call failed.", |s| Some(Value::Bool(s.event.model().result()? < 0))),
@@ -90,25 +131,31 @@ pub static FIELDS: &[Field] = &[
     one("evt.is_open_read", Type::Bool, OPEN, "Whether the file was opened for reading.", |s| Some(Value::Bool(reads(flags(s)?)))),
     one("evt.is_open_write", Type::Bool, OPEN, "Whether the file was opened for writing.", |s| Some(Value::Bool(writes(flags(s)?)))),
     one("evt.is_open_create", Type::Bool, OPEN, "Whether the call was to create the file if it is not there (`O_CREAT`).", |s| Some(Value::Bool(flags(s)? & libc::O_CREAT as u32 != 0))),
+    one("evt.is_open_exec", Type::Bool, OPEN, "Whether the call was to create the file if it is not there, and it can be executed.", |s| Some(Value::Bool(flags(s)? & libc::O_CREAT as u32 != 0 && mode(s)? & 0o111 != 0))),
     one("evt.open_flags", Type::Number, OPEN, "Flags of the open call (`O_*`).", |s| number(flags(s)?.into())),
     one("evt.text", Type::Text, kinds_with_role("text"), "What the call was given as a text that names no file: type of a file system, name of a module, an extended attribute, a memfd.", |s| call(s).and_then(|call| non_empty(call.text()?))),
+    many_of(Type::Text, ALL, "evt.args", "All that is special to the event, as one text.", |s, test| with_line(s, test)),
+    many_of(Type::Text, ALL, "evt.info", "The same as `evt.args`.", |s, test| with_line(s, test)),
+    many_of(Type::Path, FS, "evt.abspath", "The whole path that a call is about; of two the first.", |s, test| call(s).is_some_and(|call| shown(call.file, call.base, test))),
+    many_of(Type::Path, kinds_with_role("target"), "evt.abspath.src", "Of a call with two paths the first, whole.", |s, test| call_with_target(s).is_some_and(|call| shown(call.file, call.base, test))),
+    many_of(Type::Path, kinds_with_role("target"), "evt.abspath.dst", "Of a call with two paths the second, whole.", |s, test| call_with_target(s).is_some_and(|call| shown(call.target, call.target_base, test))),
+    one("evt.is_io", Type::Bool, ALL, "Whether it is a write to a file.", |s| Some(Value::Bool(is_write(s)))),
+    one("evt.is_io_read", Type::Bool, ALL, "Whether it is a read from a file: these are no events.", |_| Some(Value::Bool(false))),
+    one("evt.is_io_write", Type::Bool, ALL, "Whether it is a write to a file.", |s| Some(Value::Bool(is_write(s)))),
+    one("evt.count", Type::Number, ALL, "Always 1.", |_| number(1)),
+    one("evt.count.exit", Type::Number, ALL, "Always 1: events are told when they are over.", |_| number(1)),
+    one("evt.count.error", Type::Number, CALLS, "1 if the call failed, else 0.", |s| number((s.event.model().result()? < 0).into())),
     Field { name: "evt.rawarg", ty: Type::Number, kinds: CALL_KINDS, doc: "Arguments of the call as numbers: any of them, or with `[n]` the n-th (0 is the first).", get: Get::Indexed(raw_argument) },
-    argument!("flags", OPEN | FORK, "Names of the call's flags: `CLONE_NEWPID`, `O_CREAT`, `MS_BIND` …; a bit without a name in hexadecimal."),
-    argument!("request", 0, "Name of the request of ptrace: `PTRACE_ATTACH` …"),
-    argument!("option", 0, "Name of the option of prctl: `PR_SET_NAME` …"),
-    argument!("operation", 0, "Name of the operation of seccomp, keyctl or io_uring_register: `SECCOMP_SET_MODE_FILTER` …"),
-    argument!("opcode", 0, "Name of the operation of an io_uring: `IORING_OP_OPENAT` …"),
-    argument!("command", 0, "Name of the command of bpf, fsconfig, syslog or reboot: `BPF_PROG_LOAD` …"),
-    argument!("protection", 0, "Names of the protection of memory: `PROT_EXEC` …"),
-    argument!("family", SOCKETS, "Name of a socket's family: `AF_PACKET` …"),
-    argument!("type", 0, "Name of a socket's type and its flags: `SOCK_RAW` …"),
+    one("syscall.type", Type::Text, CALLS | EXEC | FORK, "Name of the system call.", |s| (bit(s.event.header().kind) & (CALLS | EXEC | FORK) != 0).then(|| Value::Text(s.event.model().type_name().as_bytes()))),
     // The process.
     one("proc.name", Type::Text, ALL, "Command name of the process (at most 15 bytes).", |s| Some(Value::Text(s.process.name()))),
     one("proc.exe", Type::Text, ALL, "First argument of the command line.", |s| first_argument(s.process)),
     one("proc.exepath", Type::Path, ALL, "Path of the executable, resolved by the kernel.", |s| exe_path(s.process)),
     one("proc.exe_ino", Type::Number, ALL, "Inode number of the executable.", |s| number(s.process.image.exe_ino as i64)),
     one("proc.filename", Type::Path, ALL, "The name that exec was asked for: for a script, the script.", |s| non_empty(&s.process.image.filename)),
-    one("proc.cmdline", Type::Text, ALL, "The whole command line, joined by spaces; Falco has the command name in place of the first argument.", |s| cmdline(s.process)),
+    one("proc.cmdline", Type::Text, ALL, "The command name and all arguments but the first, joined by spaces, as Falco has it.", |s| cmdline(s.process)),
+    one("proc.exeline", Type::Text, ALL, "The whole command line as it was given, joined by spaces.", |s| non_empty(&s.process.image.exeline)),
+    one("proc.cmdlenargs", Type::Number, ALL, "Bytes of the arguments without the first, spaces between them not counted.", |s| arguments_len(&s.process.image)),
     one("proc.args", Type::Text, ALL, "The command line without its first argument, joined by spaces.", |s| arguments(&s.process.image)),
     many(ALL, "proc.arg", "Arguments of the command line without its first, one by one.", |s, test| each_argument(s.process, test)),
     one("proc.nargs", Type::Number, ALL, "Number of arguments, the first included.", |s| known(&s.process.image, s.process.image.arg_count.into())),
@@ -132,15 +179,32 @@ pub static FIELDS: &[Field] = &[
     ancestors("proc.aexe", Type::TextList, "First arguments of the ancestors' command lines; `[n]` as for `proc.aname`.", first_argument),
     ancestors("proc.aexepath", Type::TextList, "Paths of the ancestors' executables; `[n]` as for `proc.aname`.", exe_path),
     ancestors("proc.acmdline", Type::TextList, "Command lines of the ancestors; `[n]` as for `proc.aname`.", cmdline),
+    ancestors("proc.aargs", Type::TextList, "Arguments of the ancestors, without the first; `[n]` as for `proc.aname`.", |p| arguments(&p.image)),
     one("proc.sid", Type::Number, ALL, "Session id in the host's pid namespace.", |s| number(s.process.session.into())),
-    one("proc.sname", Type::Text, ALL, "Command name of the session's leader: the eldest ancestor of the same session.", session_name),
+    one("proc.sname", Type::Text, ALL, "Command name of the session's leader: the eldest ancestor of the same session.", |s| Some(Value::Text(leader(s, |process| process.session)?.name()))),
+    one("proc.sid.exe", Type::Text, ALL, "First argument of the command line of the session's leader.", |s| first_argument(leader(s, |process| process.session)?)),
+    one("proc.sid.exepath", Type::Path, ALL, "Path of the executable of the session's leader.", |s| exe_path(leader(s, |process| process.session)?)),
+    one("proc.is_sid_leader", Type::Bool, ALL, "Whether the process leads its session.", |s| leads(s, s.process.session)),
     one("proc.pgid", Type::Number, ALL, "Process group id in the host's pid namespace.", |s| number(s.process.process_group.into())),
+    one("proc.pgid.name", Type::Text, ALL, "Command name of the process group's leader: the eldest ancestor of the same group.", |s| Some(Value::Text(leader(s, |process| process.process_group)?.name()))),
+    one("proc.pgid.exe", Type::Text, ALL, "First argument of the command line of the process group's leader.", |s| first_argument(leader(s, |process| process.process_group)?)),
+    one("proc.pgid.exepath", Type::Path, ALL, "Path of the executable of the process group's leader.", |s| exe_path(leader(s, |process| process.process_group)?)),
+    one("proc.is_pgid_leader", Type::Bool, ALL, "Whether the process leads its process group.", |s| leads(s, s.process.process_group)),
+    one("proc.vpgid", Type::Number, ALL, "Process group id in its own pid namespace, if the leader is known.", virtual_group),
+    one("proc.vpgid.name", Type::Text, ALL, "The same as `proc.pgid.name`.", |s| Some(Value::Text(leader(s, |process| process.process_group)?.name()))),
+    one("proc.vpgid.exe", Type::Text, ALL, "The same as `proc.pgid.exe`.", |s| first_argument(leader(s, |process| process.process_group)?)),
+    one("proc.vpgid.exepath", Type::Path, ALL, "The same as `proc.pgid.exepath`.", |s| exe_path(leader(s, |process| process.process_group)?)),
+    one("proc.is_vpgid_leader", Type::Bool, ALL, "The same as `proc.is_pgid_leader`.", |s| leads(s, s.process.process_group)),
     one("proc.tty", Type::Number, ALL, "Controlling terminal at exec, as in `/proc/PID/stat`; 0 if none.", |s| number(s.process.tty.into())),
     one("proc.duration", Type::Number, ALL, "How long the process has run, in nanoseconds.", |s| number(s.event.header().boot_ns.saturating_sub(s.event.header().start_ns) as i64)),
+    one("proc.ppid.duration", Type::Number, ALL, "How long the parent has run, in nanoseconds.", |s| number(s.event.header().boot_ns.checked_sub(parent_start_ns(s)?)? as i64)),
+    one("proc.pid.ts", Type::Number, ALL, "When the process was started, in nanoseconds since 1970.", |s| real_time(s, s.event.header().start_ns)),
+    one("proc.ppid.ts", Type::Number, ALL, "When the parent was started, in nanoseconds since 1970.", |s| real_time(s, parent_start_ns(s)?)),
     one("proc.is_exe_deleted", Type::Bool, ALL, "Whether the executable was unlinked when it was started.", |s| image_flag(s, path_flag::DELETED)),
     one("proc.is_exe_memfd", Type::Bool, ALL, "Whether the executable is in memory only (memfd) or on a detached mount.", |s| image_flag(s, path_flag::DETACHED)),
     one("proc.is_exe_from_memfd", Type::Bool, ALL, "Whether the executable is a memfd.", is_exe_from_memfd),
     one("proc.is_exe_upper_layer", Type::Bool, ALL, "Whether the executable lies in the container's own writable layer: it was made or changed since the container started.", |s| image_flag(s, path_flag::UPPER_LAYER)),
+    one("proc.is_exe_lower_layer", Type::Bool, ALL, "Whether the executable is the image's, unchanged.", |s| image_flag(s, path_flag::IMAGE_LAYER)),
     one("proc.is_from_host", Type::Bool, ALL, "Whether the process runs a program that was started outside of its container: the runtime that sets the container up.", |s| Some(Value::Bool(s.process.from_host && s.container.is_some()))),
     one("proc.exit_code", Type::Number, EXIT, "Status that the process ended with.", |s| { let status = exit_status(s)?; number((status >> 8 & 0xff).into()) }),
     one("proc.exit_signal", Type::Number, EXIT, "Number of the signal that ended the process, 0 if none did.", |s| number((exit_status(s)? & 0x7f).into())),
@@ -156,24 +220,32 @@ pub static FIELDS: &[Field] = &[
     one("thread.tid", Type::Number, ALL, "Thread id in the host's pid namespace.", |s| number(s.event.header().tid.into())),
     one("thread.vtid", Type::Number, ALL, "Thread id in its own pid namespace.", |s| number(s.event.header().ns_tid.into())),
     one("thread.name", Type::Text, ALL, "Command name of the thread.", thread_name),
+    one("thread.ismain", Type::Bool, ALL, "Whether the thread is the first of its process.", |s| Some(Value::Bool(s.event.header().tid == s.event.header().tgid))),
     many(ALL, "thread.cap_effective", "Effective capabilities of the process, by name (`CAP_SYS_ADMIN`).", |s, test| named(s.process.credentials.cap_effective, test)),
     many(ALL, "thread.cap_permitted", "Permitted capabilities of the process, by name.", |s, test| named(s.process.credentials.cap_permitted, test)),
     many(ALL, "thread.cap_inheritable", "Inheritable capabilities of the process, by name.", |s, test| named(s.process.credentials.cap_inheritable, test)),
     // Who.
     one("user.uid", Type::Number, ALL, "Effective user id as the host sees it.", |s| number(s.event.header().euid.into())),
+    one("user.name", Type::Text, ALL, "Name of the effective user: of the host's processes as its `/etc/passwd` has it; of those of containers only `root` is known.", |s| Some(Value::Text(&s.accounts.user(s.event.header().euid)?.name))),
+    one("user.homedir", Type::Path, ALL, "Home directory of the effective user, of the host's processes.", |s| non_empty(&s.accounts.user(s.event.header().euid)?.home)),
+    one("user.shell", Type::Path, ALL, "Shell of the effective user, of the host's processes.", |s| non_empty(&s.accounts.user(s.event.header().euid)?.shell)),
     one("user.ruid", Type::Number, ALL, "Real user id.", |s| user(s.process.credentials.uid)),
     one("user.loginuid", Type::Number, ALL, "Login user id, -1 if unset.", |s| number((s.process.login_uid as i32).into())),
+    one("user.loginname", Type::Text, ALL, "Name of the login user: of the host's processes as its `/etc/passwd` has it; of those of containers only `root` is known.", |s| Some(Value::Text(&s.accounts.user(s.process.login_uid)?.name))),
     many(CRED, "user.gained_caps", "Permitted capabilities that the process did not have before, by name.", |s, test| changed_capabilities(s).is_some_and(|(gained, _)| named(gained, test))),
     many(CRED, "user.lost_caps", "Permitted capabilities that the process had before and has no more, by name.", |s, test| changed_capabilities(s).is_some_and(|(_, lost)| named(lost, test))),
     one("user.old_ruid", Type::Number, CRED, "Real user id before the change, if known.", |s| user(old_credentials(s)?.uid)),
     one("user.old_uid", Type::Number, CRED, "Effective user id before the change, if known.", |s| user(old_credentials(s)?.euid)),
     one("group.gid", Type::Number, ALL, "Effective group id as the host sees it.", |s| number(s.event.header().egid.into())),
+    one("group.name", Type::Text, ALL, "Name of the effective group: of the host's processes as its `/etc/group` has it; of those of containers only `root` is known.", |s| s.accounts.group(s.event.header().egid).map(Value::Text)),
     // Where.
     one("container.id", Type::Text, ALL, "First 12 characters of the container's id; `host` for processes of the host.", |s| Some(Value::Text(container_id(s)))),
     one("container.full_id", Type::Text, ALL, "The container's whole id.", |s| Some(Value::Text(s.container?.id.as_bytes()))),
     one("container.type", Type::Text, ALL, "Which runtime made the container: `docker`, `podman`, `containerd`, `cri-o`, `oci` (runc or crun by hand), `kubernetes` (not known which).", |s| Some(Value::Text(s.container?.runtime.name().as_bytes()))),
+    one("container.privileged", Type::Bool, ALL, "Whether a process of a container could get every capability, as if it was started with `--privileged`.", |s| s.container.map(|_| Value::Bool(s.process.credentials.cap_bounding & capability::ALL == capability::ALL))),
     one("container.cgroup_path", Type::Path, ALL, "The container's cgroup below the v2 root.", |s| Some(Value::Text(s.container?.cgroup_path.as_bytes()))),
     one("k8s.pod.uid", Type::Text, ALL, "Uid of the container's pod.", |s| Some(Value::Text(s.container?.pod_uid.as_ref()?.as_bytes()))),
+    one("k8s.pod.id", Type::Text, ALL, "The same as `k8s.pod.uid`.", |s| Some(Value::Text(s.container?.pod_uid.as_ref()?.as_bytes()))),
     one("cgroup.id", Type::Number, ALL, "v2 cgroup id of the thread at the event.", |s| number(s.event.header().cgroup_id as i64)),
     one("ns.mnt", Type::Number, ALL, "Inode number of the mount namespace.", |s| number(s.event.header().mnt_ns.into())),
     one("ns.pid", Type::Number, ALL, "Inode number of the pid namespace.", |s| number(s.event.header().pid_ns.into())),
@@ -192,9 +264,9 @@ pub static FIELDS: &[Field] = &[
     one("fd.name", Type::Path, FD, "The file's path, the Unix socket's path, or the connection as `ip:port->ip:port`.", fd_name),
     one("fd.directory", Type::Path, PATHS, "Directory part of the path.", |s| Some(Value::Text(split(fd_path(s)?).0))),
     one("fd.filename", Type::Text, PATHS, "Last part of the path.", |s| Some(Value::Text(split(fd_path(s)?).1))),
-    one("fd.num", Type::Number, OPEN | SOCKETS, "Number of the file descriptor.", |s| match s.event { Event::Open(open) if open.record.result >= 0 => number(open.record.result.into()), Event::Connect(connect) => number(connect.record.fd.into()), _ => None }),
+    one("fd.num", Type::Number, OPEN | SOCKETS, "Number of the file descriptor; -1 of a failed open.", |s| match s.event { Event::Open(open) => number(open.record.result.max(-1).into()), Event::Connect(connect) => number(connect.record.fd.into()), _ => None }),
     one("fd.type", Type::Text, OBJECTS | NET, "`file`, `directory`, `device`, `pipe`, `ipv4`, `ipv6`, `unix`, `other`.", |s| Some(Value::Text(fd_type(s)?.as_bytes()))),
-    one("fd.typechar", Type::Text, OBJECTS | NET, "`fd.type` as Falco's one character: `f` file or device, `d` directory, `p` pipe, `4`, `6`, `u` Unix socket, `o` other.", |s| Some(Value::Text(fd_type_char(fd_type(s)?)))),
+    one("fd.typechar", Type::Text, OBJECTS | NET, "`fd.type` as Falco's one character: `f` file or device, `d` directory, `p` pipe, `4`, `6`, `u` Unix socket, `o` other; also of a failed open `f`.", |s| Some(Value::Text(fd_type_char(s)?))),
     one("fd.ino", Type::Number, OBJECTS, "Inode number of the file or of the Unix socket's file.", |s| object(s).map(|path| Value::Number(path.ino as i64))),
     one("fd.dev", Type::Number, OBJECTS, "Device of the file system (major << 20, minor).", |s| object(s).map(|path| Value::Number(path.dev.into()))),
     one("fd.dev.major", Type::Number, OBJECTS, "Major number of the file system's device.", |s| object(s).map(|path| Value::Number((path.dev >> 20).into()))),
@@ -221,6 +293,19 @@ pub static FIELDS: &[Field] = &[
     one("fd.sport", Type::Number, NET, "Server's port.", |s| port(ends(s).0)),
     one("fd.cip", Type::Address, NET, "Client's address.", |s| address(ends(s).1)),
     one("fd.cport", Type::Number, NET, "Client's port.", |s| port(ends(s).1)),
+    many_of(Type::Address, NET, "fd.ip", "Addresses of both ends: a test holds if it holds for one of them.", |s, test| both_ends(s, &mut |end| test(Value::Address(end.ip())))),
+    many_of(Type::Number, NET, "fd.port", "Ports of both ends: a test holds if it holds for one of them.", |s, test| both_ends(s, &mut |end| test(Value::Number(end.port().into())))),
+    many_of(Type::Address, NET, "fd.net", "The same as `fd.ip`, to compare with a network.", |s, test| both_ends(s, &mut |end| test(Value::Address(end.ip())))),
+    one("fd.rnet", Type::Address, NET, "The same as `fd.rip`, to compare with a network.", |s| address(s.event.remote())),
+    one("fd.lnet", Type::Address, NET, "The same as `fd.lip`, to compare with a network.", |s| address(s.event.local())),
+    one("fd.snet", Type::Address, NET, "The same as `fd.sip`, to compare with a network.", |s| address(ends(s).0)),
+    one("fd.cnet", Type::Address, NET, "The same as `fd.cip`, to compare with a network.", |s| address(ends(s).1)),
+    one("fd.is_server", Type::Bool, NET, "Whether the process is the server's end.", |s| s.event.remote().or(s.event.local()).map(|_| Value::Bool(serves(s)))),
+    one("fd.connected", Type::Bool, NET, "Whether the socket has a connection now.", |s| is_connected(s).map(Value::Bool)),
+    one("fd.name_changed", Type::Bool, NET, "Whether the event gave the socket its peer: a connect, an accept, the first datagram of a flow.", |s| is_connected(s).map(|_| Value::Bool(!matches!(s.event, Event::Flow(_)) && s.event.remote().is_some()))),
+    one("fd.sockfamily", Type::Text, NET, "`ip` or `unix`.", |s| match fd_type(s)? { "ipv4" | "ipv6" => Some(Value::Text(b"ip")), "unix" => Some(Value::Text(b"unix")), _ => None }),
+    many_of(Type::Text, FD, "fd.containername", "Container id and `fd.name`, joined by a colon.", |s, test| fd_name(s).is_some_and(|name| with_container(s, name, test))),
+    many_of(Type::Text, PATHS, "fd.containerdirectory", "Container id and `fd.directory`, joined by a colon.", |s, test| fd_path(s).is_some_and(|path| with_container(s, Value::Text(split(path).0), test))),
     one("fd.source", Type::Text, SOCKETS, "Where the peer's address was read: `socket`, `kernel_copy`, `caller` (another thread can have changed it), `none`.", |s| Some(Value::Text(connect(s)?.source_name().as_bytes()))),
     one("flow.direction", Type::Text, FLOW, "`out` if the process connected, `in` if it accepted.", |s| Some(Value::Text(flow::direction(flow_of(s)?).as_bytes()))),
     one("flow.sent", Type::Number, FLOW, "Bytes of payload that were sent, each counted once.", |s| number(flow_of(s)?.bytes_sent as i64)),
@@ -240,9 +325,12 @@ pub static FIELDS: &[Field] = &[
     one("dns.bytes", Type::Number, DNS, "Bytes of the whole message.", |s| number(dns(s)?.record.message.full_len.into())),
     one("dns.is_cut", Type::Bool, DNS, "Whether only the start of the message was seen.", |s| Some(Value::Bool(dns(s)?.is_cut()))),
     one("dns.is_malformed", Type::Bool, DNS, "Whether what went over port 53 is no message of DNS.", |s| Some(Value::Bool(dns(s)?.message.is_none()))),
-    one("fs.path.name", Type::Path, FS, "The path that a call is about; of two the first.", |s| call(s).and_then(|call| non_empty(call.file))),
-    one("fs.path.source", Type::Path, kinds_with_role("target"), "Of a call with two paths (rename, link, mount …) the first.", |s| call(s).filter(|call| call.target_path().is_some()).and_then(|call| non_empty(call.file))),
-    one("fs.path.target", Type::Path, kinds_with_role("target"), "Of a call with two paths the second.", |s| call(s).and_then(|call| non_empty(call.target))),
+    many_of(Type::Path, OPEN | FS, "fs.path.name", "The whole path that a call is about; of two the first.", |s, test| named_path(s).is_some_and(|(file, base)| shown(file, base, test))),
+    one("fs.path.nameraw", Type::Path, OPEN | FS, "The same as the caller gave it, if no object told the path.", |s| non_empty(named_path(s)?.0)),
+    many_of(Type::Path, kinds_with_role("target"), "fs.path.source", "Of a call with two paths (rename, link, mount …) the first, whole.", |s, test| call_with_target(s).is_some_and(|call| shown(call.file, call.base, test))),
+    one("fs.path.sourceraw", Type::Path, kinds_with_role("target"), "Of a call with two paths the first, as the caller gave it.", |s| non_empty(call_with_target(s)?.file)),
+    many_of(Type::Path, kinds_with_role("target"), "fs.path.target", "Of a call with two paths the second, whole.", |s, test| call_with_target(s).is_some_and(|call| shown(call.target, call.target_base, test))),
+    one("fs.path.targetraw", Type::Path, kinds_with_role("target"), "Of a call with two paths the second, as the caller gave it.", |s| non_empty(call_with_target(s)?.target)),
 ];
 
 fn number<'a>(value: i64) -> Option<Value<'a>> {
@@ -290,7 +378,7 @@ fn cmdline(process: &Process) -> Option<Value<'_>> {
 
 fn arguments(image: &Image) -> Option<Value<'_>> {
     let first = image.args.iter().position(|&byte| byte == 0)?;
-    Some(Value::Text(image.cmdline.get(first + 1..).unwrap_or_default()))
+    Some(Value::Text(image.exeline.get(first + 1..).unwrap_or_default()))
 }
 
 fn each_argument(process: &Process, test: &mut dyn FnMut(Value<'_>) -> bool) -> bool {
@@ -317,11 +405,120 @@ fn is_exe_from_memfd<'a>(subject: &Subject<'a>) -> Option<Value<'a>> {
     (!exe.is_empty()).then_some(Value::Bool(memfd))
 }
 
-fn session_name<'a>(subject: &Subject<'a>) -> Option<Value<'a>> {
-    let session = subject.process.session;
-    let same = |process: &&Process| process.session == session;
-    let eldest = subject.processes.ancestors(subject.process).take_while(same).last();
-    (session != 0).then(|| Value::Text(eldest.unwrap_or(subject.process).name()))
+/// The eldest of the process and its ancestors that are of one session or process group.
+fn leader<'a>(subject: &Subject<'a>, of: fn(&Process) -> u32) -> Option<&'a Process> {
+    let id = of(subject.process);
+    let eldest = subject.processes.ancestors(subject.process).take_while(|process| of(process) == id).last();
+    (id != 0).then_some(eldest.unwrap_or(subject.process))
+}
+
+/// Whether the process has given a session or process group its number.
+fn leads<'a>(subject: &Subject<'a>, id: u32) -> Option<Value<'a>> {
+    (id != 0).then_some(Value::Bool(subject.process.key.tgid == id))
+}
+
+fn virtual_group<'a>(subject: &Subject<'a>) -> Option<Value<'a>> {
+    let leader = leader(subject, |process| process.process_group)?;
+    (leader.key.tgid == leader.process_group).then_some(Value::Number(leader.ns_tgid.into()))
+}
+
+fn parent_start_ns(subject: &Subject<'_>) -> Option<u64> {
+    Some(subject.processes.parent(subject.process)?.start_ns).filter(|start| *start != 0)
+}
+
+/// A time of the boot clock by the wall clock.
+fn real_time<'a>(subject: &Subject<'a>, boot_ns: u64) -> Option<Value<'a>> {
+    let ago = subject.event.header().boot_ns.checked_sub(boot_ns)?;
+    number(subject.time_ns.checked_sub(ago)? as i64)
+}
+
+const SECOND: u64 = 1_000_000_000;
+
+static HOST_NAME: LazyLock<String> = LazyLock::new(crate::enrich::cgroup::host_name);
+
+/// A part of the time as text.
+fn time<'a>(subject: &Subject<'a>, part: Range<usize>, zone: &str) -> Option<Value<'a>> {
+    let whole = crate::clock::rfc3339(subject.time_ns);
+    let text = std::str::from_utf8(whole.as_bytes().get(part)?).ok()?;
+    Some(Value::Inline(Inline::format(format_args!("{text}{zone}"))))
+}
+
+fn date_time<'a>(subject: &Subject<'a>, end: usize) -> Option<Value<'a>> {
+    let whole = crate::clock::rfc3339(subject.time_ns);
+    let text = std::str::from_utf8(whole.as_bytes()).ok()?;
+    let (date, time) = (text.get(..10)?, text.get(11..end)?);
+    Some(Value::Inline(Inline::format(format_args!("{date} {time}"))))
+}
+
+fn category(kind: u16) -> &'static [u8] {
+    match kind {
+        kind::OPEN | kind::CHANGE | kind::MOUNT => b"file",
+        kind::WRITE => b"IO-write",
+        kind::CONNECT | kind::BIND | kind::LISTEN | kind::ACCEPT | kind::SOCKET => b"net",
+        kind::FLOW | kind::UDP | kind::DNS => b"net",
+        kind::EXEC | kind::FORK | kind::EXIT => b"process",
+        kind::CRED => b"user",
+        kind::SIGNAL => b"signal",
+        kind::MEMORY => b"memory",
+        _ => b"other",
+    }
+}
+
+fn is_write(subject: &Subject<'_>) -> bool {
+    subject.event.header().kind == kind::WRITE
+}
+
+/// What people are shown of the event: a text that is made only where a rule asks for it.
+fn with_line(subject: &Subject<'_>, test: &mut dyn FnMut(Value<'_>) -> bool) -> bool {
+    let mut line = String::new();
+    subject.event.model().write_line(subject, &mut line);
+    test(Value::Text(line.as_bytes()))
+}
+
+/// The whole path of a name.
+fn shown(name: &[u8], base: &[u8], test: &mut dyn FnMut(Value<'_>) -> bool) -> bool {
+    path::whole(name, base, &mut |path| test(Value::Text(path)))
+}
+
+/// The path that a call is about, and where it starts if it is relative.
+fn named_path<'a>(subject: &Subject<'a>) -> Option<(&'a [u8], &'a [u8])> {
+    match subject.event {
+        Event::Open(open) => Some((open.file, open.base)),
+        _ => call(subject).map(|call| (call.file, call.base)),
+    }
+}
+
+fn call_with_target<'a>(subject: &Subject<'a>) -> Option<&'a Call<'a>> {
+    call(subject).filter(|call| call.target_path().is_some())
+}
+
+/// Both ends of a connection, as far as they are known.
+fn both_ends(subject: &Subject<'_>, test: &mut dyn FnMut(SocketAddr) -> bool) -> bool {
+    let (server, client) = ends(subject);
+    server.is_some_and(&mut *test) || client.is_some_and(test)
+}
+
+fn is_connected(subject: &Subject<'_>) -> Option<bool> {
+    match subject.event {
+        Event::Connect(connect) => {
+            let kind = connect.record.header.kind;
+            Some(matches!(kind, kind::CONNECT | kind::ACCEPT) && connect.record.result >= 0)
+        }
+        Event::Flow(flow) => Some(flow::is_established(flow)),
+        Event::Udp(_) | Event::Dns(_) => Some(false),
+        _ => None,
+    }
+}
+
+/// A text with the container's id before it: made only where a rule asks for it.
+fn with_container(subject: &Subject<'_>, value: Value<'_>, test: &mut dyn FnMut(Value<'_>) -> bool) -> bool {
+    let text = [container_id(subject), b":", value.text().unwrap_or_default()].concat();
+    test(Value::Text(&text))
+}
+
+fn arguments_len<'a>(image: &Image) -> Option<Value<'a>> {
+    let rest = image.args.iter().position(|&byte| byte == 0).and_then(|end| image.args.get(end + 1..))?;
+    number(rest.iter().filter(|&&byte| byte != 0).count() as i64)
 }
 
 fn named(set: u64, test: &mut dyn FnMut(Value<'_>) -> bool) -> bool {
@@ -353,24 +550,6 @@ fn sent<'a>(subject: &Subject<'a>) -> Option<&'a taffrail_common::event::Signal>
         Event::Signal(signal) => Some(signal),
         _ => None,
     }
-}
-
-/// Names of the number that an argument is, one after the other, and what has no name.
-fn argument_names<'a>(subject: &Subject<'a>, name: &str, test: &mut dyn FnMut(Value<'a>) -> bool) -> bool {
-    let (value, names) = match (subject.event, name) {
-        (Event::Open(open), "flags") => (open.flags().map(u64::from), &constant::OPEN),
-        (Event::Fork(fork), "flags") => (Some(fork.clone_flags), &constant::CLONE),
-        (Event::Connect(connect), "family") => (Some(connect.record.family.into()), &constant::FAMILY),
-        (Event::Call(call), _) => match call.numbers().find(|(argument, _)| argument.name == name) {
-            Some((argument, value)) if let Some(names) = argument.names => (Some(value as u64), names),
-            _ => return false,
-        },
-        _ => return false,
-    };
-    let Some(value) = value else { return false };
-    let mut holds = false;
-    let rest = names.each(value, |name| holds = holds || test(Value::Text(name.as_bytes())));
-    holds || rest != 0 && test(Value::Inline(Inline::format(format_args!("{rest:#x}"))))
 }
 
 fn exit_status(subject: &Subject<'_>) -> Option<u32> {
@@ -441,15 +620,19 @@ fn raw_argument<'a>(subject: &Subject<'a>, index: u32) -> Option<Value<'a>> {
 /// Server and client.
 fn ends(subject: &Subject<'_>) -> (Option<SocketAddr>, Option<SocketAddr>) {
     let (remote, local) = (subject.event.remote(), subject.event.local());
-    let serves = match subject.event {
+    if serves(subject) { (local, remote) } else { (remote, local) }
+}
+
+/// Whether the process is the server.
+fn serves(subject: &Subject<'_>) -> bool {
+    match subject.event {
         Event::Flow(flow) => flow::direction(flow) == "in",
         // Of a datagram that came in the own end is the server.
         Event::Udp(udp) => udp::direction_name(udp.direction) == "in",
         // Whoever answers is the server.
         Event::Dns(dns) => dns.is_answer() == (udp::direction_name(dns.record.direction) == "out"),
         event => event.header().kind != kind::CONNECT,
-    };
-    if serves { (local, remote) } else { (remote, local) }
+    }
 }
 
 fn mode(subject: &Subject<'_>) -> Option<u32> {
@@ -522,8 +705,12 @@ fn fd_type(subject: &Subject<'_>) -> Option<&'static str> {
 }
 
 /// Falco's one character for a type.
-fn fd_type_char(name: &str) -> &'static [u8] {
-    match name {
+fn fd_type_char(subject: &Subject<'_>) -> Option<&'static [u8]> {
+    let Some(name) = fd_type(subject) else {
+        // Falco takes what could not be opened for a file.
+        return matches!(subject.event, Event::Open(_)).then_some(b"f");
+    };
+    Some(match name {
         // Falco does not tell devices from files.
         "file" | "device" => b"f",
         "directory" => b"d",
@@ -532,7 +719,7 @@ fn fd_type_char(name: &str) -> &'static [u8] {
         "ipv6" => b"6",
         "unix" => b"u",
         _ => b"o",
-    }
+    })
 }
 
 fn address<'a>(address: Option<SocketAddr>) -> Option<Value<'a>> {
@@ -541,154 +728,4 @@ fn address<'a>(address: Option<SocketAddr>) -> Option<Value<'a>> {
 
 fn port<'a>(address: Option<SocketAddr>) -> Option<Value<'a>> {
     number(address?.port().into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::field::{Values, find};
-    use taffrail_common::kind::KINDS;
-
-    use super::super::text::escaped;
-    use super::*;
-    use crate::testing::{self, with_subject};
-
-    /// A parent with a terminal, and one event of each kind and shape of its child.
-    fn subjects() -> Vec<Vec<Vec<u8>>> {
-        let before = [
-            testing::exec(6, 500, (1, 10), "/usr/sbin/sshd", &["sshd: x"]),
-            testing::exec(7, 1_000, (6, 500), "/bin/sh", &["-sh", "-c", "a b"]),
-        ];
-        let last = [
-            testing::exec(7, 1_000, (6, 500), "/bin/sh", &["-sh", "-c", "a b"]),
-            testing::fork(7, 1_000, (8, 2_000)),
-            testing::exit(7, 1_000, 0x100),
-            testing::open(7, 1_000, "/etc/passwd", libc::O_RDWR as u32, 3),
-            testing::open(7, 1_000, "/etc/missing", 0, -2),
-            testing::connect(7, 1_000, ([10, 0, 0, 1], 443), 0),
-            testing::connect_unix(7, 1_000, "/run/x.sock"),
-            testing::cred(7, 1_000, (1000, 1 << 21), 0),
-            testing::signal(7, 1_000, (6, 500), 9),
-            testing::cgroup_move(7, 1_000, (6, 500), "/elsewhere"),
-            testing::flow(7, 1_000, ([10, 0, 0, 1], 443), 104),
-            testing::of_kind(testing::connect_unix(7, 1_000, "/run/x.sock"), kind::BIND),
-            testing::of_kind(testing::connect_unix(7, 1_000, "/run/x.sock"), kind::LISTEN),
-            testing::of_kind(testing::connect_unix(7, 1_000, "/run/x.sock"), kind::ACCEPT),
-            testing::of_kind(testing::connect(7, 1_000, ([10, 0, 0, 1], 443), 0), kind::BIND),
-            testing::of_kind(testing::connect(7, 1_000, ([10, 0, 0, 1], 443), 0), kind::LISTEN),
-            testing::of_kind(testing::connect(7, 1_000, ([10, 0, 0, 1], 443), 0), kind::ACCEPT),
-            testing::udp(7, 1_000, ([10, 0, 0, 1], 123)),
-            testing::dns(7, 1_000, testing::DNS_ANSWER),
-        ];
-        let last = last.into_iter().chain(testing::calls(7, 1_000));
-        last.map(|last| before.iter().cloned().chain([last]).collect()).collect()
-    }
-
-    /// All values of a field, as text.
-    fn values(subject: &Subject<'_>, name: &str, index: Option<u32>) -> Vec<String> {
-        let field = find(name).unwrap_or_else(|| panic!("no field {name}"));
-        let mut values = Vec::new();
-        subject.any(field, index, &mut |value| {
-            values.push(match value {
-                Value::Number(number) => number.to_string(),
-                Value::Bool(bool) => bool.to_string(),
-                Value::Address(address) => address.to_string(),
-                Value::Text(_) | Value::Inline(_) => escaped(value.text().unwrap_or_default()),
-            });
-            false
-        });
-        values
-    }
-
-    #[test]
-    fn field_has_no_value_outside_of_its_kinds_and_one_of_its_type_within() {
-        let mut seen = std::collections::HashSet::new();
-        for records in subjects() {
-            with_subject(&records, |subject| {
-                let kind = bit(subject.event.header().kind);
-                for field in FIELDS {
-                    subject.any(field, None, &mut |value| {
-                        assert!(field.kinds & kind != 0, "{} of {}", field.name, subject.event.kind());
-                        let fits = matches!(
-                            (field.ty, value),
-                            (Type::Text | Type::Path | Type::TextList, Value::Text(_) | Value::Inline(_))
-                                | (Type::Number, Value::Number(_))
-                                | (Type::Bool, Value::Bool(_))
-                                | (Type::Address, Value::Address(_))
-                        );
-                        assert!(fits, "{} is {value:?}", field.name);
-                        seen.insert((field.name, kind));
-                        false
-                    });
-                }
-            });
-        }
-        // No sample has an inheritable capability.
-        let fields = FIELDS.iter().filter(|field| field.name != "thread.cap_inheritable");
-        let wanted = fields.flat_map(|field| {
-            (1..KINDS as u16).filter(|kind| field.kinds & bit(*kind) != 0).map(|kind| (field.name, kind))
-        });
-        let missing: Vec<_> = wanted.filter(|(name, kind)| !seen.contains(&(*name, bit(*kind)))).collect();
-        assert!(missing.is_empty(), "no value of field for kind: {missing:?}");
-    }
-
-    #[test]
-    fn fields_have_falcos_values() {
-        let table: &[(usize, &str, Option<u32>, &[&str])] = &[
-            (0, "evt.type", None, &["execve"]),
-            (0, "proc.exe", None, &["-sh"]),
-            (0, "proc.args", None, &["-c a b"]),
-            (0, "proc.arg", None, &["-c", "a b"]),
-            (0, "proc.nargs", None, &["3"]),
-            (0, "proc.cmdnargs", None, &["2"]),
-            (0, "proc.aname", None, &["sshd"]),
-            (0, "proc.aname", Some(0), &["sh"]),
-            (0, "proc.aname", Some(2), &[]),
-            (0, "proc.apid", Some(1), &["6"]),
-            (0, "proc.apid", None, &["6"]),
-            (0, "proc.sname", None, &["sshd"]),
-            (0, "proc.is_exe_from_memfd", None, &["false"]),
-            (1, "proc.child.key", None, &["8-0"]),
-            (1, "proc.child.vpid", None, &["2"]),
-            (2, "proc.exit_code", None, &["1"]),
-            (3, "fd.typechar", None, &["f"]),
-            (3, "fd.dev.major", None, &["8"]),
-            (3, "fd.dev.minor", None, &["1"]),
-            (3, "evt.is_open_write", None, &["true"]),
-            (4, "fd.typechar", None, &[]),
-            (4, "evt.res", None, &["ENOENT"]),
-            (5, "fd.typechar", None, &["4"]),
-            (5, "fd.name", None, &["10.0.0.2:40000->10.0.0.1:443"]),
-            (6, "fd.typechar", None, &["u"]),
-            (6, "fd.rip", None, &[]),
-            (17, "fd.sip", None, &["10.0.0.1"]),
-            (17, "fd.l4proto", None, &["udp"]),
-            (18, "dns.question.name", None, &["www.example.com"]),
-            (18, "dns.answers", None, &["other.example.com", "192.0.2.7"]),
-            (18, "dns.rcode", None, &["NOERROR"]),
-            (18, "fd.sport", None, &["53"]),
-            (18, "fd.cport", None, &["40000"]),
-        ];
-        let subjects = subjects();
-        for (number, name, index, expected) in table {
-            with_subject(&subjects[*number], |subject| {
-                assert_eq!(values(subject, name, *index), *expected, "{name} of {}", subject.event.kind());
-            });
-        }
-        with_subject(&subjects[0], |subject| {
-            let names = values(subject, "thread.cap_effective", None);
-            assert!(names.contains(&"CAP_CHOWN".to_owned()) && !names.contains(&"CAP_SYS_ADMIN".to_owned()));
-        });
-    }
-
-    #[test]
-    fn fields_of_a_topic_stand_together() {
-        let mut topics = Vec::new();
-        for field in FIELDS {
-            let topic = field.name.split('.').next().unwrap_or_default();
-            if topics.last() != Some(&topic) {
-                assert!(!topics.contains(&topic), "{} is apart from its topic", field.name);
-                topics.push(topic);
-            }
-        }
-    }
 }
