@@ -190,6 +190,8 @@ struct Loader {
     rules: Drafts,
     macros: Drafts,
     lists: Drafts,
+    /// Conditions of entries that something else is wrong with: theirs is told too.
+    unfit: Vec<Expr>,
     /// Entries so far.
     entries: usize,
     told: Vec<Diagnostic>,
@@ -284,11 +286,17 @@ impl Loader {
             }
         }
         // Told also of a definition that is replaced later.
-        wrong.extend(draft.condition().and_then(Result::err).into_iter().flatten());
+        let mut condition = None;
+        match draft.condition() {
+            Some(Ok(expr)) => condition = Some(expr),
+            Some(Err(found)) => wrong.extend(found),
+            None => {}
+        }
         let is_broken = !wrong.is_empty();
         self.told.extend(wrong);
         if is_broken {
             self.of(kind).broken.insert(draft.name);
+            self.unfit.extend(condition);
             return;
         }
         if let Some(earlier) = self.of(kind).get(&draft.name) {
@@ -359,6 +367,9 @@ impl Loader {
                 tell(&mut self.told, compiled.map(|compiled| compiled.warnings).unwrap_or_default());
             }
         }
+        for expr in std::mem::take(&mut self.unfit) {
+            take(&mut self.told, compile::compile(&expr, &names));
+        }
         let drafts = std::mem::take(&mut self.rules.drafts);
         let rules: Vec<Rule> = drafts.iter().filter_map(|draft| self.rule(draft, &names)).collect();
         self.told.extend(state::link(&rules));
@@ -384,6 +395,12 @@ impl Loader {
                 self.told.extend(used_before(draft, &word.text, &word.place, &MACRO, &self.macros));
             });
             names.macros.insert(draft.name.clone(), expr);
+        }
+        for name in &self.macros.broken {
+            names.macros.entry(name.clone()).or_insert_with(|| Expr::And(Vec::new()));
+        }
+        for name in &self.lists.broken {
+            names.lists.entry(name.clone()).or_default();
         }
         names
     }
