@@ -36,6 +36,9 @@ const CAPABILITIES: &[&str] = &[
     "CAP_SYS_PTRACE",
 ];
 
+/// What only a privileged container may do.
+const MORE_CAPABILITIES: &[&str] = &["CAP_MAC_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_MODULE", "CAP_SYS_RAWIO"];
+
 /// Where Debian's busybox-static puts it.
 const BUSYBOX: &str = "/bin/busybox";
 
@@ -55,6 +58,8 @@ pub struct Machine<'a> {
     pub layers: &'a [&'a Path],
     /// Whether it sees the machine's processes.
     pub host_processes: bool,
+    /// Whether it has the capabilities that no usual container has.
+    pub is_privileged: bool,
 }
 
 /// A running container.
@@ -135,7 +140,7 @@ impl Container {
     }
 
     /// Adds what a container with the machine's programs has to the specification.
-    fn edit_spec(&self, Machine { layers, host_processes }: &Machine<'_>) -> io::Result<()> {
+    fn edit_spec(&self, Machine { layers, host_processes, is_privileged }: &Machine<'_>) -> io::Result<()> {
         let [upper, work] = ["upper", "work"].map(|name| self.bundle.join(name));
         for folder in [&upper, &work] {
             std::fs::create_dir(folder)?;
@@ -153,8 +158,9 @@ impl Container {
                 json!({"destination": "/usr", "type": "overlay", "source": "overlay", "options": options}),
             );
         }
+        let more = if *is_privileged { MORE_CAPABILITIES } else { &[] };
         for set in ["bounding", "effective", "permitted"] {
-            spec["process"]["capabilities"][set] = json!(CAPABILITIES);
+            spec["process"]["capabilities"][set] = json!([CAPABILITIES, more].concat());
         }
         if let (true, Some(namespaces)) = (*host_processes, spec["linux"]["namespaces"].as_array_mut()) {
             namespaces.retain(|namespace| namespace["type"] != "pid");

@@ -86,6 +86,7 @@ fn deed(what: &str, process: Option<i32>) -> io::Result<()> {
             };
             process.map_or_else(|| with_child(trace), trace)
         }
+        "be-traced" => syscall!(libc::SYS_ptrace, libc::PTRACE_TRACEME, 0, 0, 0).map(drop),
         "take-descriptor" => {
             let take = |process| {
                 let pidfd =

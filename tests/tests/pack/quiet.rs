@@ -151,7 +151,7 @@ fn usual_services_and_a_build_of_a_package_raise_no_alert() {
         taffrail_tests::skip!(TEST, "{reason}");
     }
     let layers: &[&Path] = if layer.exists() { &[&layer] } else { &[] };
-    let machine = Machine { layers, host_processes: false };
+    let machine = Machine { layers, host_processes: false, is_privileged: false };
     // What is recorded besides shows that the events were there to be looked at.
     let daemon = Daemon::start(&[
         "log.record=container.id != host and evt.kind = exec",

@@ -242,7 +242,7 @@ const OWN: &[Field] = &[
     one("container.id", Type::Text, ALL, "First 12 characters of the container's id; `host` for processes of the host.", |s| Some(Value::Text(container_id(s)))),
     one("container.full_id", Type::Text, ALL, "The container's whole id.", |s| Some(Value::Text(s.container?.id.as_bytes()))),
     one("container.type", Type::Text, ALL, "Which runtime made the container: `docker`, `podman`, `containerd`, `cri-o`, `oci` (runc or crun by hand), `kubernetes` (not known which).", |s| Some(Value::Text(s.container?.runtime.name().as_bytes()))),
-    one("container.privileged", Type::Bool, ALL, "Whether a process of a container could get every capability, as if it was started with `--privileged`.", |s| s.container.map(|_| Value::Bool(s.process.credentials.cap_bounding & capability::ALL == capability::ALL))),
+    one("container.privileged", Type::Bool, ALL, "Whether a process of a container could load modules, reach the hardware, and administer and reboot the machine, as in a container that was started with `--privileged`.", |s| s.container.map(|_| Value::Bool(s.process.credentials.cap_bounding & capability::PRIVILEGED == capability::PRIVILEGED))),
     one("container.cgroup_path", Type::Path, ALL, "The container's cgroup below the v2 root.", |s| Some(Value::Text(s.container?.cgroup_path.as_bytes()))),
     one("k8s.pod.uid", Type::Text, ALL, "Uid of the container's pod.", |s| Some(Value::Text(s.container?.pod_uid.as_ref()?.as_bytes()))),
     one("k8s.pod.id", Type::Text, ALL, "The same as `k8s.pod.uid`.", |s| Some(Value::Text(s.container?.pod_uid.as_ref()?.as_bytes()))),
