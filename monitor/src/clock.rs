@@ -62,12 +62,44 @@ pub fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
+/// A wall clock time as people write it, in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Calendar {
+    /// Of the Gregorian calendar.
+    pub year: u64,
+    /// 1 to 12.
+    pub month: u64,
+    /// Week of ISO 8601, 1 to 53: week 1 has the year's first Thursday.
+    pub week: u64,
+    /// 1 to 31.
+    pub day: u64,
+    /// 0 to 23.
+    pub hour: u64,
+    /// 0 to 59.
+    pub minute: u64,
+    /// 0 to 59.
+    pub second: u64,
+}
+
+impl Calendar {
+    /// Of a time in ns since 1970.
+    pub fn of(realtime_ns: u64) -> Self {
+        let seconds = realtime_ns / 1_000_000_000;
+        let (days, second) = (seconds / 86_400, seconds % 86_400);
+        let (year, month, day) = civil(days);
+        // 1970 began with a Thursday.
+        let thursday = days + 3 - (days + 3) % 7;
+        let before = civil(thursday).0 - 1;
+        let new_year = before * 365 + before / 4 - before / 100 + before / 400 - 719_162;
+        let week = (thursday - new_year) / 7 + 1;
+        Self { year, month, week, day, hour: second / 3600, minute: second / 60 % 60, second: second % 60 }
+    }
+}
+
 /// A wall clock time as RFC 3339 text in UTC: `2026-11-24T12:00:00.123456789Z`.
 pub fn rfc3339(realtime_ns: u64) -> Inline {
-    let (seconds, ns) = (realtime_ns / 1_000_000_000, realtime_ns % 1_000_000_000);
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil(days);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    let Calendar { year, month, week: _, day, hour, minute, second } = Calendar::of(realtime_ns);
+    let ns = realtime_ns % 1_000_000_000;
     Inline::format(format_args!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ns:09}Z"))
 }
 
@@ -99,6 +131,24 @@ mod tests {
             (4_107_542_400_000_000_000, "2100-03-01T00:00:00.000000000Z"),
         ] {
             assert_eq!(String::from_utf8_lossy(rfc3339(ns).as_bytes()), text);
+        }
+    }
+
+    #[test]
+    fn weeks_are_those_of_iso_8601() {
+        const DAY_NS: u64 = 86_400_000_000_000;
+        for (day, year, week) in [
+            (0, 1970, 1),
+            // 2020-12-31, 2021-01-03 and 2021-01-04
+            (18_627, 2020, 53),
+            (18_630, 2021, 53),
+            (18_631, 2021, 1),
+            // 2024-12-29 and 2024-12-30
+            (20_086, 2024, 52),
+            (20_087, 2024, 1),
+        ] {
+            let calendar = Calendar::of(day * DAY_NS);
+            assert_eq!((calendar.year, calendar.week), (year, week), "{calendar:?}");
         }
     }
 

@@ -42,7 +42,8 @@ pub struct Label {
     pub text: String,
 }
 
-/// One finding. Codes: `R1xx` rule syntax, `R2xx` types, `R3xx` rule files, `R4xx` rules that remember, `C1xx` configuration.
+/// One finding. Codes: `R1xx` rule syntax, `R2xx` types, `R3xx` rule files, `R4xx` rules that remember,
+/// `S1xx` Sigma rules that are wrong, `S2xx` those that have no meaning here, `C1xx` configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
     /// Stable code, such as `R201`.

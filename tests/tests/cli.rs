@@ -45,6 +45,38 @@ fn broken_rules_from_standard_input_are_told_with_their_place() {
 }
 
 #[test]
+fn sigma_rules_of_a_folder_are_checked_and_imported_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let rule = |title: &str, product: &str| {
+        format!(
+            "title: {title}\nauthor: A. Author\nlogsource: {{product: {product}, category: process_creation}}\n\
+             detection:\n  s: {{Image|endswith: /sh}}\n  condition: s\n"
+        )
+    };
+    let inner = folder.path().join("linux");
+    std::fs::create_dir(&inner).unwrap();
+    std::fs::write(inner.join("a.yml"), rule("A", "linux")).unwrap();
+    std::fs::write(folder.path().join("b.yml"), rule("B", "windows")).unwrap();
+    let imported = folder.path().join("imported.yaml");
+    let (path, imported) = (folder.path().to_str().unwrap(), imported.to_str().unwrap());
+    let (code, out, err) = run(&["rules", "check", path]);
+    assert_eq!(
+        (code, out.as_str()),
+        (0, "1 rules are valid, 1 were left out, 0 of 0 examples failed\n"),
+        "{err}"
+    );
+    assert!(err.contains("warning[S201]: rule `B` is left out"), "{err}");
+    let (code, out, _) = run(&["rules", "import", path, "-o", imported]);
+    assert_eq!((code, out.as_str()), (0, ""));
+    // A file that is there already is left alone.
+    assert_eq!(run(&["rules", "import", path, "-o", imported]).0, 2);
+    let (code, out, err) = run(&["rules", "list", imported, "--json"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&out).unwrap()["rule"], "A");
+    assert_eq!(run(&["rules", "import"]).0, 2);
+}
+
+#[test]
 fn rule_is_explained_with_its_whole_condition_its_fields_and_its_probes() {
     let (code, out, err) = run(&["rules", "explain", "Kernel setting for escape written", "--json"]);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");

@@ -431,6 +431,9 @@ pub fn write_alert(alert: &Alert<'_>, subject: &Subject<'_>, body: &mut Vec<u8>)
     members.text("output", output.trim().as_bytes());
     let tags = serde_json::Value::from(rule.tags.clone());
     members.raw("tags", format_args!("{tags}"));
+    if let Some(origin) = &rule.origin {
+        origin.write_json(&mut members);
+    }
     alert.write_json(subject, &mut members);
     body.push(b',');
     write_subject(subject, body);

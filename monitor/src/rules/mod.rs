@@ -18,6 +18,7 @@ pub mod operand;
 pub mod parser;
 pub mod path;
 pub mod pattern;
+pub mod sigma;
 pub mod state;
 mod template;
 mod transform;
@@ -121,6 +122,8 @@ pub struct Rule {
     expr: Expr,
     condition: Node,
     examples: Vec<example::Example>,
+    /// Whom it comes from, if it was written for Sigma.
+    pub origin: Option<Arc<sigma::Origin>>,
 }
 
 impl Rule {
@@ -166,6 +169,8 @@ pub struct RuleSet {
     /// In the order of the files.
     pub rules: Vec<Rule>,
     names: Names,
+    /// How many Sigma rules have no meaning here and were left out.
+    pub left_out: usize,
     hash: String,
 }
 
@@ -173,7 +178,7 @@ impl RuleSet {
     /// Loads a set from its files, in order: a later definition of the same name replaces an earlier one.
     /// Returns the warnings too; or all diagnostics, if there is an error.
     pub fn load(sources: &[Arc<Source>]) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
-        let (mut rules, names, diagnostics) = file::load(sources);
+        let file::Loaded { mut rules, names, left_out, diagnostics } = file::load(sources);
         rules.iter_mut().enumerate().for_each(|(at, rule)| rule.at = at);
         if diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
             return Err(diagnostics);
@@ -183,7 +188,7 @@ impl RuleSet {
             hash.update((source.text.len() as u64).to_le_bytes());
             hash.update(source.text.as_bytes());
         }
-        Ok((Self { rules, names, hash: hex(&hash.finalize()) }, diagnostics))
+        Ok((Self { rules, names, left_out, hash: hex(&hash.finalize()) }, diagnostics))
     }
 
     /// The kinds of event that any enabled rule can match.

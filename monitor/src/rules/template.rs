@@ -11,7 +11,7 @@ use super::transform;
 use crate::detect::alert::ALERT_FIELDS;
 use crate::diagnostic::Diagnostic;
 use crate::event::field::{Value, Values};
-use crate::event::text::escape;
+use crate::event::text::{escape, escaped};
 use crate::yaml;
 
 /// Most characters that a field is filled to.
@@ -21,6 +21,9 @@ const WIDTH_MAX: usize = 256;
 #[derive(Clone, Debug)]
 pub struct Template {
     parts: Vec<Part>,
+    written: String,
+    /// Whom to name behind it.
+    credit: String,
 }
 
 #[derive(Clone, Debug)]
@@ -44,7 +47,21 @@ impl Template {
             }
             read(node, &mut parts, &mut diagnostics);
         }
-        if diagnostics.is_empty() { Ok(Self { parts }) } else { Err(diagnostics) }
+        if !diagnostics.is_empty() {
+            return Err(diagnostics);
+        }
+        let written: Vec<&str> = nodes.iter().filter_map(|node| node.as_text()).map(str::trim).collect();
+        Ok(Self { parts, written: written.join(" "), credit: String::new() })
+    }
+
+    /// As it is written, without whom it names.
+    pub fn written(&self) -> &str {
+        &self.written
+    }
+
+    /// Names whom the rule comes from behind the text.
+    pub fn credited(self, credit: &str) -> Self {
+        Self { credit: format!(" ({})", escaped(credit.as_bytes())), ..self }
     }
     /// Writes the text for an event.
     pub fn render(&self, values: &impl Values, out: &mut String) {
@@ -70,6 +87,7 @@ impl Template {
                 }
             }
         }
+        out.push_str(&self.credit);
     }
 }
 

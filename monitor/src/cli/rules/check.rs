@@ -37,8 +37,13 @@ pub fn run(args: &Args) -> Result<(), ExitCode> {
             failed.iter().for_each(|outcome| eprintln!("{}", complaint(outcome)));
             match &set {
                 Some(set) => println!(
-                    "{} rules are valid, {} of {} examples failed",
+                    "{} rules are valid,{} {} of {} examples failed",
                     set.rules.len(),
+                    if set.left_out > 0 {
+                        format!(" {} were left out,", set.left_out)
+                    } else {
+                        String::new()
+                    },
                     failed.len(),
                     outcomes.len()
                 ),

@@ -14,6 +14,7 @@ mod check;
 mod coverage;
 mod explain;
 mod fields;
+mod import;
 mod list;
 mod test;
 
@@ -32,6 +33,8 @@ pub enum RulesCommand {
     Coverage(coverage::Args),
     /// List the fields that rules, filters and output templates can name.
     Fields(fields::Args),
+    /// Write Sigma rules as rules of this program's own language.
+    Import(import::Args),
 }
 
 /// Runs the sub-command.
@@ -43,11 +46,13 @@ pub fn run(command: RulesCommand) -> ExitCode {
         RulesCommand::Test(args) => test::run(&args),
         RulesCommand::Coverage(args) => coverage::run(&args),
         RulesCommand::Fields(args) => fields::run(&args),
+        RulesCommand::Import(args) => import::run(&args),
     };
     done.map_or_else(|code| code, |()| ExitCode::SUCCESS)
 }
 
-/// The texts of files and folders, in order; folders by name.
+/// The texts of files and folders, in order; folders by name, with the folders in them. What begins with a dot and
+/// folders behind links are passed over.
 pub fn read(files: &[PathBuf]) -> io::Result<Vec<Arc<Source>>> {
     let mut sources = Vec::new();
     for path in files {
@@ -64,8 +69,12 @@ pub fn read(files: &[PathBuf]) -> io::Result<Vec<Arc<Source>>> {
                 .map(|entry| entry.map(|entry| entry.path()))
                 .collect::<Result<_, _>>()?;
             inside.retain(|path| {
-                path.is_file()
-                    && path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
+                let is_file =
+                    path.is_file() && path.extension().is_some_and(|kind| kind == "yaml" || kind == "yml");
+                let is_folder = path.is_dir() && !path.is_symlink();
+                let is_hidden =
+                    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+                (is_file || is_folder) && !is_hidden
             });
             inside.sort();
             sources.extend(read(&inside)?);

@@ -19,6 +19,7 @@ use super::model::open::{reads, writes};
 use super::model::{Target, cred, flow, signal, udp};
 use super::path;
 use super::{Call, Connect, Dns, Event, Open, capability, constant, errno};
+use crate::clock::Calendar;
 use crate::enrich::Subject;
 use crate::enrich::container::Container;
 use crate::enrich::process::{Image, Process};
@@ -124,6 +125,12 @@ const OWN: &[Field] = &[
     one("evt.time.iso8601", Type::Text, ALL, "As `evt.time`, with `+0000` in place of `Z`.", |s| time(s, 0..29, "+0000")),
     one("evt.datetime", Type::Text, ALL, "Date and time in UTC: `2026-11-24 12:00:00.123456789`.", |s| date_time(s, 29)),
     one("evt.datetime.s", Type::Text, ALL, "Date and time in UTC, in whole seconds.", |s| date_time(s, 19)),
+    one("evt.time.minute", Type::Number, ALL, "Minute of the hour, 0 to 59.", |s| number(Calendar::of(s.time_ns).minute as i64)),
+    one("evt.time.hour", Type::Number, ALL, "Hour of the day in UTC, 0 to 23.", |s| number(Calendar::of(s.time_ns).hour as i64)),
+    one("evt.time.day", Type::Number, ALL, "Day of the month in UTC, 1 to 31.", |s| number(Calendar::of(s.time_ns).day as i64)),
+    one("evt.time.week", Type::Number, ALL, "Week of the year in UTC, as ISO 8601 numbers them.", |s| number(Calendar::of(s.time_ns).week as i64)),
+    one("evt.time.month", Type::Number, ALL, "Month in UTC, 1 to 12.", |s| number(Calendar::of(s.time_ns).month as i64)),
+    one("evt.time.year", Type::Number, ALL, "Year in UTC.", |s| number(Calendar::of(s.time_ns).year as i64)),
     one("evt.rawres", Type::Number, CALLS, "What the call returned: 0 or more, or a negative error number.", |s| number(s.event.model().result()?)),
     one("evt.res", Type::Text, CALLS, "`SUCCESS`, or the error's name such as `ENOENT`.", |s| Some(result_name(s.event.model().result()?))),
     one("evt.failed", Type::Bool, CALLS, "Whether the call failed.", |s| Some(Value::Bool(s.event.model().result()? < 0))),
@@ -173,7 +180,9 @@ const OWN: &[Field] = &[
     one("proc.pname", Type::Text, ALL, "Command name of the parent.", |s| Some(Value::Text(s.processes.parent(s.process)?.name()))),
     one("proc.pexe", Type::Text, ALL, "First argument of the parent's command line.", |s| first_argument(s.processes.parent(s.process)?)),
     one("proc.pexepath", Type::Path, ALL, "Path of the parent's executable.", |s| exe_path(s.processes.parent(s.process)?)),
+    one("proc.pfilename", Type::Path, ALL, "The name that the parent's exec was asked for.", |s| non_empty(&s.processes.parent(s.process)?.image.filename)),
     one("proc.pcmdline", Type::Text, ALL, "Command line of the parent.", |s| cmdline(s.processes.parent(s.process)?)),
+    one("proc.pexeline", Type::Text, ALL, "Command line of the parent as it was given.", |s| non_empty(&s.processes.parent(s.process)?.image.exeline)),
     ancestors("proc.aname", Type::TextList, "Command names of the ancestors: any of them, or with `[n]` the n-th (1 is the parent, 0 the process).", |p| Some(Value::Text(p.name()))),
     ancestors("proc.apid", Type::Number, "Process ids of the ancestors; `[n]` as for `proc.aname`.", |p| number(p.key.tgid.into())),
     ancestors("proc.aexe", Type::TextList, "First arguments of the ancestors' command lines; `[n]` as for `proc.aname`.", first_argument),

@@ -21,7 +21,7 @@ use super::doubt;
 use super::lexer::{self, TokenKind};
 use super::state::{self, Stateful};
 use super::template::Template;
-use super::{Priority, Rule, example, parser};
+use super::{Priority, Rule, example, parser, sigma};
 use crate::diagnostic::{Diagnostic, Severity, Source, Span};
 use crate::event::field::KindSet;
 use crate::probe::hook::ALL_KINDS;
@@ -72,6 +72,7 @@ static RULE: Kind = Kind {
         key("capture_filesize", Shape::Number, false, REPLACE),
         key("tests", Shape::List, false, BOTH),
         key("taffrail", Shape::Any, false, REPLACE),
+        key("sigma", Shape::Mapping, false, REPLACE),
     ],
     appended: &["condition", "exceptions"],
 };
@@ -88,6 +89,7 @@ static CORRELATION: Kind = Kind {
         key("tags", Shape::Texts, false, BOTH),
         key("enabled", Shape::Bool, false, REPLACE),
         key("tests", Shape::List, false, BOTH),
+        key("sigma", Shape::Mapping, false, REPLACE),
     ],
     appended: &[],
 };
@@ -173,8 +175,20 @@ impl Drafts {
     }
 }
 
-/// Loads files in order. With an error among the diagnostics, the rules are not whole.
-pub fn load(sources: &[Arc<Source>]) -> (Vec<Rule>, Names, Vec<Diagnostic>) {
+/// What came of the files.
+pub struct Loaded {
+    /// The rules; not whole if there is an error among the diagnostics.
+    pub rules: Vec<Rule>,
+    /// Macros and lists.
+    pub names: Names,
+    /// How many Sigma rules were left out.
+    pub left_out: usize,
+    /// Errors and warnings.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Loads files in order.
+pub fn load(sources: &[Arc<Source>]) -> Loaded {
     let mut loader = Loader::default();
     for source in sources {
         match yaml::parse(source) {
@@ -192,6 +206,7 @@ struct Loader {
     lists: Drafts,
     /// Conditions of entries that something else is wrong with: theirs is told too.
     unfit: Vec<Expr>,
+    sigma: sigma::Loader,
     /// Entries so far.
     entries: usize,
     told: Vec<Diagnostic>,
@@ -202,6 +217,7 @@ impl Loader {
         match &document.kind {
             yaml::Kind::Sequence(items) => items.iter().for_each(|item| self.item(item, source)),
             _ if document.is_null() => {}
+            _ if sigma::is_sigma(document) => self.sigma.take(document, source, &mut self.told),
             _ => self.told.push(
                 Diagnostic::error("R301", "a rule file is a list of rules, macros and lists")
                     .label(document.span.clone(), format!("this is {}", document.noun()))
@@ -358,7 +374,7 @@ impl Loader {
     }
 
     /// Compiles what is left.
-    fn finish(mut self) -> (Vec<Rule>, Names, Vec<Diagnostic>) {
+    fn finish(mut self) -> Loaded {
         let names = self.names();
         // Macros that no rule uses are checked too.
         for draft in &self.macros.drafts {
@@ -371,9 +387,12 @@ impl Loader {
             take(&mut self.told, compile::compile(&expr, &names));
         }
         let drafts = std::mem::take(&mut self.rules.drafts);
-        let rules: Vec<Rule> = drafts.iter().filter_map(|draft| self.rule(draft, &names)).collect();
+        let mut rules: Vec<Rule> = drafts.iter().filter_map(|draft| self.rule(draft, &names)).collect();
+        let taken = rules.iter().map(|rule| rule.name.clone()).collect();
+        let of_sigma = std::mem::take(&mut self.sigma).finish(&names, taken, &mut self.told);
+        rules.extend(of_sigma.rules);
         self.told.extend(state::link(&rules));
-        (rules, names, self.told)
+        Loaded { rules, names, left_out: of_sigma.left_out, diagnostics: self.told }
     }
 
     /// The macros and lists, with a warning where Falco would not find one.
@@ -440,6 +459,15 @@ impl Loader {
         let text = draft.text("condition");
         let own = (!text.is_empty()).then_some((text.as_str(), kinds));
         let stateful = take(&mut self.told, state::read::parse(draft.one("taffrail"), names, own));
+        let origin = draft.one("sigma").map(sigma::Origin::parse);
+        let origin = match origin.map(|parsed| take(&mut self.told, parsed)) {
+            Some(origin) => Some(origin?),
+            None => None,
+        };
+        let output = match &origin {
+            Some(origin) => output.map(|output| output.credited(&origin.credit())),
+            None => output,
+        };
         let compile::Condition { node: condition, kinds, calls, warnings, blind } = compiled?;
         tell(&mut self.told, warnings);
         let steps = || stateful.iter().flat_map(Stateful::conditions);
@@ -471,6 +499,7 @@ impl Loader {
             expr: expr?,
             condition,
             examples: examples?.concat(),
+            origin,
         })
     }
 
