@@ -11,6 +11,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::enrich::container::Container;
+use crate::enrich::metadata::Metadata;
+use crate::enrich::users::Names;
 
 /// First line of a recording. The number changes with the ABI.
 pub const MAGIC: &str = "taffrail recording 1\n";
@@ -43,6 +45,20 @@ pub enum Note {
         path: Option<String>,
         /// Its container; `None`: the host's, or not known.
         container: Option<Container>,
+    },
+    /// What a container is called and was given.
+    Container {
+        /// Path of its cgroup.
+        cgroup_path: String,
+        /// All that is known.
+        metadata: Box<Metadata>,
+    },
+    /// Names of users and groups.
+    Names {
+        /// Path of the container's cgroup; empty for the host.
+        cgroup_path: String,
+        /// All of them.
+        names: Names,
     },
     /// Events that the kernel lost.
     Loss {

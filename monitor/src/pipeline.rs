@@ -5,6 +5,7 @@
 //! rings fill up, and the kernel counts what they cannot take. A recording takes the place of the receive
 //! thread in a replay; everything behind it is the same.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,10 +19,12 @@ use crate::capture::{self, Frame, Note};
 use crate::clock::{self, Clock, Step};
 use crate::detect::Detector;
 use crate::detect::alert::Verdict;
-use crate::detect::memory::{Memory, Occurrence, Report};
+use crate::detect::memory::{Limits, Memory, Occurrence, Report};
 use crate::enrich::container::Container;
+use crate::enrich::users::Names;
 use crate::enrich::{Enricher, Finding, Handled, Subject};
 use crate::event::field::KindSet;
+use crate::event::json::write_whole_container;
 use crate::event::{self, Event};
 use crate::probe::count::CallCounts;
 use crate::probe::flight::Flight;
@@ -48,6 +51,13 @@ pub trait Sink {
         for body in syscalls::flight_records(&flight) {
             self.note(RecordKind::Flight, boot_ns, time_ns, &body);
         }
+    }
+    /// What a container is called and was given is known now, or nobody can tell; `problems` are files of its runtime
+    /// that were of no use.
+    fn container(&mut self, container: &Container, problems: &[String], boot_ns: u64, time_ns: u64) {
+        let mut body = Vec::new();
+        write_whole_container(container, problems, &mut body);
+        self.note(RecordKind::Container, boot_ns, time_ns, &body);
     }
     /// Anything else that belongs in the log; `body` is JSON members.
     fn note(&mut self, kind: RecordKind, boot_ns: u64, time_ns: u64, body: &[u8]);
@@ -255,6 +265,32 @@ impl Live {
     }
 }
 
+/// Records that wait, in order: the first for the name of its container, the others for the first.
+#[derive(Default)]
+struct Held {
+    records: VecDeque<Box<[u8]>>,
+    bytes: usize,
+}
+
+/// Records that wait take so many bytes at most; then the first go out as they are.
+const HELD_BYTES_MAX: usize = 16 << 20;
+
+/// How often it is looked whether they still have to.
+const HELD_INTERVAL: Duration = Duration::from_millis(5);
+
+impl Held {
+    fn push(&mut self, record: &[u8]) {
+        self.bytes += record.len();
+        self.records.push_back(record.into());
+    }
+
+    fn pop(&mut self) -> Option<Box<[u8]>> {
+        let record = self.records.pop_front()?;
+        self.bytes -= record.len();
+        Some(record)
+    }
+}
+
 /// The match thread's state.
 pub struct Worker<S> {
     /// Processes and containers.
@@ -273,15 +309,33 @@ pub struct Worker<S> {
     pub recording: Option<capture::Writer>,
     /// When the last record was made, by the boot clock: in a replay that is the present.
     pub record_ns: u64,
+    held: Held,
 }
 
 impl<S: Sink> Worker<S> {
+    /// One that neither watches the running system nor records yet.
+    pub fn new(enricher: Enricher, (rules, limits): (Arc<RuleSet>, Limits), clock: Clock, sink: S) -> Self {
+        Self {
+            enricher,
+            detector: Detector::new(Arc::clone(&rules)),
+            memory: Memory::new(rules, limits),
+            clock,
+            sink,
+            live: None,
+            recording: None,
+            record_ns: 0,
+            held: Held::default(),
+        }
+    }
+
     /// Handles messages until the end.
     pub fn run(&mut self, messages: &Receiver<Message>) {
         loop {
-            let message = match messages.recv_timeout(LOOK_INTERVAL) {
+            let interval = if self.held.records.is_empty() { LOOK_INTERVAL } else { HELD_INTERVAL };
+            let message = match messages.recv_timeout(interval) {
                 Ok(message) => message,
                 Err(RecvTimeoutError::Timeout) => {
+                    self.release(HELD_BYTES_MAX);
                     self.look();
                     continue;
                 }
@@ -291,6 +345,7 @@ impl<S: Sink> Worker<S> {
                 Message::Batch(mut batch, give_back) => {
                     batch.records().for_each(|record| self.record(record));
                     batch.clear();
+                    self.release(HELD_BYTES_MAX);
                     // The other end may have ended already.
                     let _ = give_back.try_send(batch);
                 }
@@ -302,6 +357,7 @@ impl<S: Sink> Worker<S> {
             }
             self.look();
         }
+        self.release(0);
         self.look_at_probes();
         self.tell_counts();
         self.end();
@@ -322,6 +378,11 @@ impl<S: Sink> Worker<S> {
                 Frame::Note(note) => match *note {
                     Note::Process(seed) => self.enricher.learn_process(seed),
                     Note::Cgroup { id, path: _, container } => self.enricher.recall_cgroup(id, container),
+                    Note::Container { cgroup_path, metadata } => {
+                        self.enricher.recall_container(&cgroup_path, *metadata);
+                        self.take_findings();
+                    }
+                    Note::Names { cgroup_path, names } => self.enricher.users.recall(cgroup_path, names),
                     Note::Loss { kind, cgroup_id, count, since_ns, until_ns } => {
                         self.record_ns = self.record_ns.max(until_ns);
                         self.loss(&Loss { kind, cgroup_id, count, since_ns });
@@ -340,7 +401,7 @@ impl<S: Sink> Worker<S> {
         self.take_findings();
     }
 
-    /// One record's whole way.
+    /// One record's whole way; or it has to wait, and all that come after it.
     pub fn record(&mut self, bytes: &[u8]) {
         let event = match event::decode(bytes) {
             Ok(event) => event,
@@ -351,14 +412,45 @@ impl<S: Sink> Worker<S> {
             }
         };
         self.record_ns = event.header().boot_ns;
+        // Looked at as soon as it comes: what is known of a container that has ended goes away soon.
+        let is_ready = self.enricher.is_ready(&event);
+        self.take_findings();
+        if is_ready && self.held.records.is_empty() {
+            self.handle(bytes, &event);
+        } else {
+            self.held.push(bytes);
+        }
+    }
+
+    /// Lets go on the records that have waited enough, and as many others as it takes to keep no more than `max_bytes`.
+    fn release(&mut self, max_bytes: usize) {
+        if self.held.records.is_empty() {
+            return;
+        }
+        self.enricher.look_again();
+        self.take_findings();
+        while let Some(first) = self.held.pop() {
+            // It was decoded when it came.
+            let Ok(event) = event::decode(&first) else { continue };
+            let fits = self.held.bytes + first.len() <= max_bytes;
+            if fits && !self.enricher.is_ready(&event) {
+                self.held.bytes += first.len();
+                self.held.records.push_front(first);
+                return;
+            }
+            self.handle(&first, &event);
+        }
+    }
+
+    fn handle(&mut self, bytes: &[u8], event: &Event<'_>) {
         // What the enricher finds out by this event has to stand before it in a recording.
-        let handled = self.enricher.handle(&event);
+        let handled = self.enricher.handle(event);
         self.take_findings();
         if self.recording.is_some() {
             self.write_recording(|recording, _| recording.record(bytes));
         }
         if let Handled::Process(key) = handled {
-            self.publish(key, &event);
+            self.publish(key, event);
         }
     }
 
@@ -450,6 +542,21 @@ impl<S: Sink> Worker<S> {
             match finding {
                 Finding::Process(seed) => {
                     self.write_recording(|recording, _| recording.note(&Note::Process(*seed)));
+                }
+                Finding::Container { container, problems } => {
+                    if let Some(metadata) = container.metadata.get() {
+                        let (cgroup_path, metadata) = (container.cgroup_path.clone(), metadata.clone());
+                        self.write_recording(|recording, _| {
+                            recording.note(&Note::Container { cgroup_path, metadata })
+                        });
+                    }
+                    let boot_ns = self.now_ns();
+                    let time_ns = self.clock.realtime_ns(boot_ns);
+                    self.sink.container(&container, &problems, boot_ns, time_ns);
+                }
+                Finding::Names { cgroup_path, names } => {
+                    let names = Names::clone(&names);
+                    self.write_recording(|recording, _| recording.note(&Note::Names { cgroup_path, names }));
                 }
                 Finding::Moved { tgid, origin } => {
                     if let Some(Live { probes, scope, .. }) = &mut self.live {
@@ -593,8 +700,8 @@ impl<S: Sink> Worker<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detect::memory::Limits;
     use crate::enrich::Source;
+    use crate::enrich::state::Folders;
     use crate::testing;
 
     /// Where, from when and until when something was lost.
@@ -611,19 +718,91 @@ mod tests {
         fn note(&mut self, _kind: RecordKind, _boot_ns: u64, _time_ns: u64, _body: &[u8]) {}
     }
 
+    /// Whose events came, in order: the container's id and whether its name is to come.
+    #[derive(Default)]
+    struct Owners(Vec<(u32, Option<String>, bool)>);
+
+    impl Sink for Owners {
+        fn event(&mut self, subject: &Subject<'_>, _verdict: Verdict<'_>) {
+            let container = subject.container;
+            let is_pending = container.is_some_and(|container| container.metadata.get().is_none());
+            self.0.push((subject.process.key.tgid, container.map(|of| of.id.clone()), is_pending));
+        }
+
+        fn gap(&mut self, _gap: &Gap<'_>) {}
+
+        fn note(&mut self, _kind: RecordKind, _boot_ns: u64, _time_ns: u64, _body: &[u8]) {}
+    }
+
+    fn in_cgroup(mut record: Vec<u8>, id: u64) -> Vec<u8> {
+        let at = std::mem::offset_of!(taffrail_common::event::Header, cgroup_id);
+        record[at..at + 8].copy_from_slice(&id.to_ne_bytes());
+        record
+    }
+
+    /// A worker with crun's state in that folder, which has been told of a move into the cgroup `/my/web`; and that
+    /// cgroup's id.
+    fn waiting(oci: &std::path::Path, wait: Duration) -> (Worker<Owners>, u64) {
+        let mut enricher = Enricher::new(Source::Live(None), 64);
+        let oci = vec![oci.to_string_lossy().into_owned()];
+        let folders = Folders { docker: vec![], podman: vec![], containerd: vec![], oci };
+        enricher.set_runtimes(folders, wait);
+        let rules = (Arc::new(RuleSet::default()), Limits::default());
+        let mut worker = Worker::new(enricher, rules, Clock { offset_ns: 0 }, Owners::default());
+        let moved = testing::cgroup_move(10, 1_000, (11, 2_000), "/my/web");
+        let Ok(Event::CgroupMove(event)) = event::decode(&moved) else { panic!("no move") };
+        let id = event.record.cgroup_id;
+        worker.record(&in_cgroup(moved, 0));
+        worker.sink.0.clear();
+        (worker, id)
+    }
+
+    fn write_state(oci: &std::path::Path) {
+        std::fs::create_dir(oci.join("web")).unwrap();
+        std::fs::write(oci.join("web/status"), r#"{"cgroup-path":"/my/web"}"#).unwrap();
+    }
+
+    #[test]
+    fn event_waits_for_the_name_of_its_container_and_all_later_ones_with_it() {
+        let oci = tempfile::tempdir().unwrap();
+        let (mut worker, id) = waiting(oci.path(), Duration::from_secs(600));
+        worker.record(&in_cgroup(testing::open(11, 2_000, "/x", 0, 3), id));
+        worker.record(&in_cgroup(testing::open(12, 3_000, "/x", 0, 3), 0));
+        worker.release(HELD_BYTES_MAX);
+        assert_eq!(worker.sink.0, []);
+        write_state(oci.path());
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while worker.sink.0.is_empty() && Instant::now() < deadline {
+            std::thread::yield_now();
+            worker.release(HELD_BYTES_MAX);
+        }
+        assert_eq!(worker.sink.0, [(11, Some("web".to_owned()), false), (12, None, false)]);
+        assert_eq!(worker.held.bytes, 0);
+    }
+
+    #[test]
+    fn event_that_has_waited_long_enough_or_for_which_there_is_no_room_goes_out_as_it_is() {
+        let oci = tempfile::tempdir().unwrap();
+        let (mut worker, id) = waiting(oci.path(), Duration::ZERO);
+        worker.record(&in_cgroup(testing::open(11, 2_000, "/x", 0, 3), id));
+        assert_eq!(worker.sink.0, [(11, None, false)]);
+
+        let (mut worker, id) = waiting(oci.path(), Duration::from_secs(600));
+        for tgid in 11..15 {
+            worker.record(&in_cgroup(testing::open(tgid, 2_000, "/x", 0, 3), id));
+        }
+        assert_eq!(worker.sink.0, []);
+        worker.release(worker.held.bytes / 2);
+        assert_eq!(worker.sink.0.iter().map(|(tgid, ..)| *tgid).collect::<Vec<_>>(), [11, 12]);
+        worker.release(0);
+        assert_eq!(worker.sink.0.iter().map(|(tgid, ..)| *tgid).collect::<Vec<_>>(), [11, 12, 13, 14]);
+    }
+
     #[test]
     fn gap_of_a_replay_lies_between_the_look_before_and_the_last_record_and_not_in_the_present() {
-        let rules = Arc::new(RuleSet::default());
-        let mut worker = Worker {
-            enricher: Enricher::new(Source::Recorded, 64),
-            detector: Detector::new(Arc::clone(&rules)),
-            memory: Memory::new(rules, Limits::default()),
-            clock: Clock { offset_ns: 0 },
-            sink: Gaps::default(),
-            live: None,
-            recording: None,
-            record_ns: 0,
-        };
+        let enricher = Enricher::new(Source::Recorded, 64);
+        let rules = (Arc::new(RuleSet::default()), Limits::default());
+        let mut worker = Worker::new(enricher, rules, Clock { offset_ns: 0 }, Gaps::default());
         let mut record = testing::open(10, 1_000, "/x", 0, 3);
         let at = std::mem::offset_of!(taffrail_common::event::Header, boot_ns);
         record[at..at + 8].copy_from_slice(&9_000_u64.to_ne_bytes());

@@ -235,7 +235,7 @@ mod tests {
 
     fn container(id: &str) -> Arc<Container> {
         let cgroup_path = format!("/docker/{id}");
-        Arc::new(Container { id: id.into(), runtime: Runtime::Docker, pod_uid: None, cgroup_path })
+        Arc::new(Container::new(id.into(), Runtime::Docker, None, cgroup_path))
     }
 
     fn number(name: &str) -> u32 {

@@ -8,6 +8,8 @@ use taffrail_common::kind;
 
 use crate::enrich::accounts::Accounts;
 use crate::enrich::container::{Container, Runtime};
+use crate::enrich::metadata::{Metadata, Mount};
+use crate::enrich::users::Names;
 use crate::enrich::{Enricher, Handled, Source, Subject};
 use crate::event::decode;
 use crate::event::decode::CALL_KINDS;
@@ -45,9 +47,12 @@ pub fn with_subject<T>(records: &[Vec<u8>], look: impl FnOnce(&Subject<'_>) -> T
     let mut enricher = Enricher::new(Source::Recorded, 1024);
     let id = "0123456789ab".repeat(6)[..64].to_owned();
     let pod_uid = Some("5c3b2a10-0000-4000-8000-000000000001".to_owned());
-    let container =
-        Container { cgroup_path: format!("/kubepods/{id}"), id, runtime: Runtime::Containerd, pod_uid };
-    enricher.recall_cgroup(7, Some(container));
+    let cgroup_path = format!("/kubepods/{id}");
+    enricher.recall_cgroup(7, Some(Container::new(id, Runtime::Containerd, pod_uid, cgroup_path.clone())));
+    enricher.recall_container(&cgroup_path, metadata());
+    for path in [&cgroup_path, ""] {
+        enricher.users.recall(path.to_owned(), names());
+    }
     let mut last = None;
     for record in records {
         let event = decode(record).expect("a record");
@@ -70,6 +75,43 @@ pub fn with_subject<T>(records: &[Vec<u8>], look: impl FnOnce(&Subject<'_>) -> T
         number: enricher.events,
         target: target.and_then(|target| enricher.processes.target(&target, event.header().pid_ns)),
     })
+}
+
+/// Metadata that has all there is.
+pub fn metadata() -> Metadata {
+    serde_json::from_value(serde_json::json!({
+        "name": "web",
+        "image": {
+            "name": "registry.example:5000/shop/web:1.2",
+            "digest": format!("sha256:{}", "d".repeat(64)),
+            "id": "e".repeat(64),
+        },
+        "pod": {
+            "name": "web-5f6d8",
+            "namespace": "shop",
+            "uid": "5c3b2a10-0000-4000-8000-000000000001",
+            "sandbox_id": "f".repeat(64),
+            "labels": [["app.kubernetes.io/name", "web"]],
+        },
+        "is_sandbox": false,
+        "is_privileged": false,
+        "user": "1000:1000",
+        "capabilities": 1,
+        "created_ns": 1_795_521_599_000_000_000_i64,
+        "labels": [["app", "web"], ["tier", "front"]],
+        "annotations": [["note", "a"]],
+        "mounts": [Mount::new("/srv/data", "/data", "ro", false, "rprivate")],
+    }))
+    .expect("metadata")
+}
+
+/// Names of users and groups.
+fn names() -> Names {
+    let names = serde_json::json!({
+        "users": { "0": "root", "1000": "app" }, "groups": { "0": "root", "1000": "app" },
+        "user_map": [], "group_map": [],
+    });
+    serde_json::from_value(names).expect("names")
 }
 
 /// No path.

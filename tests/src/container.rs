@@ -71,8 +71,17 @@ pub struct Container {
 impl Container {
     /// Starts one that sleeps until it is dropped. Its id begins with `taffrail-` and `name`.
     pub fn start(name: &str) -> io::Result<Self> {
+        Self::start_as(name, |_| {})
+    }
+
+    /// As [`Container::start`], with a change to the bundle's configuration.
+    pub fn start_as(name: &str, change: impl FnOnce(&mut Value)) -> io::Result<Self> {
         let container = Self::new(name);
         container.make_bundle()?;
+        let path = container.bundle.join("config.json");
+        let mut config: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+        change(&mut config);
+        std::fs::write(path, config.to_string())?;
         container.run()
     }
 
@@ -175,6 +184,11 @@ impl Container {
     /// The id that the daemon must find.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// The bundle's folder.
+    pub fn bundle(&self) -> &Path {
+        &self.bundle
     }
 
     /// The root folder, from outside.

@@ -43,6 +43,7 @@ record_kinds! {
     Flight "flight" "The last system calls of a container.",
     Suppressed "suppressed" "Matches of a rule that raised no alert, since there were too many.",
     Evicted "evicted" "Memory of a rule that was given up too early, since there was too much.",
+    Container "container" "What a container is called and was given: once, when that is known.",
 }
 
 /// The `prev` of the first record.

@@ -15,9 +15,7 @@ use super::config::Source;
 use crate::audit::{Entry, Log, RecordKind};
 use crate::clock::{self, Clock};
 use crate::config::Settings;
-use crate::detect::Detector;
 use crate::detect::alert::{Alert, Verdict};
-use crate::detect::memory::Memory;
 use crate::diagnostic::{self, Diagnostic, Severity};
 use crate::enrich::cgroup::{Cgroups, Layout};
 use crate::enrich::{Enricher, Source as Enrichment, Subject};
@@ -121,22 +119,17 @@ fn watch(
     let rules = Arc::new(rules);
     let cgroups = layout.root().and_then(|root| Cgroups::new(root).ok());
     let clock = Clock::now();
-    let mut worker = Worker {
-        enricher: Enricher::new(Enrichment::Live(cgroups), settings.max_processes),
-        detector: Detector::new(Arc::clone(&rules)),
-        memory: Memory::new(Arc::clone(&rules), settings.state.clone()),
-        clock,
-        sink: LogSink {
-            log,
-            record: settings.log_record.1.clone(),
-            calls: settings.syscalls_events.clone(),
-            host: settings.scope_host,
-            body: Vec::new(),
-        },
-        live: Some(live),
-        recording: None,
-        record_ns: 0,
+    let mut enricher = Enricher::new(Enrichment::Live(cgroups), settings.max_processes);
+    enricher.set_runtimes(settings.folders.clone(), settings.name_wait);
+    let sink = LogSink {
+        log,
+        record: settings.log_record.1.clone(),
+        calls: settings.syscalls_events.clone(),
+        host: settings.scope_host,
+        body: Vec::new(),
     };
+    let mut worker = Worker::new(enricher, (Arc::clone(&rules), settings.state.clone()), clock, sink);
+    worker.live = Some(live);
     write_start(&mut worker, settings, &rules, &states);
     let (to_match, messages) = pipeline::queue();
     let stop = AtomicBool::new(false);

@@ -15,15 +15,14 @@ use super::run::{gap_body, write_alert};
 use crate::audit::RecordKind;
 use crate::capture;
 use crate::clock::{self, Clock};
-use crate::detect::Detector;
 use crate::detect::alert::Verdict;
-use crate::detect::memory::{Limits, Memory};
+use crate::detect::memory::Limits;
 use crate::diagnostic;
 use crate::enrich::cgroup::{Cgroups, Layout};
 use crate::enrich::container::Container;
 use crate::enrich::{Enricher, Source, Subject};
 use crate::event::human;
-use crate::event::json::write_subject;
+use crate::event::json::{write_subject, write_whole_container};
 use crate::event::text::escaped;
 use crate::pipeline::{self, Gap, Live, Scope, Sink, Worker};
 use crate::probe::flight::Flight;
@@ -122,17 +121,7 @@ fn failed(error: &dyn std::error::Error, hint: Option<&str>) -> ExitCode {
 }
 
 fn worker(source: Source, rules: RuleSet, sink: Printer) -> Worker<Printer> {
-    let rules = Arc::new(rules);
-    Worker {
-        enricher: Enricher::new(source, 65_536),
-        detector: Detector::new(Arc::clone(&rules)),
-        memory: Memory::new(rules, Limits::default()),
-        clock: Clock::now(),
-        sink,
-        live: None,
-        recording: None,
-        record_ns: 0,
-    }
+    Worker::new(Enricher::new(source, 65_536), (Arc::new(rules), Limits::default()), Clock::now(), sink)
 }
 
 fn replay(path: &PathBuf, rules: RuleSet, sink: Printer) -> Result<(), ExitCode> {
@@ -182,7 +171,8 @@ fn live(args: &Args, rules: RuleSet, sink: Printer) -> Result<(), ExitCode> {
     let live =
         Live::new(probes, scope, Duration::from_secs(1 << 30)).map_err(|error| failed(&error, None))?;
     let cgroups = layout.root().and_then(|root| Cgroups::new(root).ok());
-    let mut worker = Worker { live: Some(live), recording, ..worker(Source::Live(cgroups), rules, sink) };
+    let mut worker = worker(Source::Live(cgroups), rules, sink);
+    (worker.live, worker.recording) = (Some(live), recording);
 
     stop_on_signals();
     let (to_match, messages) = pipeline::queue();
@@ -306,6 +296,18 @@ impl Sink for Printer {
             self.print_body();
         }
         eprintln!("LOST {} events ({}, {})", gap.count, escaped(gap.what.as_bytes()), gap.place);
+    }
+
+    fn container(&mut self, container: &Container, problems: &[String], _boot_ns: u64, _time_ns: u64) {
+        for problem in problems {
+            eprintln!("warning: {}: {}", escaped(container.id.as_bytes()), escaped(problem.as_bytes()));
+        }
+        if self.json && self.is_wanted_container(Some(container)) {
+            self.body.clear();
+            self.body.extend_from_slice(b"\"kind\":\"container\",");
+            write_whole_container(container, problems, &mut self.body);
+            self.print_body();
+        }
     }
 
     fn counts(&mut self, counts: Counts, _time_ns: u64) {

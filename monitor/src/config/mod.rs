@@ -13,6 +13,7 @@ use thiserror::Error;
 use crate::detect::memory::Limits;
 use crate::detect::throttle::Limit;
 use crate::diagnostic::{Diagnostic, Source};
+use crate::enrich::state::Folders;
 use crate::probe::call;
 use crate::probe::load::Tiers;
 use crate::rules::{Filter, Maturity, hex};
@@ -62,6 +63,10 @@ pub struct Settings {
     pub bulk_bytes: u32,
     /// Processes that are remembered.
     pub max_processes: usize,
+    /// Where runtimes keep their files.
+    pub folders: Folders,
+    /// How long an event waits for the name of its container.
+    pub name_wait: Duration,
     /// System calls that are events by their name.
     pub syscalls_events: Vec<String>,
     /// Whether system calls are counted.
@@ -94,6 +99,8 @@ impl Default for Settings {
             urgent_bytes: 1 << 20,
             bulk_bytes: 4 << 20,
             max_processes: 65_536,
+            folders: Folders::default(),
+            name_wait: crate::enrich::WAIT,
             syscalls_events: Vec::new(),
             syscalls_count: false,
             syscalls_interval: Duration::from_secs(60),
@@ -172,6 +179,16 @@ const KEYS: &[Key] = &[
         set: |s, n| ring(n).map(|value| s.bulk_bytes = value), show: |s| s.bulk_bytes.to_string() },
     Key { name: "enrich.max_processes", ty: "number", doc: "Processes that are remembered, running and ended: 1024 to 4194304.",
         set: |s, n| number(n, 1024, 4 << 20).map(|value| s.max_processes = value as usize), show: |s| s.max_processes.to_string() },
+    Key { name: "enrich.folders.docker", ty: "list of paths", doc: "Docker's root folders, which have `containers/ID/config.v2.json`. In these four lists, a path that ends in `/*` stands for all folders in there; those of users who run containers without root need not be named.",
+        set: |s, n| texts(n).map(|values| s.folders.docker = values), show: |s| list(s.folders.docker.iter().cloned()) },
+    Key { name: "enrich.folders.podman", ty: "list of paths", doc: "Roots and run roots of the storage of podman and CRI-O, which have `overlay-containers`.",
+        set: |s, n| texts(n).map(|values| s.folders.podman = values), show: |s| list(s.folders.podman.iter().cloned()) },
+    Key { name: "enrich.folders.containerd", ty: "list of paths", doc: "containerd's state folders, which have `io.containerd.runtime.v2.task`.",
+        set: |s, n| texts(n).map(|values| s.folders.containerd = values), show: |s| list(s.folders.containerd.iter().cloned()) },
+    Key { name: "enrich.folders.oci", ty: "list of paths", doc: "State folders of runc and crun, which have a folder for each container.",
+        set: |s, n| texts(n).map(|values| s.folders.oci = values), show: |s| list(s.folders.oci.iter().cloned()) },
+    Key { name: "enrich.name_wait_ms", ty: "milliseconds", doc: "How long an event waits for the name of its container, and all later ones with it, before it goes out marked `pending`: 0 to 10000.",
+        set: |s, n| number(n, 0, 10_000).map(|value| s.name_wait = Duration::from_millis(value)), show: |s| s.name_wait.as_millis().to_string() },
     Key { name: "syscalls.events", ty: "list of names", doc: "System calls that are events, and recorded, whenever they return: `ptrace`, `keyctl` … See [system calls](../syscalls.md).",
         set: |s, n| calls(n).map(|values| s.syscalls_events = values), show: |s| list(s.syscalls_events.iter().cloned()) },
     Key { name: "syscalls.count", ty: "true or false", doc: "Whether it is counted, and recorded, how often each container makes each system call.",

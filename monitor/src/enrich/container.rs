@@ -1,19 +1,16 @@
-//! Which container a cgroup belongs to: from the cgroup's path, and for runtimes that let the user choose
-//! the path from the state that the runtime keeps on the host. Nothing in here comes from inside a
-//! container but names of cgroups below its own, and those are never looked at: the outermost match wins.
+//! Which container a cgroup belongs to, from the cgroup's path; `state.rs` has what runtimes say that let the user
+//! choose the path. Nothing in here comes from inside a container but names of cgroups below its own, and those are
+//! never looked at: the outermost match wins.
 
-use std::fs::File;
-use std::io::Read as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use super::cgroup::Layout;
+use super::metadata::Metadata;
+use super::process::ProcessKey;
 
 /// A container that has been seen.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Container {
     /// The runtime's full id: 64 hex digits for most, whatever the user chose for plain runc.
     pub id: String,
@@ -23,7 +20,22 @@ pub struct Container {
     pub pod_uid: Option<String>,
     /// Path of its cgroup below the v2 mount, starting with `/`.
     pub cgroup_path: String,
+    /// What it is called and was given, once that is known; empty if nobody can tell.
+    #[serde(skip)]
+    pub metadata: OnceLock<Box<Metadata>>,
+    /// The first process that ran a program of its own.
+    #[serde(skip)]
+    pub first: OnceLock<ProcessKey>,
 }
+
+/// It is the same container, whatever is known of it.
+impl PartialEq for Container {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.id, &self.cgroup_path) == (&other.id, &other.cgroup_path)
+    }
+}
+
+impl Eq for Container {}
 
 /// The program that made a container, as far as the path says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +70,11 @@ impl Runtime {
 }
 
 impl Container {
+    /// One of which only this is known.
+    pub fn new(id: String, runtime: Runtime, pod_uid: Option<String>, cgroup_path: String) -> Self {
+        Self { id, runtime, pod_uid, cgroup_path, metadata: OnceLock::new(), first: OnceLock::new() }
+    }
+
     /// Whether all folders above its cgroup are such as container managers and systemd make. Below any other
     /// one the name may have been chosen inside a container whose own path its user chose.
     pub fn is_in_known_folder(&self) -> bool {
@@ -96,7 +113,7 @@ pub fn identify(path: &str) -> Identity {
         }
         if let Some((runtime, id)) = container_of(name, parent, pod_uid.is_some()) {
             let (id, cgroup_path) = (id.to_owned(), path[..end].to_owned());
-            return Identity::Container(Container { id, runtime, pod_uid, cgroup_path });
+            return Identity::Container(Container::new(id, runtime, pod_uid, cgroup_path));
         }
         if !name.is_empty() {
             parent = name;
@@ -176,96 +193,6 @@ fn pod_uid_of(name: &str) -> Option<String> {
     // A static pod's uid is a hash without dashes.
     let dashed = uid.len() == 36 && uid.split('-').map(str::len).eq([8, 4, 4, 4, 12]);
     (digits(&uid.replace('-', "")) && (dashed || (uid.len() == 32 && digits(&uid)))).then_some(uid)
-}
-
-/// State that OCI runtimes without a manager keep on the host, by default.
-const STATE_FOLDERS: &[&str] = &["/run/runc", "/run/crun"];
-
-/// State that runc keeps for containerd, one folder for each of its namespaces.
-const CONTAINERD_STATE: &str = "/run/containerd/runc";
-
-/// Containers of a state folder that are looked at, at most.
-const STATES_MAX: usize = 4096;
-
-/// Most bytes of one container's state.
-const STATE_BYTES_MAX: u64 = 1 << 20;
-
-/// Asks the state of runc and crun who owns that cgroup path.
-pub fn identify_by_state(path: &str) -> Option<Container> {
-    let layout = Layout::detect();
-    let user = user_of(path);
-    let of_user = user.into_iter().flat_map(|user| {
-        ["runc", "crun"].map(|name| (Path::new("/run/user").join(user).join(name), Runtime::Oci, Some(user)))
-    });
-    let of_containerd = Path::new(CONTAINERD_STATE).read_dir().into_iter().flatten().flatten();
-    let of_containerd =
-        of_containerd.take(STATES_MAX).map(|namespace| (namespace.path(), Runtime::Containerd, None));
-    let of_system = STATE_FOLDERS.iter().map(|folder| (PathBuf::from(folder), Runtime::Oci, None));
-    of_system.chain(of_containerd).chain(of_user).find_map(|(folder, runtime, user)| {
-        let container = in_folder(&folder, path, user, &layout)?;
-        Some(Container { runtime, ..container })
-    })
-}
-
-/// The container in a runtime's state folder that owns that path. A user's word is taken about his own part of
-/// the tree only.
-fn in_folder(folder: &Path, path: &str, user: Option<&str>, layout: &Layout) -> Option<Container> {
-    let states = folder.read_dir().ok()?.flatten().take(STATES_MAX);
-    let mut owners = states.filter_map(|entry| in_state(&entry.path(), path, layout));
-    owners.find(|owner| user.is_none() || user_of(&owner.cgroup_path) == user)
-}
-
-/// The user whom systemd gave that part of the tree. Only about that part is his word taken.
-fn user_of(path: &str) -> Option<&str> {
-    let user = path.strip_prefix("/user.slice/user-")?.split_once(".slice")?.0;
-    user.bytes().all(|byte| byte.is_ascii_digit()).then_some(user)
-}
-
-/// Whether one container's state folder owns that path.
-fn in_state(folder: &Path, path: &str, layout: &Layout) -> Option<Container> {
-    let read =
-        |name: &str| -> Option<Value> { serde_json::from_slice(&read_state(&folder.join(name))?).ok() };
-    let own = match read("state.json") {
-        // runc: paths by controller, absolute on the host; the empty controller is v2.
-        Some(state) => {
-            let paths = state.get("cgroup_paths")?.as_object()?;
-            let v2 =
-                paths.get("").or_else(|| paths.get("unified")).or_else(|| paths.values().next())?.as_str()?;
-            below_cgroup_mount(v2, layout)?.to_owned()
-        }
-        // crun: the path below the mount.
-        None => read("status")?.get("cgroup-path")?.as_str()?.to_owned(),
-    };
-    let own = own.trim_end_matches('/');
-    let below = path.strip_prefix(own)?;
-    if own.is_empty() || !(below.is_empty() || below.starts_with('/')) {
-        return None;
-    }
-    let id = folder.file_name()?.to_str()?.to_owned();
-    Some(Container { id, runtime: Runtime::Oci, pod_uid: None, cgroup_path: own.to_owned() })
-}
-
-/// Reads a file that may be a user's own: he cannot make us wait (a pipe), follow (a link) or fill our memory.
-fn read_state(path: &Path) -> Option<Vec<u8>> {
-    let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_NOCTTY;
-    let file = File::options().read(true).custom_flags(flags).open(path).ok()?;
-    let metadata = file.metadata().ok()?;
-    if !metadata.is_file() || metadata.len() > STATE_BYTES_MAX {
-        return None;
-    }
-    let mut bytes = Vec::new();
-    file.take(STATE_BYTES_MAX).read_to_end(&mut bytes).ok()?;
-    Some(bytes)
-}
-
-/// `/sys/fs/cgroup/unified/a/b` and `/sys/fs/cgroup/memory/a/b` are `/a/b`; so is `/sys/fs/cgroup/a/b` where
-/// that is the v2 mount.
-fn below_cgroup_mount<'a>(path: &'a str, layout: &Layout) -> Option<&'a str> {
-    if let Some(below) = layout.root().and_then(|root| path.strip_prefix(root.to_str()?)) {
-        return Some(below);
-    }
-    let below = path.strip_prefix("/sys/fs/cgroup/")?;
-    Some(&below[below.find('/')?..])
 }
 
 #[cfg(test)]
@@ -366,25 +293,6 @@ mod tests {
     }
 
     #[test]
-    fn state_of_runc_and_crun_names_paths_that_the_user_chose() {
-        let root = tempfile::tempdir().unwrap();
-        let write = |name: &str, file: &str, text: &str| {
-            std::fs::create_dir(root.path().join(name)).unwrap();
-            std::fs::write(root.path().join(name).join(file), text).unwrap();
-            root.path().join(name)
-        };
-        let runc = write("web", "state.json", r#"{"cgroup_paths":{"cpu":"/sys/fs/cgroup/cpu/my/web"}}"#);
-        let crun = write("db", "status", r#"{"cgroup-path":"/my/db"}"#);
-        let junk = write("junk", "state.json", "{");
-        let id = |folder, path| in_state(folder, path, &Layout::V1).map(|container| container.id);
-        assert_eq!(id(&runc, "/my/web"), Some("web".to_owned()));
-        assert_eq!(id(&runc, "/my/web/below"), Some("web".to_owned()));
-        assert_eq!(id(&runc, "/my/website"), None);
-        assert_eq!(id(&crun, "/my/db"), Some("db".to_owned()));
-        assert_eq!(id(&junk, "/my/web"), None);
-    }
-
-    #[test]
     fn folders_of_container_managers_are_told_from_those_that_a_user_chose() {
         let known = |path: &str| match identify(path) {
             Identity::Container(container) => container.is_in_known_folder(),
@@ -402,41 +310,6 @@ mod tests {
         // `docker` may be a folder of docker's as well as a container that its user called so.
         for path in [format!("/web/docker-{ID}.scope"), format!("/docker/{ID}"), format!("/a/b/{ID}")] {
             assert!(!known(&path), "{path}");
-        }
-    }
-
-    #[test]
-    fn state_of_a_user_is_believed_only_for_his_own_cgroups() {
-        let his = "/user.slice/user-1000.slice/user@1000.service/x";
-        assert_eq!(user_of(his), Some("1000"));
-        for path in ["/web", "/system.slice/runc-web.scope", "/user.slice", "/user.slice/user-../x.slice/y"] {
-            assert_eq!(user_of(path), None, "{path}");
-        }
-        let folder = tempfile::tempdir().unwrap();
-        let claim = |own: &str| {
-            std::fs::create_dir_all(folder.path().join("web")).unwrap();
-            let state = format!(r#"{{"cgroup_paths":{{"":"/sys/fs/cgroup{own}"}}}}"#);
-            std::fs::write(folder.path().join("web/state.json"), state).unwrap();
-            let layout = Layout::Unified("/sys/fs/cgroup".into());
-            in_folder(folder.path(), his, Some("1000"), &layout).map(|container| container.cgroup_path)
-        };
-        assert_eq!(claim(his), Some(his.to_owned()));
-        assert_eq!(claim("/user.slice"), None);
-        assert_eq!(claim("/user.slice/user-1001.slice"), None);
-    }
-
-    #[test]
-    fn state_that_is_a_pipe_a_link_or_huge_is_not_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = |name: &str| folder.path().join(name);
-        std::fs::write(file("plain"), "{}").unwrap();
-        std::os::unix::fs::symlink(file("plain"), file("link")).unwrap();
-        File::create(file("huge")).unwrap().set_len(STATE_BYTES_MAX + 1).unwrap();
-        let made = std::process::Command::new("mkfifo").arg(file("pipe")).status().unwrap();
-        assert!(made.success());
-        assert_eq!(read_state(&file("plain")), Some(b"{}".to_vec()));
-        for name in ["link", "huge", "pipe"] {
-            assert_eq!(read_state(&file(name)), None, "{name}");
         }
     }
 }

@@ -3,8 +3,11 @@
 pub mod accounts;
 pub mod cgroup;
 pub mod container;
+pub mod metadata;
 pub mod process;
 pub mod seed;
+pub mod state;
+pub mod users;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,9 +20,12 @@ use crate::event::Event;
 use crate::probe::count::COUNTS_MAX;
 use accounts::Accounts;
 use cgroup::Cgroups;
-use container::{Container, Identity, identify, identify_by_state};
+use container::{Container, Identity, identify};
+use metadata::{Found, Metadata};
 use process::{Process, ProcessKey, ProcessTable};
 use seed::Seed;
+use state::{Folders, States};
+use users::{Names, Users};
 
 /// An event and all that is known about who did it: what rules, formats and views look at.
 #[derive(Clone, Copy)]
@@ -66,6 +72,20 @@ pub enum Finding {
         /// Whether it is the host's for sure.
         host: bool,
     },
+    /// What a container is called and was given is known now, or nobody can tell.
+    Container {
+        /// Which one.
+        container: Arc<Container>,
+        /// Files of its runtime that were of no use, and why.
+        problems: Vec<String>,
+    },
+    /// Names of users and groups that are new.
+    Names {
+        /// Path of their container's cgroup; empty for the host.
+        cgroup_path: String,
+        /// All of them.
+        names: Arc<Names>,
+    },
     /// A process was put into another cgroup.
     Moved {
         /// Process id in the host's pid namespace.
@@ -79,16 +99,19 @@ pub enum Finding {
 #[derive(Clone)]
 struct Known {
     container: Option<Arc<Container>>,
-    /// When to look again: the path was of no known form, or the cgroup was not found. `None`: it is clear.
+    /// The path that an event told: of a cgroup that is gone it is all there is.
+    told: Option<Box<str>>,
+    /// When it was seen first.
+    since: Instant,
+    /// When to look again: the path was of no known form, the cgroup was not found, or its container has no name yet.
+    /// `None`: all is clear.
     retry: Option<Instant>,
-    /// How often that was looked at in vain.
-    attempts: u32,
 }
 
 impl Known {
     /// Whether it is the host's: by its path, or since no runtime has claimed it for some seconds.
     fn is_host(&self) -> bool {
-        self.container.is_none() && (self.retry.is_none() || self.attempts > ATTEMPTS)
+        self.container.is_none() && (self.retry.is_none() || self.since.elapsed() > GIVE_UP)
     }
 }
 
@@ -107,10 +130,18 @@ pub enum Owner {
 pub struct Enricher {
     /// All processes.
     pub processes: ProcessTable,
+    /// Names of users and groups.
+    pub users: Users,
     source: Source,
     cgroups: HashMap<u64, Known>,
     /// Containers by the path of their cgroup, with its id.
     containers: HashMap<String, (u64, Arc<Container>)>,
+    /// Cgroups that somebody waits for.
+    awaited: Vec<u64>,
+    folders: Folders,
+    states: States,
+    /// How long an event waits for the name of its container.
+    wait: Duration,
     /// What was found out since the last [`Enricher::take_findings`].
     findings: Vec<Finding>,
     /// Events so far.
@@ -131,12 +162,21 @@ pub enum Handled {
 /// Cgroups that are remembered: then those without counters are forgotten and looked up again, half at least.
 const CGROUPS_MAX: usize = 2 * COUNTS_MAX as usize;
 
-/// How long until the runtimes are asked again about a cgroup of no known form; each time twice as long. A
-/// runtime by hand writes its state only after the first processes are in the cgroup.
-const RETRY: Duration = Duration::from_millis(10);
+/// How long until the runtimes are asked again about a cgroup at the least; it grows with the time that it was asked
+/// in vain. A runtime by hand writes its state only after the first processes are in the cgroup.
+const RETRY_MIN: Duration = Duration::from_millis(5);
 
-/// After so many attempts (5 s) the time grows no more.
-const ATTEMPTS: u32 = 9;
+/// How long until then at the most.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// After this time a container that no runtime knows stays nameless, and a cgroup that none claims is the host's.
+const GIVE_UP: Duration = Duration::from_secs(5);
+
+/// How long an event waits for the name of its container, if nothing else is said.
+pub const WAIT: Duration = Duration::from_millis(500);
+
+/// Cgroups that are looked at again while events wait for them, at most; those of others only when they have an event.
+const AWAITED_MAX: usize = 256;
 
 impl Enricher {
     /// An enricher that knows nobody yet.
@@ -147,12 +187,17 @@ impl Enricher {
         };
         Self {
             processes: ProcessTable::new(max_processes),
+            users: Users::default(),
             source,
             events: 0,
             host_accounts,
             container_accounts: Accounts::root_only(),
             cgroups: HashMap::new(),
             containers: HashMap::new(),
+            awaited: Vec::new(),
+            folders: Folders::default(),
+            states: States::default(),
+            wait: WAIT,
             findings: Vec::new(),
         }
     }
@@ -160,6 +205,11 @@ impl Enricher {
     /// Names of users and groups, as the host or a container has them.
     pub fn accounts(&self, container: Option<&Container>) -> &Accounts {
         if container.is_some() { &self.container_accounts } else { &self.host_accounts }
+    }
+
+    /// Where runtimes keep their files, and how long events wait for what these say.
+    pub fn set_runtimes(&mut self, folders: Folders, wait: Duration) {
+        (self.folders, self.wait) = (folders, wait);
     }
 
     /// What was found out since the last call.
@@ -184,24 +234,103 @@ impl Enricher {
         let container = self.container_of(seed.cgroup_id);
         let mut process = Process::of_seed(&seed, seed.cgroup_id, container);
         process.from_host = self.is_host(seed.cgroup_id);
+        if let Some(container) = &process.container {
+            let _ = container.first.set(process.key);
+            process.exec_session = self.session_of_seed(&process);
+        }
+        let key = process.key;
         self.processes.seed(process);
         self.findings.push(Finding::Process(Box::new(seed)));
+        self.name_users(key);
+    }
+
+    /// The session of a process that was there already: its parent's; or its own, if that one is on the host and it is
+    /// not the first process of its pid namespace.
+    fn session_of_seed(&self, process: &Process) -> Option<ProcessKey> {
+        let parent = self.processes.parent(process)?;
+        match &parent.container {
+            Some(_) => parent.exec_session,
+            None => (process.ns_tgid != 1 && process.ns_tgid != process.key.tgid).then_some(process.key),
+        }
+    }
+
+    /// Looks up what users and groups are called where a process runs.
+    fn name_users(&mut self, key: ProcessKey) {
+        let Some(process) = self.processes.get(key) else { return };
+        // A runtime on its way in still has the host's root, and names would be looked for there.
+        if process.from_host && process.container.is_some() {
+            return;
+        }
+        let (container, login_uid) = (process.container.clone(), process.login_uid);
+        let names = self.names_of(container.as_deref(), key.tgid);
+        // Whoever logs in does so on the host.
+        let host = (login_uid != u32::MAX).then(|| self.names_of(None, key.tgid)).flatten();
+        let login_name = host.and_then(|names| names.user(login_uid).map(Arc::from));
+        if let Some(process) = self.processes.get_mut(key) {
+            process.names = names;
+            process.login_name = login_name;
+        }
+    }
+
+    fn names_of(&mut self, container: Option<&Container>, pid: u32) -> Option<Arc<Names>> {
+        if let Source::Recorded = self.source {
+            return self.users.recalled(container);
+        }
+        let Some((names, is_new)) = self.users.names(container, pid) else {
+            return self.users.recalled(container);
+        };
+        if is_new {
+            let cgroup_path = container.map_or_else(String::new, |container| container.cgroup_path.clone());
+            self.findings.push(Finding::Names { cgroup_path, names: Arc::clone(&names) });
+        }
+        Some(names)
     }
 
     /// Takes in what a recording says of a cgroup.
     pub fn recall_cgroup(&mut self, id: u64, container: Option<Container>) {
         let container = container.map(|container| self.learn_container(id, container));
-        self.cgroups.insert(id, Known { container, retry: None, attempts: 0 });
+        self.cgroups.insert(id, Known { container, told: None, since: Instant::now(), retry: None });
+    }
+
+    /// Takes in what a recording says of the container of a cgroup.
+    pub fn recall_container(&mut self, cgroup_path: &str, metadata: Metadata) {
+        let Some((_, container)) = self.containers.get(cgroup_path) else { return };
+        let container = Arc::clone(container);
+        self.describe(&container, Found { metadata: Some(metadata), ..Found::default() });
     }
 
     /// Takes in a cgroup's path, `None` if it was gone.
     fn learn_cgroup(&mut self, id: u64, path: Option<String>) -> Option<Arc<Container>> {
-        let (container, host) = path.as_deref().map_or((None, false), |path| self.identify(id, path));
-        let attempts = self.cgroups.get(&id).map_or(0, |known| known.attempts + 1);
-        let wait = RETRY * (1 << attempts.min(ATTEMPTS));
-        let retry = (container.is_none() && !host).then(|| Instant::now() + wait);
-        self.cgroups.insert(id, Known { container: container.clone(), retry, attempts });
-        self.findings.push(Finding::Cgroup { id, path, container: container.clone(), host });
+        let now = Instant::now();
+        let known = self.cgroups.remove(&id).unwrap_or(Known {
+            container: None,
+            told: None,
+            since: now,
+            retry: None,
+        });
+        let Known { container, told, since, retry: _ } = known;
+        let age = now.duration_since(since);
+        let at = self.findings.len();
+        let (container, host) = match (container, path.as_deref()) {
+            (None, Some(path)) => self.identify(id, path),
+            // It stays its container's when it is gone.
+            (container, _) => (container, false),
+        };
+        let is_clear = match &container {
+            Some(container) => self.look_for(container, age),
+            None => host,
+        };
+        let retry = (!is_clear).then(|| now + (age / 2).clamp(RETRY_MIN, RETRY_MAX));
+        if retry.is_some()
+            && age < self.wait
+            && self.awaited.len() < AWAITED_MAX
+            && !self.awaited.contains(&id)
+        {
+            self.awaited.push(id);
+        }
+        self.cgroups.insert(id, Known { container: container.clone(), told, since, retry });
+        // A recording has the cgroup before what its container is called.
+        self.findings.insert(at, Finding::Cgroup { id, path, container: container.clone(), host });
         container
     }
 
@@ -216,11 +345,13 @@ impl Enricher {
             Identity::Container(container) if container.is_in_known_folder() => Some(container),
             // It may be a cgroup that a container made, whose own path its user chose.
             Identity::Container(container) => {
-                let outer = identify_by_state(path)
+                let outer = self
+                    .states
+                    .owner(path, &self.folders)
                     .filter(|outer| outer.cgroup_path.len() < container.cgroup_path.len());
                 Some(outer.unwrap_or(container))
             }
-            Identity::Unknown => identify_by_state(path),
+            Identity::Unknown => self.states.owner(path, &self.folders),
         };
         (container.map(|container| self.learn_container(id, container)), false)
     }
@@ -239,13 +370,19 @@ impl Enricher {
     }
 
     /// The one copy of a container that all its processes share; `id` is that of one of its cgroups.
-    fn learn_container(&mut self, id: u64, container: Container) -> Arc<Container> {
+    fn learn_container(&mut self, id: u64, mut container: Container) -> Arc<Container> {
         let path = &container.cgroup_path;
         if let Some((_, known)) = self.containers.get(path)
             && **known == container
         {
             return Arc::clone(known);
         }
+        let found = match self.source {
+            Source::Live(_) => metadata::find(&container, &self.folders),
+            Source::Recorded => Found::default(),
+        };
+        container.runtime = found.runtime.unwrap_or(container.runtime);
+        let path = &container.cgroup_path;
         // The id that tells whether the path is still this container's, if another of its cgroups was seen first.
         let id = self.live_cgroups().and_then(|cgroups| cgroups.id(Path::new(path))).unwrap_or(id);
         let (path, shared) = (path.clone(), Arc::new(container));
@@ -256,7 +393,75 @@ impl Enricher {
             self.containers.clear();
         }
         self.containers.insert(path, (id, Arc::clone(&shared)));
+        self.describe(&shared, found);
         shared
+    }
+
+    /// Makes sure that it is known what a container is called, or that nobody can tell; returns whether it is.
+    fn look_for(&mut self, container: &Arc<Container>, age: Duration) -> bool {
+        let is_live = matches!(self.source, Source::Live(_));
+        if is_live && age > Duration::ZERO && container.metadata.get().is_none() {
+            let mut found = metadata::find(container, &self.folders);
+            if age >= GIVE_UP {
+                found.metadata.get_or_insert_default();
+            }
+            self.describe(container, found);
+        }
+        !is_live || container.metadata.get().is_some()
+    }
+
+    /// Takes in what was found out about a container.
+    fn describe(&mut self, container: &Arc<Container>, found: Found) {
+        let Found { metadata: Some(metadata), runtime: _, problems } = found else { return };
+        if container.metadata.set(Box::new(metadata)).is_ok() {
+            let problems = problems.iter().map(ToString::to_string).collect();
+            self.findings.push(Finding::Container { container: Arc::clone(container), problems });
+        }
+    }
+
+    /// Whether an event can go out: whose it is and what that one is called is known, or has been waited for. Looks
+    /// also at what the event is the first to tell of.
+    pub fn is_ready(&mut self, event: &Event<'_>) -> bool {
+        if let Source::Recorded = self.source {
+            return true;
+        }
+        match event {
+            Event::Fork(fork) => self.sight(fork.child_cgroup_id, None),
+            Event::CgroupMove(moved) => {
+                let path = moved.record.path;
+                let is_whole = path.len == path.full_len;
+                self.sight(moved.record.cgroup_id, std::str::from_utf8(moved.path).ok().filter(|_| is_whole));
+            }
+            _ => {}
+        }
+        let id = event.header().cgroup_id;
+        self.sight(id, None);
+        self.cgroups.get(&id).is_none_or(|known| known.retry.is_none() || known.since.elapsed() >= self.wait)
+    }
+
+    /// Looks at a cgroup, unless all is clear. Of one that is gone already its path may be told otherwise.
+    fn sight(&mut self, id: u64, path: Option<&str>) {
+        let is_new = match self.cgroups.get(&id) {
+            Some(Known { retry: None, .. }) => return,
+            known => known.is_none(),
+        };
+        if let Some(path) = path.filter(|_| is_new) {
+            let now = Instant::now();
+            self.cgroups
+                .insert(id, Known { container: None, told: Some(path.into()), since: now, retry: Some(now) });
+        }
+        self.container_of(id);
+    }
+
+    /// Looks again at all that events wait for, if it is time.
+    pub fn look_again(&mut self) {
+        for id in std::mem::take(&mut self.awaited) {
+            self.container_of(id);
+            let is_awaited = |known: &Known| known.retry.is_some() && known.since.elapsed() < self.wait;
+            if self.cgroups.get(&id).is_some_and(is_awaited) && !self.awaited.contains(&id) {
+                self.awaited.push(id);
+            }
+        }
     }
 
     /// Those of these cgroups that are not there any more.
@@ -311,8 +516,12 @@ impl Enricher {
                 return known.container.clone();
             }
         }
-        let Source::Live(Some(cgroups)) = &mut self.source else { return None };
-        let path = cgroups.path(id);
+        let told = || self.cgroups.get(&id)?.told.as_deref().map(str::to_owned);
+        let path = match &mut self.source {
+            Source::Live(Some(cgroups)) => cgroups.path(id).or_else(told),
+            Source::Live(None) if self.cgroups.contains_key(&id) => told(),
+            Source::Live(None) | Source::Recorded => return None,
+        };
         self.learn_cgroup(id, path)
     }
 
@@ -339,9 +548,19 @@ impl Enricher {
                 self.place(key, header.cgroup_id);
                 let on_host = self.is_host(header.cgroup_id);
                 if let Some(process) = self.processes.get_mut(key) {
-                    process.from_host = on_host || outside;
+                    let was_from_host = std::mem::replace(&mut process.from_host, on_host || outside);
                     process.mnt_ns = header.mnt_ns;
+                    if !process.from_host
+                        && let Some(container) = &process.container
+                    {
+                        let is_first = container.first.set(key).is_ok() || process.ns_tgid == 1;
+                        // Whatever else comes in from the host was asked for while the container ran.
+                        if was_from_host && !is_first {
+                            process.exec_session = Some(key);
+                        }
+                    }
                 }
+                self.name_users(key);
             }
             Event::Fork(fork) => self.fork(key, fork),
             Event::Exit(_) => {
@@ -354,6 +573,7 @@ impl Enricher {
                 // Credentials are a thread's own; those of the main thread stand for the process.
                 let applies = cred.result >= 0 && header.tid == header.tgid;
                 self.processes.credentials(key, applies.then_some(&cred.new));
+                self.name_users(key);
             }
             Event::CgroupMove(moved) => {
                 self.place(key, header.cgroup_id);
@@ -451,8 +671,7 @@ mod tests {
     fn enricher() -> Enricher {
         let mut enricher = Enricher::new(Source::Recorded, 1024);
         let id = "c".repeat(64);
-        let container =
-            Container { id, runtime: Runtime::Docker, pod_uid: None, cgroup_path: "/docker/c".into() };
+        let container = Container::new(id, Runtime::Docker, None, "/docker/c".into());
         // What the samples' cgroup id is.
         enricher.recall_cgroup(7, Some(container));
         enricher.recall_cgroup(1, None);
@@ -462,6 +681,12 @@ mod tests {
     fn in_cgroup(mut record: Vec<u8>, id: u64) -> Vec<u8> {
         let at = std::mem::offset_of!(Header, cgroup_id);
         record[at..at + 8].copy_from_slice(&id.to_ne_bytes());
+        record
+    }
+
+    fn with_ns_tgid(mut record: Vec<u8>, ns_tgid: u32) -> Vec<u8> {
+        let at = std::mem::offset_of!(Header, ns_tgid);
+        record[at..at + 4].copy_from_slice(&ns_tgid.to_ne_bytes());
         record
     }
 
@@ -567,6 +792,28 @@ mod tests {
     }
 
     #[test]
+    fn program_that_is_started_into_a_running_container_from_the_host_is_a_session_with_all_its_children() {
+        let mut enricher = enricher();
+        let host = 1;
+        // A runtime's way in: on the host, into the cgroup, into the namespaces, as that process in there.
+        let mut enter = |tgid, ns_tgid| {
+            let start = exec(tgid, SECOND, (1, 0), "/usr/sbin/runc", &["runc", "init"]);
+            let start = with_ns_tgid(in_cgroup(in_mount_namespace(start, host), 1), ns_tgid);
+            handle(&mut enricher, &start);
+            handle(&mut enricher, &in_mount_namespace(open(tgid, SECOND, "/x", 0, 3), host));
+            let program = handle(&mut enricher, &exec(tgid, SECOND, (1, 0), "/bin/x", &["x"]));
+            handle(&mut enricher, &fork(tgid, SECOND, (tgid + 1, 2 * SECOND)));
+            let child = handle(&mut enricher, &exec(tgid + 1, 2 * SECOND, (tgid, SECOND), "/bin/y", &["y"]));
+            assert_eq!(child.exec_session, program.exec_session);
+            (program.from_host, program.exec_session)
+        };
+        assert_eq!(enter(10, 1), (false, None));
+        assert_eq!(enter(20, 20), (false, Some(ProcessKey::new(20, SECOND))));
+        // It was restarted.
+        assert_eq!(enter(30, 1), (false, None));
+    }
+
+    #[test]
     fn table_is_bounded_and_counts_what_it_forgets() {
         let mut enricher = Enricher::new(Source::Recorded, 64);
         for tgid in 0..1_000 {
@@ -588,15 +835,10 @@ mod tests {
         let mut enricher = Enricher::new(Source::Live(None), 64);
         let (id, other) = ("c".repeat(64), "d".repeat(64));
         let own = enricher.learn_cgroup(10, Some(format!("/{id}")));
-        for name in ["web", "x/y"] {
-            let container = Container {
-                id: name.into(),
-                runtime: Runtime::Oci,
-                pod_uid: None,
-                cgroup_path: format!("/{name}"),
-            };
+        for (below, name) in [(21, "web"), (22, "x/y")] {
+            let container = Container::new(name.into(), Runtime::Oci, None, format!("/{name}"));
             let container = enricher.learn_container(20, container);
-            let fake = enricher.learn_cgroup(21, Some(format!("/{name}/docker-{other}.scope")));
+            let fake = enricher.learn_cgroup(below, Some(format!("/{name}/docker-{other}.scope")));
             assert_eq!(fake, Some(container));
             assert_ne!(fake, own);
         }
@@ -630,12 +872,7 @@ mod tests {
     #[test]
     fn containers_of_one_name_are_told_apart() {
         let mut enricher = Enricher::new(Source::Recorded, 64);
-        let web = |cgroup_path: &str| Container {
-            id: "web".into(),
-            runtime: Runtime::Oci,
-            pod_uid: None,
-            cgroup_path: cgroup_path.into(),
-        };
+        let web = |cgroup_path: &str| Container::new("web".into(), Runtime::Oci, None, cgroup_path.into());
         enricher.recall_cgroup(10, Some(web("/web")));
         enricher.recall_cgroup(20, Some(web("/elsewhere/web")));
         assert_eq!(enricher.container_of(10).as_deref(), Some(&web("/web")));

@@ -9,6 +9,7 @@ use taffrail_common::event::{Credentials, Header};
 
 use super::container::Container;
 use super::seed::Seed;
+use super::users::Names;
 use crate::event::Exec;
 use crate::event::model::Target;
 
@@ -151,6 +152,13 @@ pub struct Process {
     /// Whether it runs a program that was started on the host. In a container that is the runtime that sets the
     /// container up, or is on its way in. Nothing inside the container can give itself this mark.
     pub from_host: bool,
+    /// The process that was the first of its session, if it was started into its container from the host while that
+    /// one ran (`docker exec`, `kubectl exec`), or comes from such a one.
+    pub exec_session: Option<ProcessKey>,
+    /// Names of users and groups, as they were when it started its program.
+    pub names: Option<Arc<Names>>,
+    /// Name of its login user, on the host.
+    pub login_name: Option<Arc<str>>,
     /// Inode number of its mount namespace when it was last seen, 0 if not known.
     pub mnt_ns: u32,
     /// Inode number of its pid namespace, 0 if not known.
@@ -198,6 +206,9 @@ impl Process {
             cgroup_id: header.cgroup_id,
             container: None,
             from_host: false,
+            exec_session: None,
+            names: None,
+            login_name: None,
             mnt_ns: header.mnt_ns,
             pid_ns: header.pid_ns,
             ended: false,
@@ -244,12 +255,30 @@ impl Process {
             tty: seed.tty,
             cgroup_id,
             from_host: false,
+            exec_session: None,
+            names: None,
+            login_name: None,
             container,
             mnt_ns: 0,
             pid_ns: if seed.ns_tgid == seed.tgid { PID_NS_INIT } else { 0 },
             ended: false,
             children: 0,
         }
+    }
+
+    /// When it started by the boot clock, in ns; to the tick, if it is older than the probes.
+    pub fn start(&self) -> u64 {
+        if self.start_ns != 0 { self.start_ns } else { self.key.start_ticks * TICK_NS }
+    }
+
+    /// The name of a user, as its container or the host has it.
+    pub fn user(&self, uid: u32) -> Option<&str> {
+        self.names.as_ref()?.user(uid)
+    }
+
+    /// The name of a group.
+    pub fn group(&self, gid: u32) -> Option<&str> {
+        self.names.as_ref()?.group(gid)
     }
 
     /// The command name without its padding.

@@ -54,6 +54,11 @@ pub fn names(set: u64) -> impl Iterator<Item = &'static str> {
     NAMES.iter().enumerate().filter(move |(number, _)| set >> number & 1 != 0).map(|(_, name)| *name)
 }
 
+/// The number of a capability by its name.
+pub fn number(name: &str) -> Option<usize> {
+    NAMES.iter().position(|known| *known == name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,6 +11,7 @@ use super::text::json_string;
 use super::{Event, capability};
 use crate::enrich::Subject;
 use crate::enrich::container::Container;
+use crate::enrich::metadata::{Image, Labels, Metadata};
 use crate::enrich::process::{Process, trim_nul};
 
 /// Appends `"event":{…},"process":{…},"target":{…},"container":{…}`, without outer braces.
@@ -63,6 +64,12 @@ fn write_process(subject: &Subject<'_>, out: &mut Members<'_>) {
     out.number("uid", header.euid.into());
     out.number("gid", header.egid.into());
     out.number("login_uid", (process.login_uid as i32).into());
+    out.optional("user", process.user(header.euid));
+    out.optional("group", process.group(header.egid));
+    out.optional("login_user", process.login_name.as_deref());
+    if let Some(session) = process.exec_session {
+        out.raw("exec_session", format_args!("\"{session}\""));
+    }
     out.number("cgroup_id", header.cgroup_id as i64);
     out.number("mnt_ns", header.mnt_ns.into());
     out.number("pid_ns", header.pid_ns.into());
@@ -110,18 +117,99 @@ fn write_target(subject: &Subject<'_>, target: &Target, out: &mut Vec<u8>) {
 
 /// Appends `"container":{…}`, or `"container":null` for the host.
 pub fn write_container(container: Option<&Container>, out: &mut Vec<u8>) {
-    let Some(Container { id, runtime, pod_uid, cgroup_path }) = container else {
+    let Some(container) = container else {
         out.extend_from_slice(b"\"container\":null");
         return;
     };
     let mut members = Members::open(out, "container");
-    members.text("id", id.as_bytes());
-    members.text("runtime", runtime.name().as_bytes());
-    if let Some(pod_uid) = pod_uid {
-        members.text("pod_uid", pod_uid.as_bytes());
-    }
-    members.text("cgroup_path", cgroup_path.as_bytes());
+    write_names(container, &mut members);
     members.close();
+}
+
+/// What each event has of its container.
+fn write_names(container: &Container, out: &mut Members<'_>) {
+    let Container { id, runtime, pod_uid, cgroup_path, metadata, first: _ } = container;
+    let known = metadata.get();
+    let pod = known.and_then(|known| known.pod.as_ref());
+    out.text("id", id.as_bytes());
+    out.text("runtime", runtime.name().as_bytes());
+    out.optional("name", known.and_then(|known| known.name.as_deref()));
+    out.optional("image", known.and_then(|known| known.image.name.as_deref()));
+    out.optional("pod_name", pod.and_then(|pod| pod.name.as_deref()));
+    out.optional("pod_namespace", pod.and_then(|pod| pod.namespace.as_deref()));
+    out.optional("pod_uid", pod.and_then(|pod| pod.uid.as_deref()).or(pod_uid.as_deref()));
+    out.text("cgroup_path", cgroup_path.as_bytes());
+    if known.is_none() {
+        out.bool("pending", true);
+    }
+}
+
+/// Appends `"container":{…}` with all that is known, and `"problems":[…]` if there are any.
+pub fn write_whole_container(container: &Container, problems: &[String], out: &mut Vec<u8>) {
+    let mut members = Members::open(out, "container");
+    write_names(container, &mut members);
+    if let Some(metadata) = container.metadata.get() {
+        write_metadata(metadata, &mut members);
+    }
+    members.close();
+    if !problems.is_empty() {
+        out.push(b',');
+        Members::within(out).strings("problems", problems.iter().map(String::as_str));
+    }
+}
+
+fn write_metadata(metadata: &Metadata, out: &mut Members<'_>) {
+    let Metadata {
+        name: _,
+        image,
+        pod,
+        is_sandbox,
+        is_privileged,
+        user,
+        capabilities,
+        created_ns,
+        labels,
+        annotations,
+        mounts,
+        root: _,
+        has_user_namespace,
+        is_cut,
+    } = metadata;
+    let Image { name: _, digest, id } = image;
+    out.optional("image_digest", digest.as_deref());
+    out.optional("image_id", id.as_deref());
+    if let Some(pod) = pod {
+        out.optional("pod_sandbox_id", pod.sandbox_id.as_deref());
+        out.labels("pod_labels", &pod.labels);
+    }
+    if let Some(is_sandbox) = is_sandbox {
+        out.bool("is_sandbox", *is_sandbox);
+    }
+    if let Some(is_privileged) = is_privileged {
+        out.bool("is_privileged", *is_privileged);
+    }
+    out.optional("user", user.as_deref());
+    if let Some(set) = capabilities {
+        out.capabilities("capabilities", *set);
+    }
+    if let Some(created_ns) = created_ns.and_then(|ns| u64::try_from(ns).ok()) {
+        out.text("created", crate::clock::rfc3339(created_ns).as_bytes());
+    }
+    out.labels("labels", labels);
+    out.labels("annotations", annotations);
+    if !mounts.is_empty() {
+        out.objects("mounts", mounts, |mount, out| {
+            out.text("source", mount.source().as_bytes());
+            out.text("destination", mount.destination().as_bytes());
+            out.bool("writable", mount.is_writable());
+        });
+    }
+    if *has_user_namespace {
+        out.bool("has_user_namespace", true);
+    }
+    if *is_cut {
+        out.bool("is_cut", true);
+    }
 }
 
 /// Writes the members of one object.
@@ -171,6 +259,44 @@ impl<'a> Members<'a> {
         if json_string(text, self.out) {
             self.hex(name, text);
         }
+    }
+
+    /// A text, if there is one.
+    pub fn optional(&mut self, name: &str, text: Option<&str>) {
+        if let Some(text) = text {
+            self.text(name, text.as_bytes());
+        }
+    }
+
+    /// An array of texts.
+    pub fn strings<'t>(&mut self, name: &str, texts: impl IntoIterator<Item = &'t str>) {
+        self.name(name);
+        self.out.push(b'[');
+        for (n, text) in texts.into_iter().enumerate() {
+            if n > 0 {
+                self.out.push(b',');
+            }
+            json_string(text.as_bytes(), self.out);
+        }
+        self.out.push(b']');
+    }
+
+    /// An object whose names may be anything, unless it is empty.
+    fn labels(&mut self, name: &str, labels: &Labels) {
+        if labels.is_empty() {
+            return;
+        }
+        self.name(name);
+        self.out.push(b'{');
+        for (n, (key, value)) in labels.iter().enumerate() {
+            if n > 0 {
+                self.out.push(b',');
+            }
+            json_string(key.as_bytes(), self.out);
+            self.out.push(b':');
+            json_string(value.as_bytes(), self.out);
+        }
+        self.out.push(b'}');
     }
 
     /// Texts that end with NUL, as an array; `name_hex` has all of them if one is not UTF-8.
@@ -358,6 +484,7 @@ mod tests {
     use taffrail_common::{call as id, kind};
 
     use super::*;
+    use crate::enrich::container::Runtime;
     use crate::testing::{self, CallParts, with_subject};
 
     /// The line of the last record, whose process was started before.
@@ -451,6 +578,34 @@ mod tests {
     }
 
     #[test]
+    fn whole_container_has_all_that_is_known_whatever_its_labels_are_called() {
+        let written = |metadata: Value, problems: &[String]| -> Value {
+            let container = Container::new("web".into(), Runtime::Oci, None, "/web".into());
+            container.metadata.set(serde_json::from_value(metadata).unwrap()).unwrap();
+            let mut out = b"{".to_vec();
+            write_whole_container(&container, problems, &mut out);
+            out.push(b'}');
+            serde_json::from_slice(&out).unwrap()
+        };
+        let whole = written(serde_json::to_value(testing::metadata()).unwrap(), &[]);
+        let expected = json!({
+            "id": "web", "runtime": "oci", "name": "web", "image": "registry.example:5000/shop/web:1.2",
+            "pod_name": "web-5f6d8", "pod_namespace": "shop", "pod_uid": "5c3b2a10-0000-4000-8000-000000000001",
+            "cgroup_path": "/web", "image_digest": format!("sha256:{}", "d".repeat(64)), "image_id": "e".repeat(64),
+            "pod_sandbox_id": "f".repeat(64), "pod_labels": { "app.kubernetes.io/name": "web" }, "is_sandbox": false,
+            "is_privileged": false, "user": "1000:1000", "capabilities": ["CAP_CHOWN"],
+            "created": "2026-11-24T11:59:59.000000000Z", "labels": { "app": "web", "tier": "front" },
+            "annotations": { "note": "a" },
+            "mounts": [{ "source": "/srv/data", "destination": "/data", "writable": false }],
+        });
+        assert_eq!(whole, json!({ "container": expected }));
+        let hostile = "\"\u{1b}[2J\n\u{202e},{}";
+        let whole = written(json!({ "labels": [[hostile, hostile]], "is_cut": true }), &[hostile.to_owned()]);
+        assert_eq!(whole["container"]["labels"], json!({ hostile: hostile }));
+        assert_eq!((&whole["problems"], &whole["container"]["is_cut"]), (&json!([hostile]), &json!(true)));
+    }
+
+    #[test]
     fn page_of_examples_is_fresh() {
         let mut page = String::from(
             "# Examples of events\n\nOne record of each kind, as the log has it in one line; what they mean is in [events](../events.md). \
@@ -516,12 +671,14 @@ mod tests {
                 },
                 "process": {
                     "key": "7-0", "pid": 7, "vpid": 1, "tid": 7, "name": "sh", "exe": "/bin/sh",
-                    "cmdline": "sh -c true", "uid": 0, "gid": 0, "login_uid": -1, "cgroup_id": 7,
+                    "cmdline": "sh -c true", "uid": 0, "gid": 0, "login_uid": -1, "user": "root", "group": "root", "cgroup_id": 7,
                     "mnt_ns": 4_026_532_001u32, "pid_ns": 4_026_532_000u32,
                     "parent_key": "6-0", "parent_name": "sshd", "parent_exe": "/usr/sbin/sshd",
                 },
                 "container": {
-                    "id": id, "runtime": "containerd", "pod_uid": "5c3b2a10-0000-4000-8000-000000000001",
+                    "id": id, "runtime": "containerd", "name": "web", "image": "registry.example:5000/shop/web:1.2",
+                    "pod_name": "web-5f6d8", "pod_namespace": "shop",
+                    "pod_uid": "5c3b2a10-0000-4000-8000-000000000001",
                     "cgroup_path": format!("/kubepods/{id}"),
                 },
             })

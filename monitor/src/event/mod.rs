@@ -1,7 +1,7 @@
 //! Typed events: what the probes saw, borrowed from the bytes that they wrote. [`decode`] makes them; `model` has
 //! what each kind tells; `fields` gives their values the names that rules, formats and docs use.
 
-mod capability;
+pub mod capability;
 mod constant;
 pub mod decode;
 pub mod dns;

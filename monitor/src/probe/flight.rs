@@ -132,7 +132,7 @@ mod tests {
         let slot = |taken: u64| {
             let id = taken.to_string();
             let cgroup_path = format!("/docker/{id}");
-            let container = Arc::new(Container { id, runtime: Runtime::Docker, pod_uid: None, cgroup_path });
+            let container = Arc::new(Container::new(id, Runtime::Docker, None, cgroup_path));
             Slot { container, begin: 0, taken }
         };
         let slots = [slot(3), slot(0), slot(2), slot(1)];

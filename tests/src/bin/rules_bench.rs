@@ -13,7 +13,7 @@ use taffrail::capture::{Frame, Note, Reader};
 use taffrail::clock::Clock;
 use taffrail::detect::Detector;
 use taffrail::detect::alert::Verdict;
-use taffrail::detect::memory::{Limits, Memory};
+use taffrail::detect::memory::Limits;
 use taffrail::diagnostic::{Source, render};
 use taffrail::enrich::{self, Enricher, Subject};
 use taffrail::event::kind_name;
@@ -97,16 +97,10 @@ impl Bench {
     fn new() -> Self {
         let data = concat!(env!("CARGO_MANIFEST_DIR"), "/data/session.recording");
         let mut reader = Reader::new(std::fs::File::open(data).unwrap()).unwrap();
-        let mut worker = Worker {
-            enricher: Enricher::new(enrich::Source::Recorded, 65_536),
-            detector: Detector::new(Arc::default()),
-            memory: Memory::new(Arc::default(), Limits::default()),
-            clock: Clock { offset_ns: 0 },
-            sink: Count { matching: Matching::Nothing, events: 0, alerts: 0 },
-            live: None,
-            recording: None,
-            record_ns: 0,
-        };
+        let sink = Count { matching: Matching::Nothing, events: 0, alerts: 0 };
+        let enricher = Enricher::new(enrich::Source::Recorded, 65_536);
+        let nothing = (Arc::default(), Limits::default());
+        let mut worker = Worker::new(enricher, nothing, Clock { offset_ns: 0 }, sink);
         let mut by_kind: HashMap<u16, Vec<Vec<u8>>> = HashMap::new();
         while let Some(frame) = reader.frame().unwrap() {
             match frame {
@@ -122,6 +116,10 @@ impl Bench {
                 Frame::Note(note) => match *note {
                     Note::Process(seed) => worker.enricher.learn_process(seed),
                     Note::Cgroup { id, path: _, container } => worker.enricher.recall_cgroup(id, container),
+                    Note::Container { cgroup_path, metadata } => {
+                        worker.enricher.recall_container(&cgroup_path, *metadata);
+                    }
+                    Note::Names { cgroup_path, names } => worker.enricher.users.recall(cgroup_path, names),
                     Note::Loss { .. } => {}
                 },
                 Frame::Clock(offset_ns) => worker.clock = Clock { offset_ns },

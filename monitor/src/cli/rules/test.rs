@@ -15,9 +15,8 @@ use crate::audit::RecordKind;
 use crate::capture;
 use crate::cli::NO;
 use crate::clock::Clock;
-use crate::detect::Detector;
 use crate::detect::alert::Verdict;
-use crate::detect::memory::{Limits, Memory};
+use crate::detect::memory::Limits;
 use crate::enrich::{Enricher, Source, Subject};
 use crate::pipeline::{Gap, Sink, Worker};
 use crate::rules::{Outcome, Rule, RuleSet, run_examples};
@@ -161,17 +160,9 @@ fn replay(path: &Path, set: &RuleSet) -> Result<BTreeMap<String, u64>, ExitCode>
         failed(&std::io::Error::new(error.kind(), format!("{}: {error}", path.display())))
     };
     let mut recording = File::open(path).and_then(capture::Reader::new).map_err(explain)?;
-    let set = Arc::new(set.clone());
-    let mut worker = Worker {
-        enricher: Enricher::new(Source::Recorded, 65_536),
-        detector: Detector::new(Arc::clone(&set)),
-        memory: Memory::new(set, Limits::default()),
-        clock: Clock::now(),
-        sink: Matches::default(),
-        live: None,
-        recording: None,
-        record_ns: 0,
-    };
+    let enricher = Enricher::new(Source::Recorded, 65_536);
+    let mut worker =
+        Worker::new(enricher, (Arc::new(set.clone()), Limits::default()), Clock::now(), Matches::default());
     worker.replay(&mut recording).map_err(explain)?;
     Ok(worker.sink.0)
 }

@@ -13,7 +13,7 @@ use crate::capture::Reader;
 use crate::clock::Clock;
 use crate::detect::Detector;
 use crate::detect::alert::Verdict;
-use crate::detect::memory::{Limits, Memory};
+use crate::detect::memory::Limits;
 use crate::diagnostic::{Source, render};
 use crate::enrich::{self, Enricher, Subject};
 use crate::event::field::{FIELDS, Field, Get, Type, Value};
@@ -313,16 +313,10 @@ fn engine_finds_what_each_rule_finds_by_itself_in_a_recorded_session() {
     let shipped = RuleSet::load(&crate::rules::embedded()).unwrap().0;
     for set in std::iter::once(shipped).chain((0..10).map(|_| rules(&mut random, 20))) {
         let set = Arc::new(set);
-        let mut worker = Worker {
-            enricher: Enricher::new(enrich::Source::Recorded, 1024),
-            detector: Detector::new(Arc::default()),
-            memory: Memory::new(Arc::default(), Limits::default()),
-            clock: Clock { offset_ns: 0 },
-            sink: Compare { detector: Detector::new(Arc::clone(&set)), set, events: 0, matches: 0 },
-            live: None,
-            recording: None,
-            record_ns: 0,
-        };
+        let sink = Compare { detector: Detector::new(Arc::clone(&set)), set, events: 0, matches: 0 };
+        let enricher = Enricher::new(enrich::Source::Recorded, 1024);
+        let nothing = (Arc::default(), Limits::default());
+        let mut worker = Worker::new(enricher, nothing, Clock { offset_ns: 0 }, sink);
         let recording = include_bytes!("../../../../tests/data/session.recording");
         worker.replay(&mut Reader::new(recording.as_slice()).unwrap()).unwrap();
         assert!(worker.sink.events > 500);

@@ -227,8 +227,8 @@ fn values(subject: &Subject<'_>, name: &str, own: &[&str], test: &mut dyn FnMut(
 
 fn account<'a>(subject: &Subject<'a>, name: &str, id: u32) -> Option<&'a [u8]> {
     match name {
-        "uid" | "ruid" | "euid" | "suid" => subject.accounts.user(id).map(|user| &*user.name),
-        "gid" | "rgid" | "egid" | "sgid" => subject.accounts.group(id),
+        "uid" | "ruid" | "euid" | "suid" => subject.process.user(id).map(str::as_bytes),
+        "gid" | "rgid" | "egid" | "sgid" => subject.process.group(id).map(str::as_bytes),
         _ => None,
     }
 }

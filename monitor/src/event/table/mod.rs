@@ -22,9 +22,11 @@ use super::{Call, Connect, Dns, Event, Open, capability, constant, errno};
 use crate::clock::Calendar;
 use crate::enrich::Subject;
 use crate::enrich::container::Container;
+use crate::enrich::metadata::{Labels, Metadata, Mount, Pod};
 use crate::enrich::process::{Image, Process};
 use crate::probe::call::kinds_with_role;
 use crate::probe::hook::{ALL_KINDS, bit};
+use crate::rules::pattern::glob;
 
 const ALL: KindSet = ALL_KINDS;
 const EXEC: KindSet = bit(kind::EXEC);
@@ -71,6 +73,14 @@ const fn ancestors(
 
 const fn many_of(ty: Type, kinds: KindSet, name: &'static str, doc: &'static str, get: GetMany) -> Field {
     Field { name, ty, kinds, doc, get: Get::Many(get) }
+}
+
+const fn keyed(
+    name: &'static str,
+    doc: &'static str,
+    get: for<'a> fn(&Subject<'a>, &[u8]) -> Option<Value<'a>>,
+) -> Field {
+    Field { name, ty: Type::Text, kinds: ALL, doc, get: Get::Keyed(get) }
 }
 
 const fn many(kinds: KindSet, name: &'static str, doc: &'static str, get: GetMany) -> Field {
@@ -215,6 +225,8 @@ const OWN: &[Field] = &[
     one("proc.is_exe_upper_layer", Type::Bool, ALL, "Whether the executable lies in the container's own writable layer: it was made or changed since the container started.", |s| image_flag(s, path_flag::UPPER_LAYER)),
     one("proc.is_exe_lower_layer", Type::Bool, ALL, "Whether the executable is the image's, unchanged.", |s| image_flag(s, path_flag::IMAGE_LAYER)),
     one("proc.is_from_host", Type::Bool, ALL, "Whether the process runs a program that was started outside of its container: the runtime that sets the container up.", |s| Some(Value::Bool(s.process.from_host && s.container.is_some()))),
+    one("proc.is_exec_session", Type::Bool, ALL, "Whether the process was started into its running container from the host (`docker exec`, `kubectl exec`), or comes from such a one.", |s| Some(Value::Bool(s.process.exec_session.is_some() && s.container.is_some()))),
+    one("proc.exec_session", Type::Text, ALL, "Identity of the first process of that session.", |s| Some(Value::Inline(Inline::format(format_args!("{}", s.process.exec_session?))))),
     one("proc.exit_code", Type::Number, EXIT, "Status that the process ended with.", |s| { let status = exit_status(s)?; number((status >> 8 & 0xff).into()) }),
     one("proc.exit_signal", Type::Number, EXIT, "Number of the signal that ended the process, 0 if none did.", |s| number((exit_status(s)? & 0x7f).into())),
     one("proc.core_dumped", Type::Bool, EXIT, "Whether the process left a core dump.", |s| Some(Value::Bool(exit_status(s)? & 0x80 != 0))),
@@ -235,26 +247,56 @@ const OWN: &[Field] = &[
     many(ALL, "thread.cap_inheritable", "Inheritable capabilities of the process, by name.", |s, test| named(s.process.credentials.cap_inheritable, test)),
     // Who.
     one("user.uid", Type::Number, ALL, "Effective user id as the host sees it.", |s| number(s.event.header().euid.into())),
-    one("user.name", Type::Text, ALL, "Name of the effective user: of the host's processes as its `/etc/passwd` has it; of those of containers only `root` is known.", |s| Some(Value::Text(&s.accounts.user(s.event.header().euid)?.name))),
+    one("user.name", Type::Text, ALL, "Name of the effective user: in a container, as its own `/etc/passwd` has it.", |s| text(s.process.user(s.event.header().euid))),
+    one("user.loginname", Type::Text, ALL, "Name of the login user, on the host.", |s| text(s.process.login_name.as_deref())),
     one("user.homedir", Type::Path, ALL, "Home directory of the effective user, of the host's processes.", |s| non_empty(&s.accounts.user(s.event.header().euid)?.home)),
     one("user.shell", Type::Path, ALL, "Shell of the effective user, of the host's processes.", |s| non_empty(&s.accounts.user(s.event.header().euid)?.shell)),
     one("user.ruid", Type::Number, ALL, "Real user id.", |s| user(s.process.credentials.uid)),
     one("user.loginuid", Type::Number, ALL, "Login user id, -1 if unset.", |s| number((s.process.login_uid as i32).into())),
-    one("user.loginname", Type::Text, ALL, "Name of the login user: of the host's processes as its `/etc/passwd` has it; of those of containers only `root` is known.", |s| Some(Value::Text(&s.accounts.user(s.process.login_uid)?.name))),
     many(CRED, "user.gained_caps", "Permitted capabilities that the process did not have before, by name.", |s, test| changed_capabilities(s).is_some_and(|(gained, _)| named(gained, test))),
     many(CRED, "user.lost_caps", "Permitted capabilities that the process had before and has no more, by name.", |s, test| changed_capabilities(s).is_some_and(|(_, lost)| named(lost, test))),
     one("user.old_ruid", Type::Number, CRED, "Real user id before the change, if known.", |s| user(old_credentials(s)?.uid)),
     one("user.old_uid", Type::Number, CRED, "Effective user id before the change, if known.", |s| user(old_credentials(s)?.euid)),
+    one("group.name", Type::Text, ALL, "Name of the effective group: in a container, as its own `/etc/group` has it.", |s| text(s.process.group(s.event.header().egid))),
     one("group.gid", Type::Number, ALL, "Effective group id as the host sees it.", |s| number(s.event.header().egid.into())),
-    one("group.name", Type::Text, ALL, "Name of the effective group: of the host's processes as its `/etc/group` has it; of those of containers only `root` is known.", |s| s.accounts.group(s.event.header().egid).map(Value::Text)),
     // Where.
     one("container.id", Type::Text, ALL, "First 12 characters of the container's id; `host` for processes of the host.", |s| Some(Value::Text(container_id(s)))),
     one("container.full_id", Type::Text, ALL, "The container's whole id.", |s| Some(Value::Text(s.container?.id.as_bytes()))),
     one("container.type", Type::Text, ALL, "Which runtime made the container: `docker`, `podman`, `containerd`, `cri-o`, `oci` (runc or crun by hand), `kubernetes` (not known which).", |s| Some(Value::Text(s.container?.runtime.name().as_bytes()))),
-    one("container.privileged", Type::Bool, ALL, "Whether a process of a container could load modules, reach the hardware, and administer and reboot the machine, as in a container that was started with `--privileged`.", |s| s.container.map(|_| Value::Bool(s.process.credentials.cap_bounding & capability::PRIVILEGED == capability::PRIVILEGED))),
+    one("container.name", Type::Text, ALL, "The container's name; `host` for processes of the host.", |s| match s.container { None => Some(Value::Text(b"host")), Some(_) => text(metadata(s)?.name.as_deref()) }),
+    one("container.image", Type::Text, ALL, "What the container was made from, as it was asked for: repository, and tag or digest.", |s| text(metadata(s)?.image.name.as_deref())),
+    one("container.image.id", Type::Text, ALL, "First 12 digits of the image's id.", |s| text(metadata(s)?.image.id.as_deref().map(short))),
+    one("container.image.repository", Type::Text, ALL, "The image's name without tag and digest.", |s| text(metadata(s)?.image.repository())),
+    one("container.image.tag", Type::Text, ALL, "The image's tag.", |s| text(metadata(s)?.image.tag())),
+    one("container.image.digest", Type::Text, ALL, "The image's digest: `sha256:` and 64 digits.", |s| text(metadata(s)?.image.digest.as_deref())),
+    one("container.privileged", Type::Bool, ALL, "Whether the container may do what the host's root may: all rights, all devices, nothing hidden. Where its runtime does not tell: whether the process could get every capability.", |s| { s.container?; let told = metadata(s).and_then(|of| of.is_privileged); Some(Value::Bool(told.unwrap_or(s.process.credentials.cap_bounding & capability::ALL == capability::ALL))) }),
+    one("container.user", Type::Text, ALL, "Whom the container's first process was to run as: a name, or `uid:gid`.", |s| text(metadata(s)?.user.as_deref())),
+    one("container.labels", Type::Text, ALL, "Labels, `key:value,key:value`; of a container that runc or crun started by hand its annotations.", |s| label_text(&metadata(s)?.labels)),
+    keyed("container.label", "A label by its key: `container.label[app]`.", |s, key| label(&metadata(s)?.labels, key)),
+    keyed("container.annotation", "An annotation by its key.", |s, key| label(&metadata(s)?.annotations, key)),
+    one("container.annotations", Type::Text, ALL, "Annotations, `key:value,key:value`.", |s| label_text(&metadata(s)?.annotations)),
+    many(ALL, "container.mounts", "What of the host is mounted in the container, each as `source:destination:mode:writable:propagation`.", |s, test| metadata(s).is_some_and(|of| of.mounts.iter().any(|mount| test(Value::Text(mount.text().as_bytes()))))),
+    keyed("container.mount", "One mount by its number or its path on the host (a pattern, in which `*` stands for anything), as in `container.mounts`.", |s, key| text(mount(s, key, Mount::source).map(Mount::text))),
+    keyed("container.mount.source", "Its path on the host, by its number or its path in the container.", |s, key| text(mount(s, key, Mount::destination).map(Mount::source))),
+    keyed("container.mount.dest", "Its path in the container, by its number or its path on the host.", |s, key| text(mount(s, key, Mount::source).map(Mount::destination))),
+    keyed("container.mount.mode", "Its mode, by its number or its path on the host.", |s, key| text(mount(s, key, Mount::source).map(Mount::mode))),
+    keyed("container.mount.rdwr", "`true` if the container can write there, by its number or its path on the host.", |s, key| text(mount(s, key, Mount::source).map(|mount| if mount.is_writable() { "true" } else { "false" }))),
+    keyed("container.mount.propagation", "How mounts spread from and to it, by its number or its path on the host.", |s, key| text(mount(s, key, Mount::source).map(Mount::propagation))),
+    many(ALL, "container.capabilities", "Capabilities that the container was given at most (its bounding set), by name.", |s, test| metadata(s).and_then(|of| of.capabilities).is_some_and(|set| named(set, test))),
+    one("container.created", Type::Number, ALL, "When the container was made, in nanoseconds since 1970.", |s| metadata(s)?.created_ns.map(Value::Number)),
+    one("container.start_ts", Type::Number, ALL, "When the first process of its pid namespace started, in nanoseconds since 1970.", |s| number(s.time_ns.checked_sub(container_age(s)?)? as i64)),
+    one("container.duration", Type::Number, ALL, "How long that process has run, in nanoseconds.", |s| number(container_age(s)? as i64)),
+    one("container.is_pending", Type::Bool, ALL, "Whether it is not known yet what the container is called and was given.", |s| Some(Value::Bool(s.container?.metadata.get().is_none()))),
     one("container.cgroup_path", Type::Path, ALL, "The container's cgroup below the v2 root.", |s| Some(Value::Text(s.container?.cgroup_path.as_bytes()))),
-    one("k8s.pod.uid", Type::Text, ALL, "Uid of the container's pod.", |s| Some(Value::Text(s.container?.pod_uid.as_ref()?.as_bytes()))),
-    one("k8s.pod.id", Type::Text, ALL, "The same as `k8s.pod.uid`.", |s| Some(Value::Text(s.container?.pod_uid.as_ref()?.as_bytes()))),
+    one("k8s.ns.name", Type::Text, ALL, "Namespace of the container's pod.", |s| text(pod(s)?.namespace.as_deref())),
+    one("k8s.pod.name", Type::Text, ALL, "Name of the container's pod.", |s| text(pod(s)?.name.as_deref())),
+    one("k8s.pod.uid", Type::Text, ALL, "Uid of the container's pod.", pod_uid),
+    one("k8s.pod.id", Type::Text, ALL, "The same as `k8s.pod.uid`, which is Falco's newer name for it.", pod_uid),
+    one("k8s.pod.labels", Type::Text, ALL, "Labels of the container's pod, `key:value,key:value`.", |s| label_text(&pod(s)?.labels)),
+    keyed("k8s.pod.label", "A label of the container's pod by its key.", |s, key| label(&pod(s)?.labels, key)),
+    one("k8s.pod.sandbox_id", Type::Text, ALL, "First 12 digits of the id of the pod's sandbox.", |s| text(pod(s)?.sandbox_id.as_deref().map(short))),
+    one("k8s.pod.full_sandbox_id", Type::Text, ALL, "Id of the pod's sandbox.", |s| text(pod(s)?.sandbox_id.as_deref())),
+    one("k8s.pod.is_sandbox", Type::Bool, ALL, "Whether the container is the pod's sandbox, which runs nothing of the user's.", |s| metadata(s)?.is_sandbox.map(Value::Bool)),
     one("cgroup.id", Type::Number, ALL, "v2 cgroup id of the thread at the event.", |s| number(s.event.header().cgroup_id as i64)),
     one("ns.mnt", Type::Number, ALL, "Inode number of the mount namespace.", |s| number(s.event.header().mnt_ns.into())),
     one("ns.pid", Type::Number, ALL, "Inode number of the pid namespace.", |s| number(s.event.header().pid_ns.into())),
@@ -348,6 +390,49 @@ fn number<'a>(value: i64) -> Option<Value<'a>> {
 
 fn non_empty(text: &[u8]) -> Option<Value<'_>> {
     (!text.is_empty()).then_some(Value::Text(text))
+}
+
+fn text(text: Option<&str>) -> Option<Value<'_>> {
+    non_empty(text?.as_bytes())
+}
+
+/// What is known of the container.
+fn metadata<'a>(subject: &Subject<'a>) -> Option<&'a Metadata> {
+    Some(subject.container?.metadata.get()?)
+}
+
+fn pod<'a>(subject: &Subject<'a>) -> Option<&'a Pod> {
+    metadata(subject)?.pod.as_ref()
+}
+
+fn pod_uid<'a>(subject: &Subject<'a>) -> Option<Value<'a>> {
+    let told = pod(subject).and_then(|pod| pod.uid.as_deref());
+    text(told.or(subject.container?.pod_uid.as_deref()))
+}
+
+fn label_text(labels: &Labels) -> Option<Value<'_>> {
+    text(Some(labels.text()))
+}
+
+fn label<'a>(labels: &'a Labels, key: &[u8]) -> Option<Value<'a>> {
+    text(labels.get(std::str::from_utf8(key).ok()?))
+}
+
+/// The first mount of that number, or whose path, on that side, fits a pattern.
+fn mount<'a>(subject: &Subject<'a>, key: &[u8], side: fn(&Mount) -> &str) -> Option<&'a Mount> {
+    let mounts = &metadata(subject)?.mounts;
+    match std::str::from_utf8(key).ok()?.parse::<usize>() {
+        Ok(number) => mounts.get(number),
+        Err(_) => mounts.iter().find(|mount| glob(key, side(mount).as_bytes(), false)),
+    }
+}
+
+/// How long the first process of the pid namespace has run, in ns; none in the host's.
+fn container_age(subject: &Subject<'_>) -> Option<u64> {
+    let header = subject.event.header();
+    let first = subject.processes.target(&Target::Numbered(1), header.pid_ns)?;
+    subject.container?;
+    (first.key.tgid != 1).then(|| header.boot_ns.saturating_sub(first.start()))
 }
 
 fn result_name<'a>(result: i64) -> Value<'a> {
@@ -578,12 +663,13 @@ pub fn container_id<'a>(subject: &Subject<'a>) -> &'a [u8] {
 }
 
 fn short_id(container: Option<&Container>) -> &[u8] {
+    container.map_or(b"host", |container| short(&container.id).as_bytes())
+}
+
+/// An id as people write it.
+fn short(id: &str) -> &str {
     const SHORT: usize = 12;
-    match container {
-        Some(container) if container.id.len() == 64 => &container.id.as_bytes()[..SHORT],
-        Some(container) => container.id.as_bytes(),
-        None => b"host",
-    }
+    if id.len() == 64 { id.get(..SHORT).unwrap_or(id) } else { id }
 }
 
 fn opened<'a>(subject: &Subject<'a>) -> Option<&'a Open<'a>> {

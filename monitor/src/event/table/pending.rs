@@ -37,13 +37,9 @@ pub const FIELDS: &[Field] = pending! {
         "proc.is_container_readiness_probe";
     Text
         "thread.cgroups" "thread.cgroup"
-        "container.name" "container.image" "container.image.id" "container.image.repository" "container.image.tag"
-        "container.image.digest" "container.mounts" "container.mount" "container.mount.source" "container.mount.dest"
-        "container.mount.mode" "container.mount.rdwr" "container.mount.propagation" "container.healthcheck"
-        "container.liveness_probe" "container.readiness_probe" "container.cni.json" "container.label" "container.labels"
+        "container.healthcheck"
+        "container.liveness_probe" "container.readiness_probe" "container.cni.json"
         "container.ip";
-    Number
-        "container.start_ts" "container.duration";
     Bool
         "container.host_pid" "container.host_network" "container.host_ipc";
     Text
@@ -54,9 +50,9 @@ pub const FIELDS: &[Field] = pending! {
     Number
         "syslog.facility" "syslog.severity";
     Text
-        "k8s.pod.name" "k8s.pod.label" "k8s.pod.labels" "k8s.pod.ip" "k8s.pod.cni.json" "k8s.pod.sandbox_id"
-        "k8s.pod.full_sandbox_id" "k8s.rc.name" "k8s.rc.id" "k8s.rc.label" "k8s.rc.labels" "k8s.svc.name" "k8s.svc.id"
-        "k8s.svc.label" "k8s.svc.labels" "k8s.ns.name" "k8s.ns.id" "k8s.ns.label" "k8s.ns.labels" "k8s.rs.name"
+        "k8s.pod.ip" "k8s.pod.cni.json"
+        "k8s.rc.name" "k8s.rc.id" "k8s.rc.label" "k8s.rc.labels" "k8s.svc.name" "k8s.svc.id"
+        "k8s.svc.label" "k8s.svc.labels" "k8s.ns.id" "k8s.ns.label" "k8s.ns.labels" "k8s.rs.name"
         "k8s.rs.id" "k8s.rs.label" "k8s.rs.labels" "k8s.deployment.name" "k8s.deployment.id" "k8s.deployment.label"
         "k8s.deployment.labels"
         "span.time" "span.tags" "span.tag" "span.args" "span.arg" "span.enterargs" "span.enterarg" "span.duration.human"

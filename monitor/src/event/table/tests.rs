@@ -77,9 +77,10 @@ fn field_has_no_value_outside_of_its_kinds_and_one_of_its_type_within() {
             }
         });
     }
-    // No sample has an inheritable capability or a login, and arguments are those of one call of a kind.
-    const NO_SAMPLE: [&str; 2] = ["thread.cap_inheritable", "user.loginname"];
-    let fields = OWN.iter().filter(|field| !NO_SAMPLE.contains(&field.name));
+    // No sample has an inheritable capability or a login, or came in from the host; keyed fields have any key, and arguments are those of one call of a kind.
+    const NO_SAMPLE: [&str; 3] = ["thread.cap_inheritable", "user.loginname", "proc.exec_session"];
+    let fields =
+        OWN.iter().filter(|field| !NO_SAMPLE.contains(&field.name) && !matches!(field.get, Get::Keyed(_)));
     let wanted = fields.flat_map(|field| {
         (1..KINDS as u16).filter(|kind| field.kinds & bit(*kind) != 0).map(|kind| (field.name, kind))
     });
@@ -159,6 +160,20 @@ fn fields_have_falcos_values() {
         (18, "dns.rcode", None, &["NOERROR"]),
         (18, "fd.sport", None, &["53"]),
         (18, "fd.cport", None, &["40000"]),
+        (0, "container.name", None, &["web"]),
+        (0, "container.image", None, &["registry.example:5000/shop/web:1.2"]),
+        (0, "container.image.repository", None, &["registry.example:5000/shop/web"]),
+        (0, "container.image.tag", None, &["1.2"]),
+        (0, "container.image.id", None, &["eeeeeeeeeeee"]),
+        (0, "container.labels", None, &["app:web,tier:front"]),
+        (0, "container.mounts", None, &["/srv/data:/data:ro:false:rprivate"]),
+        (0, "container.privileged", None, &["false"]),
+        (0, "container.start_ts", None, &["1795521600122456789"]),
+        (0, "container.duration", None, &["1000000"]),
+        (0, "k8s.ns.name", None, &["shop"]),
+        (0, "k8s.pod.name", None, &["web-5f6d8"]),
+        (0, "k8s.pod.labels", None, &["app.kubernetes.io/name:web"]),
+        (0, "k8s.pod.sandbox_id", None, &["ffffffffffff"]),
     ];
     let subjects = subjects();
     for (number, name, index, expected) in table {
@@ -239,4 +254,28 @@ fn fields_of_a_topic_stand_together() {
             topics.push(topic);
         }
     }
+}
+
+#[test]
+fn labels_and_mounts_are_had_by_their_key() {
+    let table: &[(&str, &str, Option<&str>)] = &[
+        ("container.label", "app", Some("web")),
+        ("container.label", "none", None),
+        ("container.annotation", "note", Some("a")),
+        ("k8s.pod.label", "app.kubernetes.io/name", Some("web")),
+        ("container.mount", "0", Some("/srv/data:/data:ro:false:rprivate")),
+        ("container.mount", "1", None),
+        ("container.mount.dest", "/srv/*", Some("/data")),
+        ("container.mount.source", "/data", Some("/srv/data")),
+        ("container.mount.mode", "/srv/data", Some("ro")),
+        ("container.mount.rdwr", "/srv/data", Some("false")),
+        ("container.mount.propagation", "/srv/data", Some("rprivate")),
+        ("container.mount.propagation", "/srv/data/x", None),
+    ];
+    with_subject(&subjects()[0], |subject| {
+        for (name, key, expected) in table {
+            let value = subject.keyed(find(name).unwrap(), key.as_bytes());
+            assert_eq!(value, expected.map(|text| Value::Text(text.as_bytes())), "{name}[{key}]");
+        }
+    });
 }

@@ -1,0 +1,383 @@
+//! The files that runtimes keep on the host: where they are, how they are read, and whose a cgroup is by what runc and
+//! crun say, whose users can choose its path. A user's files are believed only about his own part of the cgroup tree,
+//! and he cannot make us wait, follow a link, or fill our memory.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use hashbrown::HashMap;
+use serde::Deserialize;
+use thiserror::Error;
+
+use super::cgroup::Layout;
+use super::container::{Container, Runtime};
+
+/// Folders of runtimes. One that ends in `/*` stands for all folders in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folders {
+    /// Docker's root folders, which have `containers/ID/config.v2.json`.
+    pub docker: Vec<String>,
+    /// Roots and run roots of the storage that podman and CRI-O share, which have `overlay-containers`.
+    pub podman: Vec<String>,
+    /// containerd's state folders, which have `io.containerd.runtime.v2.task`.
+    pub containerd: Vec<String>,
+    /// State folders of runc and crun, which have a folder for each container.
+    pub oci: Vec<String>,
+}
+
+impl Default for Folders {
+    fn default() -> Self {
+        let list = |paths: &[&str]| paths.iter().map(|&path| path.to_owned()).collect();
+        Self {
+            docker: list(&["/var/lib/docker"]),
+            podman: list(&["/var/lib/containers/storage", "/run/containers/storage"]),
+            containerd: list(&["/run/containerd", "/run/k3s/containerd", "/run/k0s/containerd"]),
+            oci: list(&["/run/runc", "/run/crun", "/run/containerd/runc/*", "/run/docker/runtime-runc/*"]),
+        }
+    }
+}
+
+impl Folders {
+    /// Those of a user who runs containers without root.
+    pub fn of_user(uid: u32) -> Self {
+        let run = |name: &str| format!("/run/user/{uid}/{name}");
+        let home = home_of(uid);
+        let at_home = |name: &str| home.as_ref().map(|home| format!("{home}/.local/share/{name}"));
+        Self {
+            docker: at_home("docker").into_iter().collect(),
+            podman: at_home("containers/storage").into_iter().chain([run("containers")]).collect(),
+            containerd: vec![run("containerd")],
+            oci: vec![run("runc"), run("crun"), run("docker/runtime-runc/*")],
+        }
+    }
+}
+
+/// Folders that one pattern stands for, at most.
+const EXPANDED_MAX: usize = 64;
+
+/// The folders that these patterns stand for.
+pub fn expand(patterns: &[String]) -> impl Iterator<Item = PathBuf> {
+    patterns.iter().flat_map(|pattern| {
+        let folders = match pattern.strip_suffix("/*") {
+            Some(above) => {
+                let entries = Path::new(above).read_dir().into_iter().flatten().flatten();
+                entries.take(EXPANDED_MAX).map(|entry| entry.path()).collect()
+            }
+            None => vec![PathBuf::from(pattern)],
+        };
+        folders.into_iter()
+    })
+}
+
+/// The user whom systemd gave that part of the tree. Only about that part is his word taken.
+pub fn user_of(path: &str) -> Option<u32> {
+    let user = path.strip_prefix("/user.slice/user-")?.split_once(".slice")?.0;
+    if !user.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    // What root runs there is in the system's folders.
+    user.parse().ok().filter(|uid| *uid != 0)
+}
+
+/// A user's home folder by the host's list.
+fn home_of(uid: u32) -> Option<String> {
+    let text = String::from_utf8(read(Path::new("/etc/passwd"), None).ok()?).ok()?;
+    text.lines().find_map(|line| {
+        let mut fields = line.split(':').skip(2);
+        let is_his = fields.next()?.parse() == Ok(uid);
+        fields.nth(2).filter(|home| is_his && home.starts_with('/')).map(str::to_owned)
+    })
+}
+
+/// Why a file was not read.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// There is none.
+    #[error("not there")]
+    Absent,
+    /// A folder, a pipe, a device.
+    #[error("not a regular file")]
+    NotAFile,
+    /// It is another user's than the one whose word is asked.
+    #[error("a file of user {0}")]
+    Foreign(u32),
+    /// More than is read.
+    #[error("{0} bytes are too many")]
+    TooLarge(u64),
+    /// Anything else; a link is `ELOOP`.
+    #[error("{0}")]
+    Io(io::Error),
+}
+
+/// Most bytes of a file.
+const BYTES_MAX: u64 = 4 << 20;
+
+/// Reads a file. If a user is named, it has to be his.
+pub fn read(path: &Path, user: Option<u32>) -> Result<Vec<u8>, ReadError> {
+    let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_NOCTTY;
+    let file = match File::options().read(true).custom_flags(flags).open(path) {
+        Ok(file) => file,
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => {
+            return Err(ReadError::Absent);
+        }
+        Err(error) => return Err(ReadError::Io(error)),
+    };
+    let metadata = file.metadata().map_err(ReadError::Io)?;
+    if !metadata.is_file() {
+        return Err(ReadError::NotAFile);
+    }
+    if user.is_some_and(|user| user != metadata.uid()) {
+        return Err(ReadError::Foreign(metadata.uid()));
+    }
+    if metadata.len() > BYTES_MAX {
+        return Err(ReadError::TooLarge(metadata.len()));
+    }
+    let mut bytes = Vec::new();
+    file.take(BYTES_MAX).read_to_end(&mut bytes).map_err(ReadError::Io)?;
+    Ok(bytes)
+}
+
+/// Containers of a state folder that are looked at, at most.
+const STATES_MAX: usize = 4096;
+
+/// What runc and crun say of whose a cgroup is. A file is read again only when it is another one.
+pub struct States {
+    layout: Layout,
+    /// The cgroup's path by the container's folder.
+    seen: HashMap<PathBuf, (Stamp, Option<String>)>,
+}
+
+/// Tells one version of a file from another.
+type Stamp = (u64, Option<SystemTime>);
+
+impl Default for States {
+    fn default() -> Self {
+        Self { layout: Layout::detect(), seen: HashMap::new() }
+    }
+}
+
+impl States {
+    /// The container that owns that cgroup path.
+    pub fn owner(&mut self, path: &str, folders: &Folders) -> Option<Container> {
+        if self.seen.len() > 2 * STATES_MAX {
+            self.seen.clear();
+        }
+        let user = user_of(path);
+        let own = user.map(Folders::of_user).map_or_else(Vec::new, |folders| folders.oci);
+        let of_system = expand(&folders.oci).map(|folder| (folder, None));
+        of_system.chain(expand(&own).map(|folder| (folder, user))).find_map(|(folder, user)| {
+            let (id, cgroup_path) = self.in_folder(&folder, path, user)?;
+            Some(Container::new(id, runtime_of(&folder), None, cgroup_path))
+        })
+    }
+
+    /// Id and path of the container in a state folder that owns that path. A user's word is taken about his own part
+    /// of the tree only.
+    fn in_folder(&mut self, folder: &Path, path: &str, user: Option<u32>) -> Option<(String, String)> {
+        if let Some((id, own)) = by_default(path)
+            && let Ok(metadata) = folder.join(id).symlink_metadata()
+            && metadata.is_dir()
+        {
+            // The folder is there before the state is written, and before the cgroup is made.
+            match self.in_state(&folder.join(id), user) {
+                Some(stated) if stated != own => {}
+                _ => return Some((id.to_owned(), own.to_owned())),
+            }
+        }
+        let states = folder.read_dir().ok()?.flatten().take(STATES_MAX);
+        states.into_iter().find_map(|entry| {
+            let own = self.in_state(&entry.path(), user)?;
+            let is_users = user.is_none() || user_of(&own) == user;
+            (is_users && is_within(path, &own))
+                .then(|| Some((entry.file_name().to_str()?.to_owned(), own)))?
+        })
+    }
+
+    /// The cgroup's path by one container's state.
+    fn in_state(&mut self, folder: &Path, user: Option<u32>) -> Option<String> {
+        // runc's, and crun's.
+        for name in ["state.json", "status"] {
+            let path = folder.join(name);
+            let Ok(metadata) = path.symlink_metadata() else { continue };
+            let stamp = (metadata.ino(), metadata.modified().ok());
+            if let Some((seen, own)) = self.seen.get(folder)
+                && *seen == stamp
+            {
+                return own.clone();
+            }
+            let own = read(&path, user).ok().and_then(|bytes| self.cgroup_path(&bytes));
+            self.seen.insert(folder.to_owned(), (stamp, own.clone()));
+            return own;
+        }
+        None
+    }
+
+    fn cgroup_path(&self, state: &[u8]) -> Option<String> {
+        #[derive(Deserialize)]
+        struct State {
+            /// runc: by controller, absolute on the host; the empty controller is v2.
+            cgroup_paths: Option<BTreeMap<String, String>>,
+            /// crun: below the mount.
+            #[serde(rename = "cgroup-path")]
+            cgroup_path: Option<String>,
+        }
+        let State { cgroup_paths, cgroup_path } = serde_json::from_slice(state).ok()?;
+        let own = match &cgroup_paths {
+            Some(paths) => {
+                let v2 = paths.get("").or_else(|| paths.get("unified")).or_else(|| paths.values().next())?;
+                below_cgroup_mount(v2, &self.layout)?
+            }
+            None => cgroup_path.as_deref()?,
+        };
+        let own = own.trim_end_matches('/');
+        (!own.is_empty()).then(|| own.to_owned())
+    }
+}
+
+/// The id in a path as runc and crun make it where nobody chose one, and the part of the path that is the container's.
+fn by_default(path: &str) -> Option<(&str, &str)> {
+    for (at, name) in path.match_indices('/').map(|(at, _)| (at, path[at + 1..].split('/').next())) {
+        let Some(name) = name.filter(|name| !matches!(*name, "" | "." | "..")) else { continue };
+        let own = &path[..at + 1 + name.len()];
+        let unit = name
+            .strip_suffix(".scope")
+            .and_then(|unit| unit.strip_prefix("runc-").or(unit.strip_prefix("crun-")));
+        match unit {
+            Some(id) => return Some((id, own)),
+            None if at == 0 && !name.contains('.') => return Some((name, own)),
+            None => {}
+        }
+    }
+    None
+}
+
+/// Whether a path is that cgroup, or below it.
+fn is_within(path: &str, own: &str) -> bool {
+    path.strip_prefix(own).is_some_and(|below| below.is_empty() || below.starts_with('/'))
+}
+
+/// Whose state folder it is.
+fn runtime_of(folder: &Path) -> Runtime {
+    let has = |name: &str| folder.components().any(|part| part.as_os_str() == name);
+    match (has("docker"), has("containerd")) {
+        (true, _) => Runtime::Docker,
+        (_, true) => Runtime::Containerd,
+        _ => Runtime::Oci,
+    }
+}
+
+/// `/sys/fs/cgroup/unified/a/b` and `/sys/fs/cgroup/memory/a/b` are `/a/b`; so is `/sys/fs/cgroup/a/b` where
+/// that is the v2 mount.
+fn below_cgroup_mount<'a>(path: &'a str, layout: &Layout) -> Option<&'a str> {
+    if let Some(below) = layout.root().and_then(|root| path.strip_prefix(root.to_str()?)) {
+        return Some(below);
+    }
+    let below = path.strip_prefix("/sys/fs/cgroup/")?;
+    Some(&below[below.find('/')?..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn states(layout: Layout) -> States {
+        States { layout, seen: HashMap::new() }
+    }
+
+    fn v2() -> Layout {
+        Layout::Unified("/sys/fs/cgroup".into())
+    }
+
+    /// A state folder with files of containers: name, file, text.
+    fn folder(files: &[(&str, &str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (name, file, text) in files {
+            std::fs::create_dir_all(root.path().join(name)).unwrap();
+            std::fs::write(root.path().join(name).join(file), text).unwrap();
+        }
+        root
+    }
+
+    #[test]
+    fn state_of_runc_and_crun_names_paths_that_the_user_chose() {
+        let root = folder(&[
+            ("web", "state.json", r#"{"cgroup_paths":{"cpu":"/sys/fs/cgroup/cpu/my/web"}}"#),
+            ("db", "status", r#"{"cgroup-path":"/my/db"}"#),
+            ("junk", "state.json", "{"),
+        ]);
+        let mut states = states(Layout::V1);
+        let mut id = |path| states.in_folder(root.path(), path, None).map(|(id, _)| id);
+        assert_eq!(id("/my/web"), Some("web".to_owned()));
+        assert_eq!(id("/my/web/below"), Some("web".to_owned()));
+        assert_eq!(id("/my/website"), None);
+        assert_eq!(id("/my/db"), Some("db".to_owned()));
+        assert_eq!(id("/elsewhere/junk"), None);
+    }
+
+    #[test]
+    fn container_at_the_default_path_is_known_before_its_state_is_written() {
+        let root = folder(&[("moved", "state.json", r#"{"cgroup_paths":{"":"/sys/fs/cgroup/my/web"}}"#)]);
+        std::fs::create_dir(root.path().join("web")).unwrap();
+        let mut states = states(v2());
+        let mut owner = |path| states.in_folder(root.path(), path, None);
+        for path in ["/web", "/web/below", "/system.slice/runc-web.scope", "/a.slice/crun-web.scope/x"] {
+            assert_eq!(owner(path).map(|(id, _)| id), Some("web".to_owned()), "{path}");
+        }
+        assert_eq!(owner("/web/below").map(|(_, path)| path), Some("/web".to_owned()));
+        // Not of one that is known to be elsewhere, and of no other name.
+        for path in ["/moved", "/other", "/x/web", "/..", "/web.slice"] {
+            assert_eq!(owner(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn state_that_is_replaced_is_read_again() {
+        let text = |path: &str| format!(r#"{{"cgroup_paths":{{"":"/sys/fs/cgroup{path}"}}}}"#);
+        let root = folder(&[("web", "state.json", &text("/a/x"))]);
+        let mut states = states(v2());
+        assert!(states.in_folder(root.path(), "/a/x", None).is_some());
+        std::fs::write(root.path().join("new"), text("/b/x")).unwrap();
+        std::fs::rename(root.path().join("new"), root.path().join("web/state.json")).unwrap();
+        assert!(states.in_folder(root.path(), "/a/x", None).is_none());
+        assert!(states.in_folder(root.path(), "/b/x", None).is_some());
+    }
+
+    #[test]
+    fn state_of_a_user_is_believed_only_for_his_own_cgroups_and_if_it_is_his() {
+        // SAFETY: no arguments.
+        let uid = unsafe { libc::geteuid() };
+        let his = format!("/user.slice/user-{uid}.slice/user@{uid}.service/x");
+        assert_eq!(user_of("/user.slice/user-1000.slice/user@1000.service/x"), Some(1000));
+        for path in ["/web", "/system.slice/runc-web.scope", "/user.slice", "/user.slice/user-../x.slice/y"] {
+            assert_eq!(user_of(path), None, "{path}");
+        }
+        let root = folder(&[("web", "state.json", r#"{"cgroup_paths":{"":"/sys/fs/cgroup/user.slice/x"}}"#)]);
+        let mut states = states(v2());
+        // A path of nobody's, which he claims.
+        assert_eq!(states.in_folder(root.path(), &his, Some(uid)), None);
+        assert!(
+            matches!(read(&root.path().join("web/state.json"), Some(uid + 1)), Err(ReadError::Foreign(of)) if of == uid)
+        );
+        assert!(read(&root.path().join("web/state.json"), Some(uid)).is_ok());
+    }
+
+    #[test]
+    fn file_that_is_a_pipe_a_link_or_huge_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name);
+        std::fs::write(file("plain"), "{}").unwrap();
+        std::os::unix::fs::symlink(file("plain"), file("link")).unwrap();
+        File::create(file("huge")).unwrap().set_len(BYTES_MAX + 1).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(file("pipe")).status().unwrap();
+        assert!(made.success());
+        assert_eq!(read(&file("plain"), None).unwrap(), b"{}");
+        assert!(matches!(read(&file("link"), None), Err(ReadError::Io(_))));
+        assert!(matches!(read(&file("huge"), None), Err(ReadError::TooLarge(_))));
+        assert!(matches!(read(&file("pipe"), None), Err(ReadError::NotAFile)));
+        assert!(matches!(read(&file("plain/x"), None), Err(ReadError::Absent)));
+    }
+}
