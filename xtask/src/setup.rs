@@ -22,7 +22,7 @@ pub enum For {
     Tests,
 }
 
-/// Debian packages: name, a program of it to look for, what for.
+/// Debian packages: name, a program or file of it to look for, what for.
 const PACKAGES: &[(&str, &str, &str, For)] = &[
     ("gcc", "gcc", "links Rust programs", For::Build),
     ("musl-tools", "musl-gcc", "compiles the allocator for the static binary", For::Build),
@@ -34,6 +34,16 @@ const PACKAGES: &[(&str, &str, &str, For)] = &[
     ("qemu-system-x86", "qemu-system-x86_64", "emulates machines for other kernels", For::Tests),
     ("qemu-system-arm", "qemu-system-aarch64", "emulates aarch64 machines", For::Tests),
     ("clang", "clang", "compiles the allocator for aarch64", For::Tests),
+    ("podman", "podman", "starts containers and pods", For::Tests),
+    ("docker.io", "dockerd", "starts containers", For::Tests),
+    ("containerd", "containerd", "starts containers and pods", For::Tests),
+    ("containernetworking-plugins", "/usr/lib/cni/bridge", "is the network of pods", For::Tests),
+    (
+        "python3-grpcio",
+        "/usr/lib/python3/dist-packages/grpc/__init__.py",
+        "asks containerd for pods",
+        For::Tests,
+    ),
     ("kmod", "depmod", "unpacks kernels for VMs", For::Tests),
     ("zstd", "zstd", "unpacks kernels for VMs", For::Tests),
     ("lz4", "lz4", "unpacks kernels for VMs", For::Tests),

@@ -23,6 +23,8 @@ pub enum Suite {
     Pack,
     /// Tricks by which containers try not to be seen.
     Evasion,
+    /// Whose an event is, with all container runtimes.
+    Identity,
     /// Recorded sessions, the command line, and what the tests are made of, without root.
     Replay,
     /// Other kernels.
@@ -64,7 +66,7 @@ pub fn run(suite: Option<Suite>) -> Result<()> {
         let count = run_suite(suite)?;
         let name = suite.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
         lines.push(format!(
-            "{name:<7} {} passed, {} failed, {} skipped",
+            "{name:<8} {} passed, {} failed, {} skipped",
             count.passed,
             count.failed,
             count.skipped.len()
@@ -94,6 +96,7 @@ fn run_suite(suite: Suite) -> Result<Count> {
         Suite::Kinds => with_daemon("binary(kinds)"),
         Suite::Pack => with_daemon("binary(pack)"),
         Suite::Evasion => evasion(),
+        Suite::Identity => with_daemon("binary(identity)"),
         Suite::Replay => with_daemon("binary(replay) or binary(cli) or kind(lib)"),
         Suite::Vm => vm::test(&vm::Plan::default(), vm::Record::Compare),
     }

@@ -1,0 +1,144 @@
+//! A place for a runtime: namespaces for its network, mounts and processes, which all end with it, and a folder.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use taffrail::enrich::cgroup::Layout;
+use taffrail_tests::daemon::wait_for;
+use tempfile::TempDir;
+
+/// The place. When it is dropped, all processes in it are ended, and what its containers left on the host is removed.
+pub struct Stage {
+    /// The process that everything in there ends with.
+    holder: Child,
+    /// Its child, the first process in there.
+    inside: u32,
+    folder: TempDir,
+    /// Ids of containers, to clean up after.
+    ids: Vec<String>,
+}
+
+/// Why a test that needs these programs cannot run here; `None` if it can.
+pub fn lacks(programs: &[&str]) -> Option<String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<PathBuf> = std::env::split_paths(&path).chain(["/usr/sbin".into()]).collect();
+    let is_there = |program: &&str| folders.iter().any(|folder| folder.join(program).exists());
+    let missing = programs.iter().find(|program| !is_there(program))?;
+    Some(format!("no {missing}"))
+}
+
+impl Stage {
+    /// Sets one up.
+    pub fn set() -> Self {
+        let holder = Command::new("unshare")
+            .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sleep", "3600"])
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let children = format!("/proc/{0}/task/{0}/children", holder.id());
+        // Once it is `sleep`, all has been set up.
+        let inside = wait_for(|| {
+            let child = std::fs::read_to_string(&children).ok()?.split_whitespace().next()?.parse().ok()?;
+            let name = std::fs::read_to_string(format!("/proc/{child}/comm")).ok()?;
+            (name.trim() == "sleep").then_some(child)
+        });
+        let folder = tempfile::Builder::new().prefix("taffrail-identity-").tempdir().unwrap();
+        let stage = Self { holder, inside: inside.expect("namespaces"), folder, ids: Vec::new() };
+        stage.run("ip", ["link", "set", "lo", "up"]);
+        stage
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A path in its folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// As [`Stage::path`], as text.
+    pub fn text(&self, name: &str) -> String {
+        self.path(name).to_string_lossy().into_owned()
+    }
+
+    /// A command in there.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        let target = self.inside.to_string();
+        command.args(["--target", &target, "--net", "--mount", "--pid", program]).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command in there that has to go well; gives what it prints.
+    #[track_caller]
+    pub fn run<A: AsRef<OsStr>>(&self, program: &str, arguments: impl IntoIterator<Item = A>) -> String {
+        said(program, &self.command(program).args(arguments).output().unwrap())
+    }
+
+    /// Starts a command in there that goes on, with its output in a file.
+    pub fn start(&self, program: &str, arguments: &[&str]) {
+        let log = std::fs::File::create(self.path(&format!("{program}.log"))).unwrap();
+        let mut command = self.command(program);
+        command.args(arguments).stdout(Stdio::null()).stderr(log);
+        // It ends with all others, and is nobody's to wait for but the first process's in there.
+        drop(command.spawn().unwrap());
+    }
+
+    /// Waits until something works in there.
+    #[track_caller]
+    pub fn wait_until_works(&self, program: &str, arguments: &[&str]) {
+        let works = || self.command(program).args(arguments).output().unwrap().status.success().then_some(());
+        wait_for(works).unwrap_or_else(|| panic!("{program} {arguments:?} does not work"));
+    }
+
+    /// Remembers a container, to clean up after it.
+    pub fn remember(&mut self, id: &str) -> String {
+        self.ids.push(id.to_owned());
+        id.to_owned()
+    }
+}
+
+/// What a command printed, which has to have gone well.
+#[track_caller]
+pub fn said(program: &str, output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    assert!(output.status.success(), "{program}: {}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+        // The first process in there is gone only after all others are.
+        let _ = wait_for(|| (!Path::new(&format!("/proc/{}", self.inside)).exists()).then_some(()));
+        let folders = ["/run/runc", "/run/containerd/runc/default", "/run/containerd/runc/k8s.io"];
+        for id in &self.ids {
+            for folder in folders {
+                let _ = std::fs::remove_dir_all(Path::new(folder).join(id));
+            }
+        }
+        let layout = Layout::detect();
+        let roots = layout.root().into_iter().map(Path::to_owned);
+        let v1 =
+            Path::new("/sys/fs/cgroup").read_dir().into_iter().flatten().flatten().map(|entry| entry.path());
+        for root in roots.chain(v1) {
+            remove_cgroups(&root, &self.ids, 0);
+        }
+    }
+}
+
+/// Removes empty cgroups that are named for one of these containers or pods, and what is in them.
+fn remove_cgroups(folder: &Path, ids: &[String], depth: usize) {
+    let entries = folder.read_dir().into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| depth < 6 && entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        let path = entry.path();
+        remove_cgroups(&path, ids, depth + 1);
+        if ids.iter().any(|id| path.to_string_lossy().contains(id.as_str())) {
+            let _ = std::fs::remove_dir(path);
+        }
+    }
+}
