@@ -42,7 +42,7 @@ fn exec_in_a_container_is_recorded_with_its_file_arguments_and_lineage() {
     assert_eq!(
         event["container"],
         json!({
-            "id": container.id(), "runtime": "oci", "cgroup_path": format!("/{}", container.id())
+            "id": container.id(), "name": container.id(), "runtime": "oci", "cgroup_path": format!("/{}", container.id())
         })
     );
 }
