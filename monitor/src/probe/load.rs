@@ -404,10 +404,16 @@ impl Loader<'_> {
                 strong::kernel_entries(wanted, &options.calls)
             }
         };
-        let too_long = match options.tiers {
-            Tiers::Auto if wanted & COUNTED != 0 => Some("all system calls are counted or kept".to_owned()),
+        let trial = match options.tiers {
             Tiers::Auto => strong::takes_too_long(self.ebpf, self.btf, entries.len()),
-            Tiers::Portable | Tiers::Strong => None,
+            Tiers::Portable | Tiers::Strong => Ok(None),
+        };
+        let (too_long, refusal) = match trial {
+            Ok(_) if options.tiers == Tiers::Auto && wanted & COUNTED != 0 => {
+                (Some("all system calls are counted or kept".to_owned()), None)
+            }
+            Ok(too_long) => (too_long, None),
+            Err(why) => (None, Some(why)),
         };
         // The kinds of which calls are seen that a filter refuses, and those whose calls the portable tier has to see.
         let (mut refused, mut left) = (0, wanted);
@@ -418,7 +424,10 @@ impl Loader<'_> {
                 _ if hook.is_replaceable() => hook.kinds & left,
                 _ => hook.kinds & wanted,
             };
-            let mut state = if hook.attach != Attach::CallEnds || kinds & !refused == 0 {
+            let refusal = refusal.as_ref().filter(|_| hook.tier == Tier::Strong && kinds != 0);
+            let mut state = if let Some(why) = refusal {
+                ProbeState::failed(hook, kinds, why.clone())
+            } else if hook.attach != Attach::CallEnds || kinds & !refused == 0 {
                 self.attach(hook, kinds, &entries)
             } else {
                 let unseen = || "calls that a filter refuses would not be seen".to_owned();

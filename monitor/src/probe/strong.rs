@@ -288,16 +288,19 @@ pub fn is_made_up_for(program: &str) -> bool {
 /// How long the end of the daemon may take.
 const LETTING_GO: Duration = Duration::from_secs(5);
 
-/// Why programs at so many functions would hold up the end of the daemon: most kernels take them off one by one, and
-/// wait a tenth of a second or more for all tasks each time (seen up to 6.18). Found out by one that does nothing.
-pub fn takes_too_long(ebpf: &mut Ebpf, btf: &Btf, functions: usize) -> Option<String> {
-    let Some(Program::FEntry(program)) = ebpf.program_mut("strong_trial") else { return None };
-    // If this is refused, so are the others, which say why.
-    program.load("security_file_open", btf).and_then(|()| program.attach()).ok()?;
+/// How long programs at so many functions would hold up the end of the daemon, if that is too long: most kernels take
+/// them off one by one, and wait a tenth of a second or more for all tasks each time (seen up to 6.18). Found out by one
+/// that does nothing; the error is why that is refused, as all others would be, after long verification.
+pub fn takes_too_long(ebpf: &mut Ebpf, btf: &Btf, functions: usize) -> Result<Option<String>, String> {
+    let Some(Program::FEntry(program)) = ebpf.program_mut("strong_trial") else {
+        return Err(not_in_object("strong_trial"));
+    };
+    program.load("security_file_open", btf).and_then(|()| program.attach()).map_err(one_line)?;
     let start = Instant::now();
-    program.unload().ok()?;
+    program.unload().map_err(one_line)?;
     let all = start.elapsed() * functions as u32;
-    (all > LETTING_GO).then(|| format!("{functions} functions would take {} s to let go of", all.as_secs()))
+    Ok((all > LETTING_GO)
+        .then(|| format!("{functions} functions would take {} s to let go of", all.as_secs())))
 }
 
 /// Lets this process open as many files as it may: each copy needs two.
