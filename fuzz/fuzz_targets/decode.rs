@@ -28,9 +28,11 @@ fuzz_target!(|data: &[u8]| {
         let subject = Subject {
             event: &event,
             time_ns: event.header().boot_ns,
+            number: enricher.events,
             process,
             processes: &enricher.processes,
             container: process.container.as_deref(),
+            accounts: enricher.accounts(process.container.as_deref()),
             target: event
                 .model()
                 .target()

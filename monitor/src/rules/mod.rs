@@ -405,6 +405,11 @@ mod tests {
                 r("proc.name = x").replace("WARNING", "info"),
             ),
             (format!("{}{}", r("proc.name = x"), r("proc.name = y")), "R307", r("proc.name = x")),
+            (
+                r("proc.name = x").replace("desc: d", "desc: d\n  source: k8s_audit"),
+                "R309",
+                r("proc.name = x").replace("desc: d", "desc: d\n  source: syscall"),
+            ),
             (r("evt.kind = exec and evt.kind = open"), "R308", r("evt.kind = exec and proc.name = x")),
             (r("evt.type = ptraze"), "R213 R308", r("evt.type = openat")),
             (

@@ -13,7 +13,7 @@ use taffrail_tests::container::{Container, Machine};
 use taffrail_tests::daemon::Daemon;
 
 use super::acts::Act;
-use super::{CANNOT, Done, attribute, dump, make_programs, play};
+use super::{dump, make_programs, otherwise, play};
 
 /// Rules that cannot be set off, and why.
 const NOT_ACTED: &[(&str, &str)] = &[
@@ -103,18 +103,7 @@ fn each_of_falcos_stable_rules_is_set_off_by_the_real_thing() {
     let gaps: Vec<_> = records.iter().filter(|record| record["kind"] == "gap").collect();
     assert!(gaps.iter().all(|gap| gap["where"] == "probe"), "events were lost: {gaps:?}");
 
-    let alerts = attribute(&records);
-    let mut wrong = Vec::new();
-    for (number, Done { rule, alerts: wanted, script, status }) in done.iter().enumerate() {
-        if status == CANNOT {
-            taffrail::testing::skipped(rule, format_args!("this machine cannot: {script}"));
-            continue;
-        }
-        if alerts.contains(&(number, *rule)) != *wanted {
-            let outcome = if *wanted { "not set off" } else { "set off" };
-            wrong.push(format!("{rule}: {outcome} by (status {status}): {script}"));
-        }
-    }
+    let mut wrong = otherwise(&done, &records);
     let others = [("Terminal shell in container", Some(terminal.id())), ("System user interactive", None)];
     for (rule, container) in others {
         let is_it = |record: &&Value| record["kind"] == "alert" && record["rule"] == rule;
