@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -214,9 +215,13 @@ fn load(sources: &[Arc<Source>]) -> Result<Arc<RuleSet>, String> {
 /// The sets that users have.
 fn sets(page: &mut String, bench: &mut Bench) {
     let mut sets = vec![("none", Arc::default()), ("shipped", load(&embedded()).unwrap())];
-    match falco() {
-        Ok(falco) => sets.push(("shipped and Falco's", falco)),
-        Err(reason) => eprintln!("SKIPPED: Falco's rules: {reason}"),
+    for (name, below) in
+        [("shipped and Falco's", &["falco"][..]), ("shipped, Falco's and Sigma's", &["falco", "sigma"])]
+    {
+        match foreign(below) {
+            Ok(set) => sets.push((name, set)),
+            Err(reason) => eprintln!("SKIPPED: {name}: {reason}"),
+        }
     }
     let figures = bench.compare(sets.iter().map(|(_, set)| engine(set)).collect());
     let _ = write!(
@@ -241,11 +246,30 @@ fn shared_data() -> PathBuf {
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"), PathBuf::from)
 }
 
-fn falco() -> Result<Arc<RuleSet>, String> {
-    let path = shared_data().join("falco/falco_rules.yaml");
-    let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let falco = Arc::new(Source { name: "falco_rules.yaml".to_owned(), text });
-    load(&embedded().into_iter().chain([falco]).collect::<Vec<_>>())
+/// The shipped rules and those in these folders of other projects' rules.
+fn foreign(folders: &[&str]) -> Result<Arc<RuleSet>, String> {
+    let mut sources = embedded();
+    for folder in folders {
+        let folder = shared_data().join(folder);
+        add_files(&folder, &mut sources).map_err(|error| format!("{}: {error}", folder.display()))?;
+    }
+    load(&sources)
+}
+
+/// Adds the YAML files in a folder and those in it, by name.
+fn add_files(folder: &Path, sources: &mut Vec<Arc<Source>>) -> io::Result<()> {
+    let mut inside =
+        folder.read_dir()?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<PathBuf>>>()?;
+    inside.sort();
+    for path in inside {
+        if path.is_dir() {
+            add_files(&path, sources)?;
+        } else if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+            let text = std::fs::read_to_string(&path)?;
+            sources.push(Arc::new(Source { name: path.display().to_string(), text }));
+        }
+    }
+    Ok(())
 }
 
 /// How the cost grows.
