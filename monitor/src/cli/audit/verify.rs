@@ -1,4 +1,4 @@
-//! `taffrail audit`: check the audit log.
+//! `taffrail audit verify`: checks a log.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,22 +6,18 @@ use std::process::ExitCode;
 use crate::audit::verify::{self, Problem, Report};
 use crate::event::text::escaped;
 
-/// Work with the audit log.
-#[derive(clap::Subcommand)]
-pub enum AuditCommand {
-    /// Check that nothing in a log was changed or is missing. Exit codes: 0 it is whole, 1 it was changed,
-    /// 2 something is missing at its start or end, 3 it cannot be read.
-    Verify {
-        /// Folder of the log.
-        #[arg(default_value = "/var/log/taffrail")]
-        folder: PathBuf,
-        /// Hash of a record that must be there: the `head` of an earlier run.
-        #[arg(long, value_name = "SHA256", value_parser = hash)]
-        expect_head: Option<String>,
-        /// Print JSON instead of text.
-        #[arg(long)]
-        json: bool,
-    },
+/// What to check, and how to tell.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Folder of the log.
+    #[arg(default_value = super::DEFAULT_FOLDER)]
+    folder: PathBuf,
+    /// Hash of a record that must be there: the `head` of an earlier run.
+    #[arg(long, value_name = "SHA256", value_parser = hash)]
+    expect_head: Option<String>,
+    /// Print JSON instead of text.
+    #[arg(long)]
+    json: bool,
 }
 
 /// 64 hex digits, in lower case.
@@ -32,12 +28,12 @@ fn hash(text: &str) -> Result<String, String> {
 }
 
 /// Runs the sub-command.
-pub fn run(command: AuditCommand) -> ExitCode {
-    let AuditCommand::Verify { folder, expect_head, json } = command;
+pub fn run(args: Args) -> ExitCode {
+    let Args { folder, expect_head, json } = args;
     let report = match verify::verify(&folder, expect_head.as_deref()) {
         Ok(report) => report,
         Err(error) => {
-            super::complain(&error, Some("name the log's folder: `taffrail audit verify FOLDER`"));
+            crate::cli::complain(&error, Some("name the log's folder: `taffrail audit verify FOLDER`"));
             return ExitCode::from(3);
         }
     };
