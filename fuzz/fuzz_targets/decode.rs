@@ -33,6 +33,7 @@ fuzz_target!(|data: &[u8]| {
             processes: &enricher.processes,
             container: process.container.as_deref(),
             accounts: enricher.accounts(process.container.as_deref()),
+            answers: enricher.answers(process.container.as_deref()),
             target: event
                 .model()
                 .target()

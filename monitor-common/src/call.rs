@@ -49,6 +49,12 @@ calls! {
     LISTEN              "listen"              LISTEN    "fd backlog"
     ACCEPT              "accept"              ACCEPT    "fd address:pointer length"
     ACCEPT4             "accept4"             ACCEPT    "fd address:pointer length flags"
+    DUP                 "dup"                 DUP       "old_fd"
+    DUP2                "dup2"                DUP       "old_fd new_fd"
+    DUP3                "dup3"                DUP       "old_fd new_fd flags"
+    // F_DUPFD and all above 62, of which F_DUPFD_CLOEXEC is one.
+    FCNTL               "fcntl"               DUP       "fd command:in=0x8000000000000001 argument:long"
+    FCNTL64             "fcntl64"             DUP       "fd command:in=0x8000000000000001 argument:long"
     SOCKET              "socket"              SOCKET    "family type protocol"
     UNLINK              "unlink"              CHANGE    "name:file"
     UNLINKAT            "unlinkat"            CHANGE    "dfd:dir name:file flags"

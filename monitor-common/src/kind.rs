@@ -37,12 +37,13 @@ macro_rules! for_each_kind {
             (27, syscall, Call, Bulk)
             (28, udp, Udp, Bulk)
             (29, dns, Dns, Bulk)
+            (30, dup, Connect, Bulk)
         }
     };
 }
 
 /// One more than the highest kind id: the size of tables indexed by kind.
-pub const KINDS: usize = 30;
+pub const KINDS: usize = 31;
 
 /// A process replaced its image.
 pub const EXEC: u16 = 1;
@@ -102,3 +103,8 @@ pub const SYSCALL: u16 = 27;
 pub const UDP: u16 = 28;
 /// A DNS message.
 pub const DNS: u16 = 29;
+/// A socket became a process's standard input, output or error.
+pub const DUP: u16 = 30;
+
+/// No kind: its bit in a set of kinds says that opens are to carry the name that the caller gave.
+pub const ASKED_NAME: u16 = 63;

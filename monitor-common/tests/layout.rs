@@ -123,7 +123,7 @@ fn layout_of_the_abi_is_fresh() {
     );
     layout!(out, Text { len, full_len });
     layout!(out, Path { len, full_len, flags, dev, ino });
-    layout!(out, Open { header, file, base, result, flags, mode, links, owner, call });
+    layout!(out, Open { header, asked, file, base, result, flags, mode, links, owner, call });
     layout!(out, LossKey { cgroup_id, kind, reserved });
     layout!(out, Tally { offered, lost });
     layout!(out, Scope { kinds, share, flight });

@@ -204,6 +204,8 @@ pub static CLAIMS: PerCpuArray<[u64; STRONG_LEVELS as usize]> = PerCpuArray::wit
 pub struct Opening {
     /// Address of the `struct file`; [`Opening::TOLD`] if the event was made.
     pub file: u64,
+    /// Address of the kernel's copy of the name, which lives until the call ends.
+    pub name: u64,
     /// Flags that were asked for.
     pub flags: u32,
     /// Id of the call.

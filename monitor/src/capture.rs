@@ -15,7 +15,7 @@ use crate::enrich::metadata::Metadata;
 use crate::enrich::users::Names;
 
 /// First line of a recording. The number changes with the ABI.
-pub const MAGIC: &str = "taffrail recording 1\n";
+pub const MAGIC: &str = "taffrail recording 2\n";
 
 /// Largest frame that is read: no record comes near.
 const FRAME_MAX: u32 = 1 << 20;

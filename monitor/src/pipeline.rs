@@ -464,6 +464,7 @@ impl<S: Sink> Worker<S> {
             processes: &self.enricher.processes,
             container: process.container.as_deref(),
             accounts: self.enricher.accounts(process.container.as_deref()),
+            answers: self.enricher.answers(process.container.as_deref()),
             number: self.enricher.events,
             target: event
                 .model()

@@ -72,6 +72,7 @@ pub fn with_subject<T>(records: &[Vec<u8>], look: impl FnOnce(&Subject<'_>) -> T
             b"root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh",
             b"app:x:1000:",
         ),
+        answers: enricher.answers(process.container.as_deref()),
         number: enricher.events,
         target: target.and_then(|target| enricher.processes.target(&target, event.header().pid_ns)),
     })
@@ -234,6 +235,7 @@ pub fn exit(tgid: u32, start_ns: u64, wait_status: u32) -> Vec<u8> {
 pub fn open(tgid: u32, start_ns: u64, file: &str, flags: u32, result: i32) -> Vec<u8> {
     let record = abi::Open {
         header: header(kind::OPEN, tgid, start_ns),
+        asked: NOTHING,
         file: if result >= 0 { path(file) } else { asked(file) },
         base: NOTHING,
         result,
@@ -294,6 +296,7 @@ pub fn of_kind(mut record: Vec<u8>, kind: u16) -> Vec<u8> {
         kind::BIND => (call::BIND, kind),
         kind::LISTEN => (call::LISTEN, kind),
         kind::ACCEPT => (call::ACCEPT4, kind),
+        kind::DUP => (call::DUP2, kind),
         other => (call::CONNECT, other),
     };
     let (kind_at, call_at) = (std::mem::offset_of!(Header, kind), std::mem::offset_of!(abi::Connect, call));

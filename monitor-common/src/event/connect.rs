@@ -1,4 +1,4 @@
-//! `connect`, `bind`, `listen`, `accept`: a socket and its addresses.
+//! `connect`, `bind`, `listen`, `accept`, `dup`: a socket and its addresses.
 
 use super::{Header, Path};
 

@@ -3,12 +3,15 @@
 use super::{Header, Path};
 
 /// A file was opened or created by one of the open system calls, or that failed.
-/// Payload: `file`, `base`.
+/// Payload: `asked`, `file`, `base`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Open {
     /// The caller.
     pub header: Header,
+    /// The name of the opened file as the caller gave it, marked [`UNVERIFIED`](super::path_flag::UNVERIFIED) if it is
+    /// of the caller's memory. Empty if nobody wants it ([`ASKED_NAME`](crate::kind::ASKED_NAME)) or the call failed.
+    pub asked: Path,
     /// The opened file. If the call failed: what the caller asked for, marked
     /// [`UNVERIFIED`](super::path_flag::UNVERIFIED).
     pub file: Path,

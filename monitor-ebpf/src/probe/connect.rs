@@ -1,23 +1,23 @@
-//! `connect`, `bind`, `listen`, `accept`: a socket and its addresses. They come from the socket; of a failed
+//! `connect`, `bind`, `listen`, `accept`, `dup`: a socket and its addresses. They come from the socket; of a failed
 //! connect from the kernel's own copy, taken by the cgroup hook before the attempt.
 
 use aya_ebpf::macros::{btf_tracepoint, cgroup_sock_addr, tracepoint};
 use aya_ebpf::programs::{BtfTracePointContext, SockAddrContext, TracePointContext};
 use core::mem::MaybeUninit;
 use core::ptr::read_volatile;
-use taffrail_common::call::NO_CALL;
+use taffrail_common::call::{FCNTL, FCNTL64, NO_CALL};
 use taffrail_common::event::{Connect, Path, Text, header_flag, path_flag, source};
-use taffrail_common::kind::{ACCEPT, BIND, CONNECT, LISTEN};
+use taffrail_common::kind::{ACCEPT, BIND, CONNECT, DUP, LISTEN};
 
 use super::open::file_of;
 use super::syscall::{Ended, in_io_uring, running};
-use super::{flow, packet};
+use super::{call, flow, packet};
 use crate::emit::{Draft, Lane, count_lost, emit};
 use crate::maps::{CONNECTING, Connecting, SCRATCH_SYSCALL};
 use crate::path::{self, kernel_path};
 use crate::read::{address, kernel, kernel_or, offset, user};
 use crate::scope;
-use crate::socket::{self, AF_INET, AF_INET6, AF_UNIX, Actor, IPPROTO_TCP, IPPROTO_UDP};
+use crate::socket::{self, AF_INET, AF_INET6, AF_UNIX, AF_VSOCK, Actor, IPPROTO_TCP, IPPROTO_UDP};
 use crate::task::{self, Task};
 
 const EINPROGRESS: i32 = 115;
@@ -167,7 +167,7 @@ unsafe fn fill(
     }
 }
 
-/// connect, bind, listen or accept ended.
+/// connect, bind, listen, accept, or a copy of a descriptor ended.
 #[btf_tracepoint(function = "sys_exit")]
 pub fn connect(ctx: BtfTracePointContext) -> i32 {
     Ended::of(&ctx, SCRATCH_SYSCALL).map_or(0, done::<true>)
@@ -188,11 +188,30 @@ pub fn connect_classic(ctx: TracePointContext) -> u32 {
 /// Makes the event.
 #[inline(always)]
 pub fn done<const LOOP: bool>(ended: Ended) -> i32 {
+    if ended.kind == DUP && !is_remote_stream(&ended) {
+        return call::rest::<LOOP>(ended, core::ptr::null());
+    }
     scope::count_offered(ended.kind);
     if capture::<LOOP>(&ended).is_none() {
         count_lost(ended.kind, ended.cgroup_id);
     }
     0
+}
+
+/// Whether a copied descriptor made a socket that can reach another machine standard input, output or error.
+#[inline(always)]
+fn is_remote_stream(ended: &Ended) -> bool {
+    const F_DUPFD: u32 = 0;
+    const F_DUPFD_CLOEXEC: u32 = 1030;
+    const STDERR: i64 = 2;
+    let command = ended.arg(2) as u32;
+    let copies = !matches!(ended.call, FCNTL | FCNTL64) || command == F_DUPFD || command == F_DUPFD_CLOEXEC;
+    if !copies || ended.result < 0 || ended.result > STDERR {
+        return false;
+    }
+    let socket = socket_of(file_of(ended.task, ended.result as i32));
+    let sk: *const u8 = if socket.is_null() { socket } else { kernel(socket, offset!(socket_sk)) };
+    !sk.is_null() && matches!(kernel(sk, offset!(sock_family)), AF_INET | AF_INET6 | AF_VSOCK)
 }
 
 /// What the record says of the two ends.
@@ -237,9 +256,9 @@ fn capture<const LOOP: bool>(ended: &Ended) -> Option<()> {
     // SAFETY: the record starts with its header.
     unsafe { task::fill_header(&raw mut (*record).header, kind, ended.flags, ended.cgroup_id, task) };
 
-    // An accept's connection has a socket of its own.
+    // An accept's connection has a socket of its own. What was copied may be closed by now, or be another.
     let accepted = kind == ACCEPT && result >= 0;
-    let socket = socket_of(file_of(task, if accepted { result } else { fd }));
+    let socket = socket_of(file_of(task, if accepted || kind == DUP { result } else { fd }));
     let sk: *const u8 = if socket.is_null() { socket } else { kernel(socket, offset!(socket_sk)) };
     if accepted && !sk.is_null() {
         flow::accepted(sk, ended.cgroup_id, task);

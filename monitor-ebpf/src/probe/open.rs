@@ -5,7 +5,7 @@ use aya_ebpf::macros::{btf_tracepoint, tracepoint};
 use aya_ebpf::programs::{BtfTracePointContext, TracePointContext};
 use taffrail_common::call;
 use taffrail_common::event::{Open, Path, path_flag};
-use taffrail_common::kind::OPEN;
+use taffrail_common::kind::{ASKED_NAME, OPEN};
 
 use super::strong::{self, kept};
 use super::syscall::Ended;
@@ -128,9 +128,10 @@ pub fn capture<const LOOP: bool>(
     unsafe { task::fill_header(&raw mut (*record).header, OPEN, header_flags, cgroup_id, task) };
     let root = path::root(task);
     let opened = !file.is_null();
-    // Of an opened file the path of the object; else the name as the caller gave it, and the directory that
-    // it is relative to. Either way one walk: the verifier looks at every copy of it.
-    let (asked, relative) = if opened { (path::EMPTY, false) } else { name(&draft) };
+    let (asked, relative) =
+        if opened && !scope::watched(ASKED_NAME, cgroup_id) { (path::EMPTY, false) } else { name(&draft) };
+    // Of an opened file the path of the object; else the directory that the caller's name is relative to. Either way
+    // one walk: the verifier looks at every copy of it.
     let from = match (opened, relative) {
         (true, _) => path::of_file(file),
         (false, false) => path::NONE,
@@ -148,6 +149,7 @@ pub fn capture<const LOOP: bool>(
     #[expect(clippy::multiple_unsafe_ops_per_block, reason = "plain stores to one record")]
     unsafe {
         if opened {
+            (*record).asked = asked;
             (*record).file = walked;
             (*record).base = path::EMPTY;
             (*record).flags = kernel::<u32>(file, offset!(file_flags)) | creation;
@@ -155,6 +157,7 @@ pub fn capture<const LOOP: bool>(
             (*record).links = kernel(inode, offset!(inode_nlink));
             (*record).owner = kernel(inode, offset!(inode_uid));
         } else {
+            (*record).asked = path::EMPTY;
             (*record).file = asked;
             (*record).base = walked;
             (*record).flags = flags;

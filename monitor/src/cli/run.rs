@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 
 use serde_json::json;
-use taffrail_common::kind::{KINDS, SYSCALL};
+use taffrail_common::kind::{ASKED_NAME, KINDS, SYSCALL};
 use taffrail_common::map::COUNTED;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -204,7 +204,7 @@ impl Watched {
         let (_, record) = &settings.log_record;
         let mut calls = rules.calls();
         calls.extend(record.calls.iter().chain(&settings.syscalls_events).cloned());
-        let mut kinds = rules.kinds() | record.kinds;
+        let mut kinds = rules.kinds() | record.kinds | record.needs;
         if !calls.is_empty() {
             kinds |= bit(SYSCALL);
         }
@@ -218,8 +218,9 @@ impl Watched {
     fn lacks(&self, rules: &RuleSet) -> Vec<String> {
         let lacking = rules.kinds() & !(self.kinds | PROCESS_KINDS);
         let kinds = (1..KINDS as u16).filter(|kind| lacking & bit(*kind) != 0).map(event::kind_name);
+        let names = (lacking & bit(ASKED_NAME) != 0).then(|| "names as callers gave them".to_owned());
         let calls = rules.calls();
-        kinds.map(str::to_owned).chain(calls.difference(&self.calls).cloned()).collect()
+        kinds.map(str::to_owned).chain(names).chain(calls.difference(&self.calls).cloned()).collect()
     }
 }
 

@@ -140,7 +140,7 @@ fn live(args: &Args, rules: RuleSet, sink: Printer) -> Result<(), ExitCode> {
     let mut kinds = rules.kinds();
     match &sink.filter {
         Some(filter) => {
-            kinds |= filter.kinds;
+            kinds |= filter.kinds | filter.needs;
             calls.extend(filter.calls.iter().cloned());
         }
         // Chosen calls are of the kind `syscall` where no other kind is wanted.

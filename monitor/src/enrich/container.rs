@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
+use super::answers::Answers;
 use super::metadata::Metadata;
 use super::process::ProcessKey;
 
@@ -26,6 +27,9 @@ pub struct Container {
     /// The first process that ran a program of its own.
     #[serde(skip)]
     pub first: OnceLock<ProcessKey>,
+    /// What it was told when it asked for names.
+    #[serde(skip)]
+    pub answers: Answers,
 }
 
 /// It is the same container, whatever is known of it.
@@ -72,7 +76,15 @@ impl Runtime {
 impl Container {
     /// One of which only this is known.
     pub fn new(id: String, runtime: Runtime, pod_uid: Option<String>, cgroup_path: String) -> Self {
-        Self { id, runtime, pod_uid, cgroup_path, metadata: OnceLock::new(), first: OnceLock::new() }
+        Self {
+            id,
+            runtime,
+            pod_uid,
+            cgroup_path,
+            metadata: OnceLock::new(),
+            first: OnceLock::new(),
+            answers: Answers::default(),
+        }
     }
 
     /// Whether all folders above its cgroup are such as container managers and systemd make. Below any other

@@ -1,6 +1,7 @@
 //! Puts a name to each event: the process and its ancestors, the container.
 
 pub mod accounts;
+pub mod answers;
 pub mod cgroup;
 pub mod container;
 pub mod metadata;
@@ -14,11 +15,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hashbrown::{HashMap, HashSet};
-use taffrail_common::event::{CgroupMove, Fork, Header};
+use taffrail_common::event::{CgroupMove, Fork, Header, direction};
 
 use crate::event::Event;
 use crate::probe::count::COUNTS_MAX;
 use accounts::Accounts;
+use answers::Answers;
 use cgroup::Cgroups;
 use container::{Container, Identity, identify};
 use metadata::{Found, Metadata};
@@ -44,6 +46,8 @@ pub struct Subject<'a> {
     pub container: Option<&'a Container>,
     /// Names of users and groups, as it has them.
     pub accounts: &'a Accounts,
+    /// What it was told when it asked for names.
+    pub answers: &'a Answers,
     /// The process that it was done to, if there is one and it is known.
     pub target: Option<&'a Process>,
 }
@@ -148,6 +152,7 @@ pub struct Enricher {
     pub events: u64,
     host_accounts: Accounts,
     container_accounts: Accounts,
+    host_answers: Answers,
 }
 
 /// What became of an event.
@@ -192,6 +197,7 @@ impl Enricher {
             events: 0,
             host_accounts,
             container_accounts: Accounts::root_only(),
+            host_answers: Answers::default(),
             cgroups: HashMap::new(),
             containers: HashMap::new(),
             awaited: Vec::new(),
@@ -205,6 +211,11 @@ impl Enricher {
     /// Names of users and groups, as the host or a container has them.
     pub fn accounts(&self, container: Option<&Container>) -> &Accounts {
         if container.is_some() { &self.container_accounts } else { &self.host_accounts }
+    }
+
+    /// What a container, or the host, was told when it asked for names.
+    pub fn answers<'a>(&'a self, container: Option<&'a Container>) -> &'a Answers {
+        container.map_or(&self.host_answers, |container| &container.answers)
     }
 
     /// Where runtimes keep their files, and how long events wait for what these say.
@@ -534,6 +545,7 @@ impl Enricher {
         if header.tgid == 0 && header.start_ns == 0 {
             let container = self.container_of(header.cgroup_id);
             self.processes.insert_nobody(header, container);
+            self.learn_answers(key, event);
             return Handled::Process(key);
         }
         self.know(key, header);
@@ -580,10 +592,20 @@ impl Enricher {
                 self.moved(&moved.record);
             }
             // Not of the acting task's doing, or of an earlier moment: the cgroup may be another one by now.
-            Event::Flow(_) | Event::Udp(_) | Event::Dns(_) => {}
+            Event::Dns(_) => self.learn_answers(key, event),
+            Event::Flow(_) | Event::Udp(_) => {}
             _ => self.place(key, header.cgroup_id),
         }
         Handled::Process(key)
+    }
+
+    /// Takes in what a name server answered.
+    fn learn_answers(&self, key: ProcessKey, event: &Event<'_>) {
+        if let (Event::Dns(dns), Some(process)) = (event, self.processes.get(key))
+            && dns.record.direction == direction::IN
+        {
+            self.answers(process.container.as_deref()).learn(dns);
+        }
     }
 
     /// Makes sure that the acting process is in the table.

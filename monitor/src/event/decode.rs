@@ -50,12 +50,13 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, Malformed> {
             let record: abi::Open = fixed(bytes, kind)?;
             let mut payload = Payload::after::<abi::Open>(bytes, kind);
             Ok(Event::Open(Open {
+                asked: payload.take(record.asked.len)?,
                 file: payload.take(record.file.len)?,
                 base: payload.take(record.base.len)?,
                 record,
             }))
         }
-        kind::CONNECT | kind::BIND | kind::LISTEN | kind::ACCEPT => {
+        kind::CONNECT | kind::BIND | kind::LISTEN | kind::ACCEPT | kind::DUP => {
             let record: abi::Connect = fixed(bytes, kind)?;
             let mut payload = Payload::after::<abi::Connect>(bytes, kind);
             Ok(Event::Connect(Connect { path: payload.take(record.path.len)?, record }))

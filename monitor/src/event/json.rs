@@ -128,7 +128,7 @@ pub fn write_container(container: Option<&Container>, out: &mut Vec<u8>) {
 
 /// What each event has of its container.
 fn write_names(container: &Container, out: &mut Members<'_>) {
-    let Container { id, runtime, pod_uid, cgroup_path, metadata, first: _ } = container;
+    let Container { id, runtime, pod_uid, cgroup_path, metadata, first: _, answers: _ } = container;
     let known = metadata.get();
     let pod = known.and_then(|known| known.pod.as_ref());
     out.text("id", id.as_bytes());
@@ -553,6 +553,7 @@ mod tests {
             of_socket(kind::BIND),
             of_socket(kind::LISTEN),
             of_socket(kind::ACCEPT),
+            of_socket(kind::DUP),
             testing::flow(7, 1_000, ([10, 0, 0, 1], 443), 104),
             testing::udp(7, 1_000, ([10, 0, 0, 1], 123)),
             testing::dns(7, 1_000, testing::DNS_ANSWER),

@@ -127,7 +127,8 @@ macro_rules! all_kinds {
 }
 
 /// Kinds with addresses of sockets that a system call ends.
-const CONNECT_KINDS: KindSet = bit(kind::CONNECT) | bit(kind::BIND) | bit(kind::LISTEN) | bit(kind::ACCEPT);
+const CONNECT_KINDS: KindSet =
+    bit(kind::CONNECT) | bit(kind::BIND) | bit(kind::LISTEN) | bit(kind::ACCEPT) | bit(kind::DUP);
 
 /// All kinds.
 pub const ALL_KINDS: KindSet = taffrail_common::for_each_kind!(all_kinds);

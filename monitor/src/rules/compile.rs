@@ -50,6 +50,8 @@ pub struct Condition {
     pub node: Node,
     /// Which kinds of event it can match.
     pub kinds: KindSet,
+    /// What has to be watched for its fields, beside these.
+    pub needs: KindSet,
     /// System calls that it asks for by name and that are no event unless they are chosen.
     pub calls: BTreeSet<String>,
     /// What is legal, but hardly meant.
@@ -69,16 +71,17 @@ pub fn compile(expr: &Expr, names: &Names) -> Result<Condition, Vec<Diagnostic>>
         errors: Vec::new(),
         warnings: Vec::new(),
         negated: false,
+        needs: 0,
         calls: BTreeSet::new(),
         blind: Vec::new(),
     };
     let compiled = compiler.expr(expr);
-    let Compiler { errors, warnings, calls, blind, .. } = compiler;
+    let Compiler { errors, warnings, needs, calls, blind, .. } = compiler;
     match compiled {
         Some(Part { node, kinds, .. }) if errors.is_empty() => {
             let can = kinds & bit(kind::SYSCALL) != 0;
             let calls = if can { calls } else { BTreeSet::new() };
-            Ok(Condition { node, kinds, calls, warnings, blind })
+            Ok(Condition { node, kinds, needs, calls, warnings, blind })
         }
         _ => Err(errors),
     }
@@ -96,6 +99,7 @@ struct Compiler<'a> {
     warnings: Vec<Diagnostic>,
     /// Within an odd number of `not`s.
     negated: bool,
+    needs: KindSet,
     calls: BTreeSet<String>,
     blind: Vec<&'static str>,
 }
@@ -208,13 +212,19 @@ impl<'a> Compiler<'a> {
         if let Some(never) = self.absent(left) {
             return Some(never);
         }
-        let made = self.take(transform::operand(left))?;
+        let made = self.operand(left)?;
         let typed = Left { name: left, ty: made.ty, place, op: *op, op_place: op_place.span() };
         match right {
             Right::Operand(right) => self.two_fields(typed, made, right),
             Right::Values(words) => self.constants(typed, made, words, *quantifier),
             Right::None => self.constants(typed, made, &[], *quantifier),
         }
+    }
+
+    fn operand(&mut self, operand: &Operand) -> Option<Made> {
+        let made = self.take(transform::operand(operand))?;
+        self.needs |= made.source.needs();
+        Some(made)
     }
 
     /// A test that never holds, of a field that Falco has and of which there are no values here.
@@ -237,7 +247,7 @@ impl<'a> Compiler<'a> {
             return Some(never);
         }
         self.take(typed.check_operator())?;
-        let made = self.take(transform::operand(right))?;
+        let made = self.operand(right)?;
         let op = typed.op;
         if matches!(op, Op::PathMatch | Op::Regex | Op::Search | Op::BContains | Op::BStartsWith) {
             let message = format!("`{}` compares with constants only", op.text());

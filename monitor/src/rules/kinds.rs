@@ -40,10 +40,19 @@ pub fn kinds_of(field: &Field, name: &str) -> KindSet {
     }
 }
 
-/// Whether a name is that of a call which is no event kind of its own.
+/// What has to be watched for a field to have values, beside the events that have them.
+pub fn needs(field: &Field) -> KindSet {
+    match field.name {
+        "fd.nameraw" => bit(kind::ASKED_NAME),
+        "fd.cip.name" | "fd.sip.name" | "fd.lip.name" | "fd.rip.name" => bit(kind::DNS),
+        _ => 0,
+    }
+}
+
+/// Whether a name is that of a call which is no event kind of its own, or only in few of its uses.
 pub fn is_chosen_only(name: &str) -> bool {
     // These are names of the kinds `exec` and `fork`.
     !matches!(name, "execve" | "execveat" | "clone")
         && call::is_seen(name)
-        && CALLS.iter().all(|row| row.name != name)
+        && CALLS.iter().all(|row| row.name != name || row.kind == kind::DUP)
 }

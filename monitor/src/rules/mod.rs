@@ -114,6 +114,8 @@ pub struct Rule {
     pub source: Arc<Source>,
     /// The kinds of event that it can match.
     pub kinds: KindSet,
+    /// What has to be watched for its fields, beside these.
+    needs: KindSet,
     /// What it does beyond matching.
     pub stateful: state::Stateful,
     /// Its place in the set.
@@ -149,6 +151,13 @@ impl Rule {
     /// The kinds of event that it looks at, also for its steps.
     pub fn all_kinds(&self) -> KindSet {
         self.stateful.conditions().fold(self.kinds, |kinds, filter| kinds | filter.kinds)
+    }
+
+    /// What has to be watched for its fields, also for its steps and its output, beside the kinds of event.
+    fn all_needs(&self) -> KindSet {
+        let steps = self.stateful.conditions().map(|filter| filter.needs);
+        let keys = self.stateful.operands().map(|operand| kinds::needs(operand.field));
+        steps.chain(keys).fold(self.needs | self.output.needs(), |all, needs| all | needs)
     }
 
     /// What has to hold.
@@ -191,9 +200,9 @@ impl RuleSet {
         Ok((Self { rules, names, left_out, hash: hex(&hash.finalize()) }, diagnostics))
     }
 
-    /// The kinds of event that any enabled rule can match.
+    /// The kinds of event that any enabled rule can match, and what else their fields need.
     pub fn kinds(&self) -> KindSet {
-        self.enabled().fold(0, |kinds, rule| kinds | rule.all_kinds())
+        self.enabled().fold(0, |kinds, rule| kinds | rule.all_kinds() | rule.all_needs())
     }
 
     /// The system calls that any enabled rule asks for by name and that are no event unless they are chosen.
@@ -245,6 +254,8 @@ pub struct Filter {
     condition: Node,
     /// The kinds of event that it can match.
     pub kinds: KindSet,
+    /// What has to be watched for its fields, beside these.
+    pub needs: KindSet,
     /// The system calls that it asks for by name and that are no event unless they are chosen.
     pub calls: BTreeSet<String>,
     /// What is legal, but hardly meant.
@@ -255,9 +266,9 @@ impl Filter {
     /// Compiles the condition in a scalar. It can use no macros or lists.
     pub fn compile(node: &yaml::Node) -> Result<Self, Vec<Diagnostic>> {
         let expr = parser::parse(&Arc::new(node.clone())).map_err(|diagnostic| vec![diagnostic])?;
-        let compile::Condition { node, kinds, calls, warnings, blind: _ } =
+        let compile::Condition { node, kinds, needs, calls, warnings, blind: _ } =
             compile::compile(&expr, &compile::Names::default())?;
-        Ok(Self { condition: node, kinds, calls, warnings })
+        Ok(Self { condition: node, kinds, needs, calls, warnings })
     }
 
     /// Compiles a condition from somewhere else than a file, such as `--filter`.
@@ -527,9 +538,9 @@ mod tests {
                 "- list: b\n  items: [x]\n- list: a\n  items: [b]\n".to_owned(),
             ),
             (
-                r("proc.name = x and fd.nameraw contains ../"),
+                r("proc.name = x and fd.types contains ipv4"),
                 "R320",
-                r("proc.name = x and (not fd.nameraw contains ../ or fd.name = x)"),
+                r("proc.name = x and (not fd.types contains ipv4 or fd.name = x)"),
             ),
             (
                 "- required_plugin_versions: [{name: json, version: 0.1.0}]\n".to_owned(),
@@ -688,10 +699,31 @@ mod tests {
             ("evt.type != getpid", &[]),
             ("evt.kind = exec and evt.type = getpid", &[]),
             ("evt.type = exit_group or proc.name = x", &[]),
+            // What such a field has a value of is an event anyway.
+            ("evt.type = dup2 and fd.type = ipv4", &[]),
         ] {
             let found = Filter::from_text(condition, "t").unwrap().calls;
             assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), calls, "{condition}");
         }
+    }
+
+    #[test]
+    fn fields_that_are_kept_for_nobody_are_asked_for_wherever_a_rule_names_them() {
+        use crate::probe::hook::bit;
+        use taffrail_common::kind;
+
+        let needs = |rule: &str| {
+            let text = format!("- rule: r\n  desc: d\n  priority: ERROR\n{rule}");
+            let (set, _) = RuleSet::load(&[Arc::new(Source { name: "t".to_owned(), text })]).unwrap();
+            set.kinds() & (bit(kind::ASKED_NAME) | bit(kind::DNS))
+        };
+        let rule = |condition: &str, output: &str| format!("  condition: {condition}\n  output: {output}\n");
+        assert_eq!(needs(&rule("evt.type = open", "x")), 0);
+        assert_eq!(needs(&rule("evt.type = open and basename(fd.nameraw) = x", "x")), bit(kind::ASKED_NAME));
+        assert_eq!(needs(&rule("evt.type = open", "'%fd.nameraw'")), bit(kind::ASKED_NAME));
+        assert_eq!(needs(&rule("evt.type = connect and fd.sip.name = a", "x")), bit(kind::DNS));
+        let new = "  taffrail: {new: [container.id, fd.nameraw]}\n";
+        assert_eq!(needs(&(rule("evt.type = open", "x") + new)), bit(kind::ASKED_NAME));
     }
 
     #[test]

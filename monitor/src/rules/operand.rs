@@ -12,9 +12,10 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use memchr::memmem;
 
 use super::ast::Op;
+use super::kinds::needs;
 use super::matcher::{Matcher, ends_folded, field_cost, starts_folded};
 use super::pattern::glob;
-use crate::event::field::{Field, Inline, Value, Values};
+use crate::event::field::{Field, Inline, KindSet, Value, Values};
 
 /// Longest text that a transformer makes, in bytes.
 pub const TEXT_MAX: usize = 8 << 10;
@@ -138,6 +139,23 @@ fn with_room<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
 type Test<'t> = &'t mut dyn FnMut(Value<'_>, &mut [u8]) -> bool;
 
 impl Source {
+    /// What has to be watched for it, beside the events that have it.
+    pub fn needs(&self) -> KindSet {
+        match self {
+            Source::Field(field, _) | Source::Keyed(field, _) => needs(field),
+            Source::Text(_) => 0,
+            Source::Lower(inner)
+            | Source::Upper(inner)
+            | Source::Decoded(inner)
+            | Source::LastPart(inner)
+            | Source::Length(inner)
+            | Source::Count(inner)
+            | Source::Printed(inner) => inner.needs(),
+            Source::Joined(_, parts) => parts.iter().fold(0, |all, part| all | part.needs()),
+            Source::Options(options) => options.arguments.needs(),
+        }
+    }
+
     /// Shows each value.
     pub fn for_each(&self, values: &impl Values, show: &mut dyn FnMut(Value<'_>)) {
         with_room(|room| {

@@ -10,7 +10,7 @@ use super::parser;
 use super::transform;
 use crate::detect::alert::ALERT_FIELDS;
 use crate::diagnostic::Diagnostic;
-use crate::event::field::{Value, Values};
+use crate::event::field::{KindSet, Value, Values};
 use crate::event::text::{escape, escaped};
 use crate::yaml;
 
@@ -57,6 +57,14 @@ impl Template {
     /// As it is written, without whom it names.
     pub fn written(&self) -> &str {
         &self.written
+    }
+
+    /// What has to be watched for its fields, beside the events that have them.
+    pub fn needs(&self) -> KindSet {
+        self.parts.iter().fold(0, |all, part| match part {
+            Part::Text(_) => all,
+            Part::Value { source, .. } => all | source.needs(),
+        })
     }
 
     /// Names whom the rule comes from behind the text.

@@ -55,6 +55,29 @@ fn query_and_answer_over_udp_are_told_at_both_ends() {
 }
 
 #[test]
+fn connection_to_an_address_is_named_as_who_connects_was_told() {
+    if let Some(reason) = cannot_trace() {
+        skip!("connection_to_an_address_is_named_as_who_connects_was_told", "{reason}");
+    }
+    let seen = "log.record=evt.kind in (dns, connect) and fd.sip.name = www.example.com";
+    let daemon = Daemon::start(&["scope.host=true", seen]);
+    let server = UdpSocket::bind(resolver(3)).unwrap();
+    let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    client.send_to(QUERY, resolver(3)).unwrap();
+    let (_, from) = server.recv_from(&mut [0; 512]).unwrap();
+    server.send_to(ANSWER, from).unwrap();
+    client.recv(&mut [0; 512]).unwrap();
+    let other = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    for last in [8, 7] {
+        // There may be no way there; the attempt counts.
+        let _ = other.connect((Ipv4Addr::new(192, 0, 2, last), 443));
+    }
+    let named = daemon.wait_for(|record| record["event"]["kind"] == "connect");
+    assert_eq!(named["event"]["remote_ip"], "192.0.2.7", "{named}");
+    assert_eq!(named["event"]["remote_name"], "www.example.com");
+}
+
+#[test]
 fn messages_over_tcp_are_told_each_and_one_in_pieces_is_marked() {
     if let Some(reason) = cannot_trace() {
         skip!("messages_over_tcp_are_told_each_and_one_in_pieces_is_marked", "{reason}");

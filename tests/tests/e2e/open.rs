@@ -136,3 +136,20 @@ fn deleted_file_is_marked() {
     });
     assert_eq!(deleted["event"]["file_flags"], json!(["deleted"]));
 }
+
+#[test]
+fn name_as_the_caller_gave_it_is_kept_where_it_is_asked_for() {
+    if let Some(reason) = cannot_trace() {
+        skip!("name_as_the_caller_gave_it_is_kept_where_it_is_asked_for", "{reason}");
+    }
+    let daemon = Daemon::start(&["log.record=container.id != host and fd.nameraw contains /../"]);
+    let container = Container::start("asked").unwrap();
+    container.sh("cat /etc/hosts /usr/../etc/passwd /usr/../etc/never; true").unwrap();
+    let opened = open_of(&daemon, &container, "/etc/passwd");
+    assert_eq!(opened["event"]["asked"], "/usr/../etc/passwd");
+    assert_eq!(opened["event"]["asked_flags"], json!(["unverified"]));
+    let failed = open_of(&daemon, &container, "/usr/../etc/never");
+    assert_eq!(failed["event"].get("asked"), None);
+    let (_, records) = daemon.stop();
+    assert!(!records.iter().any(|record| record["event"]["file"] == "/etc/hosts"));
+}

@@ -12,6 +12,7 @@ mod cgroup_move;
 mod change;
 mod compat;
 mod cred;
+mod dup;
 mod io_uring;
 mod kernel;
 mod key;

@@ -58,6 +58,19 @@ my $socket = IO::Socket::INET->new(Proto => "udp", PeerAddr => "127.0.0.1", Peer
 print $socket pack("n6", 7, 256, 1, 0, 0, 0) . $name . pack("C n2", 0, 1, 1);
 "#;
 
+/// Asks for a name, answers that it is an address, and tries to connect there.
+const RESOLVE: &str = r#"use IO::Socket::INET;
+my ($name, $address) = @ARGV;
+my $server = IO::Socket::INET->new(Proto => "udp", LocalAddr => "127.0.0.1", LocalPort => 53) or die;
+my $client = IO::Socket::INET->new(Proto => "udp", PeerAddr => "127.0.0.1", PeerPort => 53);
+my $question = join("", map { chr(length) . $_ } split /\./, $name) . pack("C n2", 0, 1, 1);
+print $client pack("n6", 7, 0x100, 1, 0, 0, 0) . $question;
+$server->recv(my $query, 512);
+$server->send(pack("n6", 7, 0x8180, 1, 1, 0, 0) . $question . pack("n3 N n", 0xc00c, 1, 1, 60, 4) . inet_aton($address));
+$client->recv(my $answer, 512);
+IO::Socket::INET->new(PeerAddr => $address, PeerPort => 443);
+"#;
+
 /// Connects to an address and a port, or tries to.
 const CONNECT: &str = r#"use IO::Socket::INET;
 IO::Socket::INET->new(Proto => "tcp", PeerAddr => $ARGV[0], PeerPort => $ARGV[1], Timeout => 1);
@@ -108,6 +121,7 @@ pub fn prepare(root: &Path) -> io::Result<()> {
         write(&format!("var/log/{log}"), "a line\n")?;
     }
     write("scripts/look_up.pl", LOOK_UP)?;
+    write("scripts/resolve.pl", RESOLVE)?;
     write("scripts/connect.pl", CONNECT)?;
     write("scripts/meet.pl", MEET)?;
     write("scripts/serve.pl", SERVE)?;

@@ -15,22 +15,19 @@ use taffrail_tests::daemon::Daemon;
 use super::acts::Act;
 use super::{dump, make_programs, otherwise, play};
 
-/// Rules that cannot be set off, and why.
-const NOT_ACTED: &[(&str, &str)] = &[
-    ("Directory traversal monitored file read", "needs `fd.nameraw`, which has no values yet"),
-    ("Contact K8S API Server From Container", "needs `fd.sip.name`, which has no values yet"),
-    (
-        "Redirect STDOUT/STDIN to Network Connection in Container",
-        "needs the socket behind a copied descriptor",
-    ),
-];
-
 #[rustfmt::skip]
 const ACTS: &[Act] = &[
     // The program has to have run for 5 s: that is what the rule is about.
     Act { rule: "Read sensitive file trusted after startup", does: &["nginx -c 'sleep 5.1; : </etc/shadow; true'"], twin: "nginx -c ': </etc/shadow; true'" },
+    Act { rule: "Directory traversal monitored file read",
+        does: &["nginx -c 'cat /srv/../usr/../etc/passwd; true'", "nginx -c 'cat /srv/../usr/../root/.ssh/id_rsa; true'"], twin: "nginx -c 'cat /etc/passwd; true'" },
     Act { rule: "Read sensitive file untrusted", does: &["cat /etc/shadow", "cd /etc; cat ../etc/shadow"], twin: "cat /etc/hosts" },
     Act { rule: "Run shell untrusted", does: &["nginx -c 'sh -c true; true'"], twin: "sh -c true" },
+    Act { rule: "Contact K8S API Server From Container",
+        does: &["perl /scripts/resolve.pl kubernetes.default.svc.cluster.local 127.0.0.8"], twin: "perl /scripts/resolve.pl www.example.com 127.0.0.9" },
+    Act { rule: "Redirect STDOUT/STDIN to Network Connection in Container",
+        does: &["perl -e 'use Socket; socket(S, PF_INET, SOCK_STREAM, 6); open STDIN, \"<&S\"'", "perl -e 'use Socket; socket(S, PF_INET6, SOCK_STREAM, 6); open STDOUT, \">&S\"'"],
+        twin: "perl -e 'open STDIN, \"</etc/hosts\"; open STDOUT, \">&STDERR\"'" },
     Act { rule: "Netcat Remote Code Execution in Container", does: &["nc 127.0.0.1 9 -e sh"], twin: "nc -z 127.0.0.1 9" },
     Act { rule: "Search Private Keys or Passwords", does: &["find /srv -name id_rsa", "grep -r 'BEGIN OPENSSH PRIVATE' /srv"], twin: "find /srv -name hosts" },
     Act { rule: "Clear Log Activities", does: &[": >/var/log/auth.log", ": >/srv/syslog"], twin: "echo x >>/var/log/auth.log" },
@@ -112,9 +109,7 @@ fn each_of_falcos_stable_rules_is_set_off_by_the_real_thing() {
         }
     }
     for rule in &set.rules {
-        if let Some((name, reason)) = NOT_ACTED.iter().find(|(name, _)| *name == rule.name) {
-            taffrail::testing::skipped(name, reason);
-        } else if !done.iter().any(|done| done.rule == rule.name && done.alerts)
+        if !done.iter().any(|done| done.rule == rule.name && done.alerts)
             && !others.iter().any(|(name, _)| *name == rule.name)
         {
             wrong.push(format!("{}: nothing sets it off", rule.name));

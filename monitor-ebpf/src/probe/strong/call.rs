@@ -8,7 +8,7 @@ use aya_ebpf::macros::fexit;
 use aya_ebpf::maps::ProgramArray;
 use aya_ebpf::programs::{BtfTracePointContext, FExitContext};
 use core::ptr::read_volatile;
-use taffrail_common::kind::{ACCEPT, BIND, CONNECT, CRED, LISTEN, OPEN};
+use taffrail_common::kind::{ACCEPT, BIND, CONNECT, CRED, DUP, LISTEN, OPEN};
 use taffrail_common::map::feature;
 
 use super::{claim, release};
@@ -62,7 +62,7 @@ pub fn end_open_bounded(ctx: FExitContext) -> i32 {
     ended(&ctx, open::done::<false>)
 }
 
-/// connect, bind, listen, accept.
+/// connect, bind, listen, accept, and copies of descriptors.
 #[fexit]
 pub fn end_connect(ctx: FExitContext) -> i32 {
     ended(&ctx, connect::done::<true>)
@@ -131,7 +131,7 @@ refused_programs! {
 }
 
 /// Kinds with the record `Connect`.
-const CONNECT_KINDS: u64 = 1 << CONNECT | 1 << BIND | 1 << LISTEN | 1 << ACCEPT;
+const CONNECT_KINDS: u64 = 1 << CONNECT | 1 << BIND | 1 << LISTEN | 1 << ACCEPT | 1 << DUP;
 
 /// Kinds with the record `Call`.
 const CALL_KINDS: u64 = !(CONNECT_KINDS | 1 << OPEN | 1 << CRED);

@@ -55,7 +55,8 @@ fn opened<const LOOP: bool>(ctx: &FExitContext) -> i32 {
     if (-MAX_ERRNO..0).contains(&(filename as i64)) {
         return 0;
     }
-    let opening = |file: u64| Opening { file, flags, call: shape.call, header_flags };
+    let name: *const u8 = kernel(filename, offset!(filename_name));
+    let opening = |file: u64| Opening { file, name: name as u64, flags, call: shape.call, header_flags };
     if !(-MAX_ERRNO..0).contains(&file) {
         let _ = OPENING.insert(&thread_key(), &opening(file as u64), 0);
         return 0;
@@ -77,7 +78,6 @@ fn opened<const LOOP: bool>(ctx: &FExitContext) -> i32 {
         dir_fd: ctx.arg(0),
         flags,
     };
-    let name: *const u8 = kernel(filename, offset!(filename_name));
     if capture::<LOOP>(&attempt, |draft| asked_name(draft, name)).is_none() {
         count_lost(OPEN, cgroup_id);
     }
@@ -111,7 +111,7 @@ fn installed<const LOOP: bool>(ctx: &FEntryContext) -> i32 {
     let key = thread_key();
     let Some(opening) = OPENING.get_ptr_mut(&key) else { return 0 };
     // SAFETY: the entry is this thread's own.
-    let Opening { file, flags, call, header_flags } = unsafe { opening.read_volatile() };
+    let Opening { file, name, flags, call, header_flags } = unsafe { opening.read_volatile() };
     let installed: *const u8 = ctx.arg(1);
     if file != installed as u64 {
         return 0;
@@ -132,7 +132,7 @@ fn installed<const LOOP: bool>(ctx: &FEntryContext) -> i32 {
         dir_fd: 0,
         flags,
     };
-    if capture::<LOOP>(&attempt, |_| (path::EMPTY, false)).is_none() {
+    if capture::<LOOP>(&attempt, |draft| asked_name(draft, name as *const u8)).is_none() {
         count_lost(OPEN, cgroup_id);
     }
     release(scratch);

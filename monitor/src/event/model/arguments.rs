@@ -5,9 +5,9 @@
 #[rustfmt::skip]
 pub const MORE_ARGUMENTS: &[(&str, &str)] = &[
     ("read", "fd buffer:pointer size:long"), ("readv", "fd vectors:pointer count"), ("pread64", "fd buffer:pointer size:long offset:long"),
-    ("close", "fd"), ("close_range", "first last flags"), ("dup", "old_fd"), ("dup2", "old_fd new_fd"), ("dup3", "old_fd new_fd flags"),
-    ("lseek", "fd offset:long whence:int"), ("fsync", "fd"), ("fdatasync", "fd"), ("flock", "fd operation"), ("fcntl", "fd command argument:long"),
-    ("fcntl64", "fd command argument:long"), ("ioctl", "fd request:long argument:pointer"), ("getdents64", "fd buffer:pointer size:long"),
+    ("close", "fd"), ("close_range", "first last flags"),
+    ("lseek", "fd offset:long whence:int"), ("fsync", "fd"), ("fdatasync", "fd"), ("flock", "fd operation"),
+    ("ioctl", "fd request:long argument:pointer"), ("getdents64", "fd buffer:pointer size:long"),
     ("stat", "name:pointer buffer:pointer"), ("fstat", "fd buffer:pointer"), ("lstat", "name:pointer buffer:pointer"),
     ("newfstatat", "dfd name:pointer buffer:pointer flags"), ("statx", "dfd name:pointer flags mask buffer:pointer"),
     ("statfs", "name:pointer buffer:pointer"), ("fstatfs", "fd buffer:pointer"), ("access", "name:pointer mode:octal"),

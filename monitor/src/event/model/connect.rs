@@ -1,4 +1,4 @@
-//! `connect`, `bind`, `listen`, `accept`: a socket and its addresses.
+//! `connect`, `bind`, `listen`, `accept`, `dup`: a socket and its addresses.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -78,7 +78,7 @@ impl Model for Connect<'_> {
         (i32::from(self.record.family) == libc::AF_UNIX).then_some((self.path, self.record.path))
     }
 
-    fn write_json(&self, _subject: &Subject<'_>, out: &mut Members<'_>) {
+    fn write_json(&self, subject: &Subject<'_>, out: &mut Members<'_>) {
         let record = &self.record;
         out.number("result", record.result.into());
         out.number("fd", record.fd.into());
@@ -86,7 +86,7 @@ impl Model for Connect<'_> {
         if let Some(protocol) = self.protocol() {
             out.text("protocol", protocol.as_bytes());
         }
-        write_ends(self.remote(), self.local(), out);
+        write_ends(subject, self.remote(), self.local(), out);
         if let Some((text, path)) = self.path() {
             out.path("path", text, &path);
         }

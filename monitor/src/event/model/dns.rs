@@ -119,10 +119,10 @@ impl Model for Dns<'_> {
         "dns"
     }
 
-    fn write_json(&self, _subject: &Subject<'_>, out: &mut Members<'_>) {
+    fn write_json(&self, subject: &Subject<'_>, out: &mut Members<'_>) {
         out.text("protocol", self.protocol().as_bytes());
         out.text("direction", direction_name(self.record.direction).as_bytes());
-        write_ends(self.remote(), self.local(), out);
+        write_ends(subject, self.remote(), self.local(), out);
         out.number("message_bytes", self.record.message.full_len.into());
         if self.is_cut() {
             out.number("message_there_bytes", self.record.message.len.into());

@@ -41,10 +41,10 @@ impl Model for Flow {
         "flow"
     }
 
-    fn write_json(&self, _subject: &Subject<'_>, out: &mut Members<'_>) {
+    fn write_json(&self, subject: &Subject<'_>, out: &mut Members<'_>) {
         out.text("protocol", b"tcp");
         out.text("direction", direction(self).as_bytes());
-        write_ends(remote(self), local(self), out);
+        write_ends(subject, remote(self), local(self), out);
         out.bool("established", is_established(self));
         if self.error != 0 {
             match errno::name(self.error) {

@@ -101,7 +101,18 @@ fn socket_address(family: u16, bytes: [u8; 16], port: u16) -> Option<SocketAddr>
 }
 
 /// Writes the two ends of a connection, as far as they are known.
-fn write_ends(remote: Option<SocketAddr>, local: Option<SocketAddr>, out: &mut Members<'_>) {
+fn write_ends(
+    subject: &Subject<'_>,
+    remote: Option<SocketAddr>,
+    local: Option<SocketAddr>,
+    out: &mut Members<'_>,
+) {
+    if let Some(remote) = remote {
+        subject.answers.any_name(remote.ip(), &mut |name| {
+            out.text("remote_name", name);
+            true
+        });
+    }
     for (address, ip, port) in [(remote, "remote_ip", "remote_port"), (local, "local_ip", "local_port")] {
         if let Some(address) = address.filter(|address| address.port() != 0 || !address.ip().is_unspecified())
         {

@@ -13,6 +13,8 @@ use crate::event::text::escape;
 pub struct Open<'a> {
     /// The numbers.
     pub record: abi::Open,
+    /// The name of an opened file as the caller gave it, if somebody wants it.
+    pub asked: &'a [u8],
     /// Path of the file.
     pub file: &'a [u8],
     /// Of a failed call with a relative name: the directory it was relative to.
@@ -52,11 +54,14 @@ impl Model for Open<'_> {
     }
 
     fn write_json(&self, _subject: &Subject<'_>, out: &mut Members<'_>) {
-        let Open { record, file, base } = self;
+        let Open { record, asked, file, base } = self;
         out.number("result", record.result.into());
         out.path("file", file, &record.file);
         if record.base.full_len > 0 {
             out.path("base", base, &record.base);
+        }
+        if record.asked.full_len > 0 {
+            out.path("asked", asked, &record.asked);
         }
         if let Some(flags) = self.flags() {
             out.named("flags", flags.into(), &constant::OPEN);

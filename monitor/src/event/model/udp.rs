@@ -33,10 +33,10 @@ impl Model for Udp {
         "udp"
     }
 
-    fn write_json(&self, _subject: &Subject<'_>, out: &mut Members<'_>) {
+    fn write_json(&self, subject: &Subject<'_>, out: &mut Members<'_>) {
         out.text("protocol", b"udp");
         out.text("direction", direction_name(self.direction).as_bytes());
-        write_ends(remote(self), local(self), out);
+        write_ends(subject, remote(self), local(self), out);
         out.number("bytes", self.bytes.into());
     }
 

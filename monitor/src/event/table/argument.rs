@@ -7,7 +7,7 @@ use super::super::constant::{self, Names};
 use super::super::field::{Field, Get, Inline, KindSet, Type, Value};
 use super::super::model::{Argument, Call, Role};
 use super::super::{Event, capability, errno, path};
-use super::{arguments, fd_name, first_argument, number};
+use super::{SOCKETS, arguments, fd_name, first_argument, number};
 use crate::enrich::Subject;
 use crate::probe::call::kinds_with_argument;
 use crate::probe::hook::bit;
@@ -18,7 +18,6 @@ const EXIT: KindSet = bit(kind::EXIT);
 const OPEN: KindSet = bit(kind::OPEN);
 const CRED: KindSet = bit(kind::CRED);
 const SIGNAL: KindSet = bit(kind::SIGNAL);
-const SOCKETS: KindSet = bit(kind::CONNECT) | bit(kind::BIND) | bit(kind::LISTEN) | bit(kind::ACCEPT);
 /// System calls that are chosen by name can have any argument.
 const CHOSEN: KindSet = bit(kind::SYSCALL);
 

@@ -33,7 +33,8 @@ const EXEC: KindSet = bit(kind::EXEC);
 const FORK: KindSet = bit(kind::FORK);
 const EXIT: KindSet = bit(kind::EXIT);
 const OPEN: KindSet = bit(kind::OPEN);
-const SOCKETS: KindSet = bit(kind::CONNECT) | bit(kind::BIND) | bit(kind::LISTEN) | bit(kind::ACCEPT);
+pub(super) const SOCKETS: KindSet =
+    bit(kind::CONNECT) | bit(kind::BIND) | bit(kind::LISTEN) | bit(kind::ACCEPT) | bit(kind::DUP);
 const FLOW: KindSet = bit(kind::FLOW);
 const CRED: KindSet = bit(kind::CRED);
 const SIGNAL: KindSet = bit(kind::SIGNAL);
@@ -313,6 +314,7 @@ const OWN: &[Field] = &[
     one("signal.outcome", Type::Text, SIGNAL, "What became of it: `delivered`, `ignored`, `already_pending`, `lost`.", |s| Some(Value::Text(signal::outcome(sent(s)?).as_bytes()))),
     // The file or the connection.
     one("fd.name", Type::Path, FD, "The file's path, the Unix socket's path, or the connection as `ip:port->ip:port`.", fd_name),
+    one("fd.nameraw", Type::Path, OPEN, "The file's name as the caller gave it (of an open by io_uring there is none): other than `fd.name` it can have been changed since the kernel read it.", |s| non_empty(asked_name(s)?)),
     one("fd.directory", Type::Path, PATHS, "Directory part of the path.", |s| Some(Value::Text(split(fd_path(s)?).0))),
     one("fd.filename", Type::Text, PATHS, "Last part of the path.", |s| Some(Value::Text(split(fd_path(s)?).1))),
     one("fd.num", Type::Number, OPEN | SOCKETS, "Number of the file descriptor; -1 of a failed open.", |s| match s.event { Event::Open(open) => number(open.record.result.max(-1).into()), Event::Connect(connect) => number(connect.record.fd.into()), _ => None }),
@@ -344,6 +346,10 @@ const OWN: &[Field] = &[
     one("fd.sport", Type::Number, NET, "Server's port.", |s| port(ends(s).0)),
     one("fd.cip", Type::Address, NET, "Client's address.", |s| address(ends(s).1)),
     one("fd.cport", Type::Number, NET, "Client's port.", |s| port(ends(s).1)),
+    many_of(Type::Text, NET, "fd.rip.name", "Names that the container, or the host, asked for and that the peer's address was an answer to; a connection to an address that nobody asked for has none.", |s, test| names(s, s.event.remote(), test)),
+    many_of(Type::Text, NET, "fd.lip.name", "As `fd.rip.name`, of the own address.", |s, test| names(s, s.event.local(), test)),
+    many_of(Type::Text, NET, "fd.sip.name", "As `fd.rip.name`, of the server's address.", |s, test| names(s, ends(s).0, test)),
+    many_of(Type::Text, NET, "fd.cip.name", "As `fd.rip.name`, of the client's address.", |s, test| names(s, ends(s).1, test)),
     many_of(Type::Address, NET, "fd.ip", "Addresses of both ends: a test holds if it holds for one of them.", |s, test| both_ends(s, &mut |end| test(Value::Address(end.ip())))),
     many_of(Type::Number, NET, "fd.port", "Ports of both ends: a test holds if it holds for one of them.", |s, test| both_ends(s, &mut |end| test(Value::Number(end.port().into())))),
     many_of(Type::Address, NET, "fd.net", "The same as `fd.ip`, to compare with a network.", |s, test| both_ends(s, &mut |end| test(Value::Address(end.ip())))),
@@ -550,6 +556,7 @@ fn category(kind: u16) -> &'static [u8] {
         kind::WRITE => b"IO-write",
         kind::CONNECT | kind::BIND | kind::LISTEN | kind::ACCEPT | kind::SOCKET => b"net",
         kind::FLOW | kind::UDP | kind::DNS => b"net",
+        kind::DUP => b"IO-other",
         kind::EXEC | kind::FORK | kind::EXIT => b"process",
         kind::CRED => b"user",
         kind::SIGNAL => b"signal",
@@ -582,6 +589,12 @@ fn named_path<'a>(subject: &Subject<'a>) -> Option<(&'a [u8], &'a [u8])> {
     }
 }
 
+/// The name of an open as the caller gave it.
+fn asked_name<'a>(subject: &Subject<'a>) -> Option<&'a [u8]> {
+    let Event::Open(open) = subject.event else { return None };
+    Some(if open.record.result < 0 { open.file } else { open.asked })
+}
+
 fn call_with_target<'a>(subject: &Subject<'a>) -> Option<&'a Call<'a>> {
     call(subject).filter(|call| call.target_path().is_some())
 }
@@ -592,11 +605,17 @@ fn both_ends(subject: &Subject<'_>, test: &mut dyn FnMut(SocketAddr) -> bool) ->
     server.is_some_and(&mut *test) || client.is_some_and(test)
 }
 
+/// What an address is called.
+fn names(subject: &Subject<'_>, end: Option<SocketAddr>, test: &mut dyn FnMut(Value<'_>) -> bool) -> bool {
+    end.is_some_and(|end| subject.answers.any_name(end.ip(), &mut |name| test(Value::Text(name))))
+}
+
 fn is_connected(subject: &Subject<'_>) -> Option<bool> {
     match subject.event {
         Event::Connect(connect) => {
             let kind = connect.record.header.kind;
-            Some(matches!(kind, kind::CONNECT | kind::ACCEPT) && connect.record.result >= 0)
+            let is_made = matches!(kind, kind::CONNECT | kind::ACCEPT) && connect.record.result >= 0;
+            Some(is_made || kind == kind::DUP && connect.record.remote_port != 0)
         }
         Event::Flow(flow) => Some(flow::is_established(flow)),
         Event::Udp(_) | Event::Dns(_) => Some(false),
@@ -726,7 +745,8 @@ fn serves(subject: &Subject<'_>) -> bool {
         Event::Udp(udp) => udp::direction_name(udp.direction) == "in",
         // Whoever answers is the server.
         Event::Dns(dns) => dns.is_answer() == (udp::direction_name(dns.record.direction) == "out"),
-        event => event.header().kind != kind::CONNECT,
+        // Of a copied descriptor nobody knows; a shell that calls home is the client.
+        event => !matches!(event.header().kind, kind::CONNECT | kind::DUP),
     }
 }
 

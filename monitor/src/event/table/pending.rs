@@ -43,8 +43,7 @@ pub const FIELDS: &[Field] = pending! {
     Bool
         "container.host_pid" "container.host_network" "container.host_ipc";
     Text
-        "fd.nameraw" "fd.types" "fd.uid" "fd.proto" "fd.cproto" "fd.sproto" "fd.lproto" "fd.rproto"
-        "fd.cip.name" "fd.sip.name" "fd.lip.name" "fd.rip.name"
+        "fd.types" "fd.uid" "fd.proto" "fd.cproto" "fd.sproto" "fd.lproto" "fd.rproto"
         "syslog.facility.str" "syslog.severity.str" "syslog.message"
         "fdlist.nums" "fdlist.names" "fdlist.cips" "fdlist.sips" "fdlist.cports" "fdlist.sports";
     Number

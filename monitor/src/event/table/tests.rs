@@ -7,11 +7,16 @@ use super::super::text::escaped;
 use super::*;
 use crate::testing::{self, with_subject};
 
+/// `both.example` is 10.0.0.1 and 10.0.0.2.
+const ENDS_ANSWER: &[u8] = b"\0\x01\x81\x80\0\x01\0\x02\0\0\0\0\x04both\x07example\0\0\x01\0\x01\
+    \xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\x0a\0\0\x01\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\x0a\0\0\x02";
+
 /// A parent with a terminal, and one event of each kind and shape of its child.
 fn subjects() -> Vec<Vec<Vec<u8>>> {
     let before = [
         testing::exec(6, 500, (1, 10), "/usr/sbin/sshd", &["sshd: x"]),
         testing::exec(7, 1_000, (6, 500), "/bin/sh", &["-sh", "-c", "a b"]),
+        testing::dns(7, 1_000, ENDS_ANSWER),
     ];
     let last = [
         testing::exec(7, 1_000, (6, 500), "/bin/sh", &["-sh", "-c", "a b"]),
@@ -33,6 +38,8 @@ fn subjects() -> Vec<Vec<Vec<u8>>> {
         testing::of_kind(testing::connect(7, 1_000, ([10, 0, 0, 1], 443), 0), kind::ACCEPT),
         testing::udp(7, 1_000, ([10, 0, 0, 1], 123)),
         testing::dns(7, 1_000, testing::DNS_ANSWER),
+        testing::of_kind(testing::connect_unix(7, 1_000, "/run/x.sock"), kind::DUP),
+        testing::of_kind(testing::connect(7, 1_000, ([10, 0, 0, 1], 443), 0), kind::DUP),
     ];
     let last = last.into_iter().chain(testing::calls(7, 1_000));
     last.map(|last| before.iter().cloned().chain([last]).collect()).collect()
@@ -107,7 +114,7 @@ fn fields_have_falcos_values() {
         (0, "proc.exeline", None, &["-sh -c a b"]),
         (0, "proc.cmdlenargs", None, &["5"]),
         (0, "proc.sid.exepath", None, &["/usr/sbin/sshd"]),
-        (0, "evt.num", None, &["3"]),
+        (0, "evt.num", None, &["4"]),
         (0, "evt.time.s", None, &["12:00:00"]),
         (0, "evt.time.iso8601", None, &["2026-11-24T12:00:00.123456789+0000"]),
         (0, "evt.datetime", None, &["2026-11-24 12:00:00.123456789"]),
@@ -160,6 +167,11 @@ fn fields_have_falcos_values() {
         (18, "dns.rcode", None, &["NOERROR"]),
         (18, "fd.sport", None, &["53"]),
         (18, "fd.cport", None, &["40000"]),
+        (5, "fd.sip.name", None, &["both.example"]),
+        (4, "fd.nameraw", None, &["/etc/missing"]),
+        (20, "evt.type", None, &["dup2"]),
+        (20, "fd.type", None, &["ipv4"]),
+        (20, "fd.sip", None, &["10.0.0.1"]),
         (0, "container.name", None, &["web"]),
         (0, "container.image", None, &["registry.example:5000/shop/web:1.2"]),
         (0, "container.image.repository", None, &["registry.example:5000/shop/web"]),

@@ -468,7 +468,7 @@ impl Loader {
             Some(origin) => output.map(|output| output.credited(&origin.credit())),
             None => output,
         };
-        let compile::Condition { node: condition, kinds, calls, warnings, blind } = compiled?;
+        let compile::Condition { node: condition, kinds, needs, calls, warnings, blind } = compiled?;
         tell(&mut self.told, warnings);
         let steps = || stateful.iter().flat_map(Stateful::conditions);
         tell(&mut self.told, steps().flat_map(|filter| filter.warnings.iter().cloned()).collect());
@@ -493,6 +493,7 @@ impl Loader {
             enabled: draft.is("enabled", true),
             source: Arc::clone(&draft.source),
             kinds,
+            needs,
             stateful: stateful?,
             at: 0,
             calls,

@@ -290,7 +290,7 @@ impl Header {
     /// Its rule; the name is not unique yet.
     fn rule(&self, expr: Expr, compiled: compile::Condition, output: &str) -> Result<Rule, Vec<Diagnostic>> {
         let text = Arc::new(diagnostic::Source { name: "output".to_owned(), text: output.to_owned() });
-        let compile::Condition { node: condition, kinds, calls, warnings: _, blind: _ } = compiled;
+        let compile::Condition { node: condition, kinds, needs, calls, warnings: _, blind: _ } = compiled;
         Ok(Rule {
             name: self.title.clone(),
             desc: self.desc.clone(),
@@ -301,6 +301,7 @@ impl Header {
             enabled: self.enabled,
             source: Arc::clone(&self.source),
             kinds,
+            needs,
             stateful: Stateful { text: expr.to_string(), ..Stateful::default() },
             at: 0,
             calls,

@@ -185,6 +185,17 @@ impl Stateful {
         })
     }
 
+    /// The values that it looks at.
+    pub fn operands(&self) -> impl Iterator<Item = &Operand> {
+        let own: &[Operand] = match &self.trigger {
+            Trigger::New(new) => &new.fields,
+            Trigger::Threshold(threshold) => threshold.distinct.as_slice(),
+            Trigger::Sequence(_) | Trigger::Each => &[],
+        };
+        let keys = self.steps().flat_map(|step| &step.by);
+        own.iter().chain(keys).chain(self.throttle.iter().flat_map(|throttle| &throttle.by))
+    }
+
     /// The rules that it takes matches of.
     pub fn rules(&self) -> impl Iterator<Item = &RuleName> {
         self.steps().filter_map(|step| match &step.input {

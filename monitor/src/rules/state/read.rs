@@ -226,8 +226,8 @@ impl Reader<'_> {
             .map_err(|diagnostic| vec![diagnostic])
             .and_then(|expr| compile::compile(&expr, self.names));
         match compiled {
-            Ok(compile::Condition { node, kinds, calls, warnings, blind: _ }) => {
-                Some(Filter { condition: node, kinds, calls, warnings })
+            Ok(compile::Condition { node, kinds, needs, calls, warnings, blind: _ }) => {
+                Some(Filter { condition: node, kinds, needs, calls, warnings })
             }
             Err(diagnostics) => {
                 self.diagnostics.extend(diagnostics);
