@@ -1,8 +1,11 @@
 //! The audit log: NDJSON segments in a folder, each record chained to the one before by SHA-256.
-//! [`writer`] writes, [`recover`] finds where to go on, [`verify`] checks, [`segment`] knows the files. `docs/audit-log.md` is the specification.
+//! [`writer`] writes, [`recover`] finds where to go on, [`archive`] packs what is closed, [`read`] reads, [`verify`] checks,
+//! [`segment`] knows the files. `docs/audit-log.md` is the specification.
 
+pub mod archive;
+pub mod read;
 mod recover;
-mod segment;
+pub mod segment;
 #[cfg(test)]
 mod tests;
 pub mod verify;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::verify::{Report, verify};
 use super::{Entry, Log, OpenError, Options, RecordKind};
 
-fn options(folder: &Path) -> Options {
+pub(super) fn options(folder: &Path) -> Options {
     Options {
         folder: folder.to_owned(),
         segment_bytes: 1 << 20,
@@ -18,7 +18,7 @@ fn options(folder: &Path) -> Options {
     }
 }
 
-fn write(options: Options, bodies: impl IntoIterator<Item = String>) {
+pub(super) fn write(options: Options, bodies: impl IntoIterator<Item = String>) {
     let log = Log::open(options).unwrap();
     for (n, body) in bodies.into_iter().enumerate() {
         let kind = if n % 3 == 0 { RecordKind::Alert } else { RecordKind::Event };
@@ -27,7 +27,7 @@ fn write(options: Options, bodies: impl IntoIterator<Item = String>) {
     log.close().unwrap();
 }
 
-fn bodies(count: usize) -> impl Iterator<Item = String> {
+pub(super) fn bodies(count: usize) -> impl Iterator<Item = String> {
     (0..count).map(|n| format!("\"n\":{n},\"text\":\"{}\"", "x".repeat(n % 50)))
 }
 
