@@ -17,10 +17,12 @@ use bytes::BytesMut;
 use crate::audit::RecordKind;
 use crate::capture::{self, Frame, Note};
 use crate::clock::{self, Clock, Step};
+use crate::config::Settings;
 use crate::detect::Detector;
 use crate::detect::alert::Verdict;
 use crate::detect::memory::{Limits, Memory, Occurrence, Report};
 use crate::enrich::container::Container;
+use crate::enrich::metadata::api::{Apis, Told};
 use crate::enrich::users::Names;
 use crate::enrich::{Enricher, Finding, Handled, Subject};
 use crate::event::field::KindSet;
@@ -93,6 +95,8 @@ pub enum Message {
     Losses(Vec<Loss>),
     /// New rules, checked whole.
     Rules(Arc<RuleSet>),
+    /// What a runtime says of a container.
+    Told(Box<Told>),
     /// Somebody wants to see the last system calls of containers.
     Flights,
     /// A record for the log from elsewhere.
@@ -134,6 +138,12 @@ impl Batch {
 /// The queue to the match thread.
 pub fn queue() -> (SyncSender<Message>, Receiver<Message>) {
     sync_channel(QUEUE)
+}
+
+/// Starts the thread that asks runtimes for what their files do not say.
+pub fn ask_runtimes(settings: &Settings, to_match: &SyncSender<Message>) -> io::Result<Apis> {
+    let (sockets, folders, to_match) = (settings.sockets.clone(), settings.folders.clone(), to_match.clone());
+    Apis::start(sockets, folders, move |told| to_match.send(Message::Told(Box::new(told))).is_ok())
 }
 
 /// How often the kernel's counters of lost events are read.
@@ -351,6 +361,10 @@ impl<S: Sink> Worker<S> {
                 }
                 Message::Losses(losses) => losses.iter().for_each(|loss| self.loss(loss)),
                 Message::Rules(set) => self.take_rules(set),
+                Message::Told(told) => {
+                    self.enricher.told(*told);
+                    self.take_findings();
+                }
                 Message::Flights => self.tell_flights(),
                 Message::Note(kind, body) => self.note(kind, &body),
                 Message::End => break,
@@ -546,7 +560,8 @@ impl<S: Sink> Worker<S> {
                 }
                 Finding::Container { container, problems } => {
                     if let Some(metadata) = container.metadata.get() {
-                        let (cgroup_path, metadata) = (container.cgroup_path.clone(), metadata.clone());
+                        let (cgroup_path, metadata) =
+                            (container.cgroup_path.clone(), Box::new(metadata.clone()));
                         self.write_recording(|recording, _| {
                             recording.note(&Note::Container { cgroup_path, metadata })
                         });

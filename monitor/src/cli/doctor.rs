@@ -5,7 +5,11 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use super::config::Source;
+use crate::config::Settings;
 use crate::enrich::cgroup::Layout;
+use crate::enrich::metadata::api::{self, Look};
+use crate::event::text::escaped;
 use crate::probe::hook::{ALL_KINDS, Status, Tier};
 use crate::probe::load::Tiers;
 use crate::probe::{HOOKS, LoadError, Options, ProbeState, Probes, load};
@@ -13,6 +17,8 @@ use crate::probe::{HOOKS, LoadError, Options, ProbeState, Probes, load};
 /// Say what works on this machine.
 #[derive(clap::Args)]
 pub struct Args {
+    #[command(flatten)]
+    source: Source,
     /// Print JSON instead of text.
     #[arg(long)]
     json: bool,
@@ -41,7 +47,12 @@ struct Finding {
 
 /// Runs the sub-command.
 pub fn run(args: Args) -> ExitCode {
+    let settings = match args.source.load() {
+        Ok(settings) => settings,
+        Err(code) => return code,
+    };
     let mut findings = vec![kernel(), btf(), capabilities(), cgroups()];
+    findings.extend(runtimes(&settings));
     let (found, states) = probes(args.tier);
     findings.extend(found);
     let worst = findings.iter().map(|finding| finding.verdict).fold(Verdict::Ok, |worst, verdict| {
@@ -164,6 +175,40 @@ fn cgroups() -> Finding {
         ),
     };
     Finding { what: "cgroups", verdict, found, advice: advice.map(str::to_owned) }
+}
+
+/// Which runtimes can be asked. None has to be there.
+fn runtimes(settings: &Settings) -> Vec<Finding> {
+    let looks = match api::look(&settings.sockets) {
+        Ok(looks) => looks,
+        Err(error) => {
+            let advice = Some("no runtime can be asked for what its files do not say".to_owned());
+            return vec![Finding {
+                what: "runtimes",
+                verdict: Verdict::Less,
+                found: error.to_string(),
+                advice,
+            }];
+        }
+    };
+    let finding = |Look { api, path, found }| {
+        let path = escaped(path.as_bytes()).to_string();
+        let (verdict, found, advice) = match found? {
+            Ok(version) => (Verdict::Ok, format!("{} at {path}", escaped(version.as_bytes())), None),
+            Err(why) => (
+                Verdict::Less,
+                format!("{path}: {}", escaped(why.as_bytes())),
+                Some("what only this runtime can tell of its containers is not known; see `enrich.sockets`"),
+            ),
+        };
+        Some(Finding { what: api, verdict, found, advice: advice.map(str::to_owned) })
+    };
+    let findings: Vec<Finding> = looks.into_iter().filter_map(finding).collect();
+    if findings.is_empty() {
+        let found = "no socket of one is there; their files are read".to_owned();
+        return vec![Finding { what: "runtimes", verdict: Verdict::Ok, found, advice: None }];
+    }
+    findings
 }
 
 /// How each probe is, by trying all. No cgroup is in scope, so they see nothing while they are tried.

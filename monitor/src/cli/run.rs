@@ -121,6 +121,11 @@ fn watch(
     let clock = Clock::now();
     let mut enricher = Enricher::new(Enrichment::Live(cgroups), settings.max_processes);
     enricher.set_runtimes(settings.folders.clone(), settings.name_wait);
+    let (to_match, messages) = pipeline::queue();
+    enricher.set_apis(pipeline::ask_runtimes(settings, &to_match).map_err(|error| {
+        super::complain(&error, None);
+        ExitCode::from(super::FAILED)
+    })?);
     let sink = LogSink {
         log,
         record: settings.log_record.1.clone(),
@@ -131,7 +136,6 @@ fn watch(
     let mut worker = Worker::new(enricher, (Arc::clone(&rules), settings.state.clone()), clock, sink);
     worker.live = Some(live);
     write_start(&mut worker, settings, &rules, &states);
-    let (to_match, messages) = pipeline::queue();
     let stop = AtomicBool::new(false);
     // Before anybody is told that it watches: what ends a moment later must not be nameless.
     worker.seed();

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use taffrail_common::kind::SYSCALL;
 use taffrail_common::map::COUNTED;
 
+use super::config;
 use super::run::{gap_body, write_alert};
 use crate::audit::RecordKind;
 use crate::capture;
@@ -35,6 +36,8 @@ use crate::syscalls::{self, Counts};
 /// Show events as they happen. Ends with Ctrl-C.
 #[derive(clap::Args)]
 pub struct Args {
+    #[command(flatten)]
+    source: config::Source,
     /// Only this container: its id or the beginning of it.
     #[arg(long, value_name = "ID")]
     container: Option<String>,
@@ -134,6 +137,7 @@ fn replay(path: &PathBuf, rules: RuleSet, sink: Printer) -> Result<(), ExitCode>
 }
 
 fn live(args: &Args, rules: RuleSet, sink: Printer) -> Result<(), ExitCode> {
+    let settings = args.source.load()?;
     let layout = Layout::detect();
     let mut calls = rules.calls();
     calls.extend(args.syscalls.iter().cloned());
@@ -173,9 +177,12 @@ fn live(args: &Args, rules: RuleSet, sink: Printer) -> Result<(), ExitCode> {
     let cgroups = layout.root().and_then(|root| Cgroups::new(root).ok());
     let mut worker = worker(Source::Live(cgroups), rules, sink);
     (worker.live, worker.recording) = (Some(live), recording);
+    let (to_match, messages) = pipeline::queue();
+    worker.enricher.set_runtimes(settings.folders.clone(), settings.name_wait);
+    let apis = pipeline::ask_runtimes(&settings, &to_match).map_err(|error| failed(&error, None))?;
+    worker.enricher.set_apis(apis);
 
     stop_on_signals();
-    let (to_match, messages) = pipeline::queue();
     let watching = &mut worker;
     std::thread::scope(|threads| {
         threads.spawn(move || {

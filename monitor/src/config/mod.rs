@@ -13,6 +13,7 @@ use thiserror::Error;
 use crate::detect::memory::Limits;
 use crate::detect::throttle::Limit;
 use crate::diagnostic::{Diagnostic, Source};
+use crate::enrich::metadata::api::Sockets;
 use crate::enrich::state::Folders;
 use crate::probe::call;
 use crate::probe::load::Tiers;
@@ -65,6 +66,8 @@ pub struct Settings {
     pub max_processes: usize,
     /// Where runtimes keep their files.
     pub folders: Folders,
+    /// Where runtimes listen that are asked for what their files do not say.
+    pub sockets: Sockets,
     /// How long an event waits for the name of its container.
     pub name_wait: Duration,
     /// System calls that are events by their name.
@@ -100,6 +103,7 @@ impl Default for Settings {
             bulk_bytes: 4 << 20,
             max_processes: 65_536,
             folders: Folders::default(),
+            sockets: Sockets::default(),
             name_wait: crate::enrich::WAIT,
             syscalls_events: Vec::new(),
             syscalls_count: false,
@@ -187,6 +191,14 @@ const KEYS: &[Key] = &[
         set: |s, n| texts(n).map(|values| s.folders.containerd = values), show: |s| list(s.folders.containerd.iter().cloned()) },
     Key { name: "enrich.folders.oci", ty: "list of paths", doc: "State folders of runc and crun, which have a folder for each container.",
         set: |s, n| texts(n).map(|values| s.folders.oci = values), show: |s| list(s.folders.oci.iter().cloned()) },
+    Key { name: "enrich.sockets.docker", ty: "list of paths", doc: "Sockets of docker, which is asked where its files do not say what a container is called. In these four lists, an empty one asks nobody; those of users who run containers without root are where they always are.",
+        set: |s, n| texts(n).map(|values| s.sockets.docker = values), show: |s| list(s.sockets.docker.iter().cloned()) },
+    Key { name: "enrich.sockets.podman", ty: "list of paths", doc: "Sockets of podman's service, which is asked for labels, and pods and their names.",
+        set: |s, n| texts(n).map(|values| s.sockets.podman = values), show: |s| list(s.sockets.podman.iter().cloned()) },
+    Key { name: "enrich.sockets.cri", ty: "list of paths", doc: "Sockets of runtimes of Kubernetes (containerd, CRI-O), which are asked for labels of containers and pods.",
+        set: |s, n| texts(n).map(|values| s.sockets.cri = values), show: |s| list(s.sockets.cri.iter().cloned()) },
+    Key { name: "enrich.sockets.containerd", ty: "list of paths", doc: "Sockets of containerd, which is asked for the images of containers that `ctr` and the like made.",
+        set: |s, n| texts(n).map(|values| s.sockets.containerd = values), show: |s| list(s.sockets.containerd.iter().cloned()) },
     Key { name: "enrich.name_wait_ms", ty: "milliseconds", doc: "How long an event waits for the name of its container, and all later ones with it, before it goes out marked `pending`: 0 to 10000.",
         set: |s, n| number(n, 0, 10_000).map(|value| s.name_wait = Duration::from_millis(value)), show: |s| s.name_wait.as_millis().to_string() },
     Key { name: "syscalls.events", ty: "list of names", doc: "System calls that are events, and recorded, whenever they return: `ptrace`, `keyctl` … See [system calls](../syscalls.md).",

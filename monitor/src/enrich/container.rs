@@ -23,13 +23,50 @@ pub struct Container {
     pub cgroup_path: String,
     /// What it is called and was given, once that is known; empty if nobody can tell.
     #[serde(skip)]
-    pub metadata: OnceLock<Box<Metadata>>,
+    pub metadata: Described,
     /// The first process that ran a program of its own.
     #[serde(skip)]
     pub first: OnceLock<ProcessKey>,
     /// What it was told when it asked for names.
     #[serde(skip)]
     pub answers: Answers,
+}
+
+/// What is known of a container. More can be told later: what was known before stays, for whoever borrowed it.
+#[derive(Clone, Debug, Default)]
+pub struct Described(OnceLock<Box<Version>>);
+
+#[derive(Clone, Debug)]
+struct Version {
+    metadata: Metadata,
+    newer: Described,
+}
+
+/// How often something new is taken in.
+const VERSIONS_MAX: usize = 4;
+
+impl Described {
+    /// What is known now.
+    pub fn get(&self) -> Option<&Metadata> {
+        let Version { metadata, newer } = &**self.0.get()?;
+        Some(newer.get().unwrap_or(metadata))
+    }
+
+    /// Takes in what is known from now on; tells whether that is new.
+    pub fn set(&self, metadata: Metadata) -> bool {
+        let mut last = self;
+        for _ in 0..VERSIONS_MAX {
+            match last.0.get() {
+                Some(known) if known.newer.0.get().is_none() && known.metadata == metadata => return false,
+                Some(known) => last = &known.newer,
+                None => {
+                    let version = Version { metadata, newer: Self::default() };
+                    return last.0.set(Box::new(version)).is_ok();
+                }
+            }
+        }
+        false
+    }
 }
 
 /// It is the same container, whatever is known of it.
@@ -81,7 +118,7 @@ impl Container {
             runtime,
             pod_uid,
             cgroup_path,
-            metadata: OnceLock::new(),
+            metadata: Described::default(),
             first: OnceLock::new(),
             answers: Answers::default(),
         }

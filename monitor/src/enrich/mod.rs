@@ -23,6 +23,7 @@ use accounts::Accounts;
 use answers::Answers;
 use cgroup::Cgroups;
 use container::{Container, Identity, identify};
+use metadata::api::{Apis, Told};
 use metadata::{Found, Metadata};
 use process::{Process, ProcessKey, ProcessTable};
 use seed::Seed;
@@ -144,6 +145,7 @@ pub struct Enricher {
     awaited: Vec<u64>,
     folders: Folders,
     states: States,
+    apis: Option<Apis>,
     /// How long an event waits for the name of its container.
     wait: Duration,
     /// What was found out since the last [`Enricher::take_findings`].
@@ -203,6 +205,7 @@ impl Enricher {
             awaited: Vec::new(),
             folders: Folders::default(),
             states: States::default(),
+            apis: None,
             wait: WAIT,
             findings: Vec::new(),
         }
@@ -221,6 +224,30 @@ impl Enricher {
     /// Where runtimes keep their files, and how long events wait for what these say.
     pub fn set_runtimes(&mut self, folders: Folders, wait: Duration) {
         (self.folders, self.wait) = (folders, wait);
+    }
+
+    /// Whom to ask for what the files do not say.
+    pub fn set_apis(&mut self, apis: Apis) {
+        self.apis = Some(apis);
+    }
+
+    /// Takes in what a runtime says of a container, or that it cannot be asked now.
+    pub fn told(&mut self, told: Told) {
+        let (container, found) = told.into_parts();
+        if let Some(apis) = &mut self.apis {
+            apis.close(&container);
+        }
+        if let Some(found) = found {
+            self.describe(&container, found);
+        }
+        let now = Instant::now();
+        for id in &self.awaited {
+            if let Some(known) = self.cgroups.get_mut(id)
+                && known.container.as_ref() == Some(&container)
+            {
+                known.retry = known.retry.map(|_| now);
+            }
+        }
     }
 
     /// What was found out since the last call.
@@ -405,6 +432,9 @@ impl Enricher {
         }
         self.containers.insert(path, (id, Arc::clone(&shared)));
         self.describe(&shared, found);
+        if let Some(apis) = &mut self.apis {
+            apis.ask(&shared);
+        }
         shared
     }
 
@@ -418,13 +448,16 @@ impl Enricher {
             }
             self.describe(container, found);
         }
-        !is_live || container.metadata.get().is_some()
+        let is_to_come = || self.apis.as_ref().is_some_and(|apis| apis.expects(container));
+        !is_live || container.metadata.get().is_some() && !is_to_come()
     }
 
     /// Takes in what was found out about a container.
     fn describe(&mut self, container: &Arc<Container>, found: Found) {
-        let Found { metadata: Some(metadata), runtime: _, problems } = found else { return };
-        if container.metadata.set(Box::new(metadata)).is_ok() {
+        let Found { metadata, runtime: _, problems } = found;
+        let is_new = metadata.is_some_and(|metadata| container.metadata.set(metadata));
+        // While nothing else is known the same problems are found again and again.
+        if is_new || container.metadata.get().is_some() && !problems.is_empty() {
             let problems = problems.iter().map(ToString::to_string).collect();
             self.findings.push(Finding::Container { container: Arc::clone(container), problems });
         }

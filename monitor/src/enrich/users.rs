@@ -269,7 +269,7 @@ mod tests {
     fn container(root: &Path) -> Container {
         let container = Container::new("web".into(), Runtime::Oci, None, "/web".into());
         let root = Some(root.to_string_lossy().into_owned());
-        let _ = container.metadata.set(Box::new(Metadata { root, ..Metadata::default() }));
+        let _ = container.metadata.set(Metadata { root, ..Metadata::default() });
         container
     }
 

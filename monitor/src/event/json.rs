@@ -582,7 +582,7 @@ mod tests {
     fn whole_container_has_all_that_is_known_whatever_its_labels_are_called() {
         let written = |metadata: Value, problems: &[String]| -> Value {
             let container = Container::new("web".into(), Runtime::Oci, None, "/web".into());
-            container.metadata.set(serde_json::from_value(metadata).unwrap()).unwrap();
+            container.metadata.set(serde_json::from_value(metadata).unwrap());
             let mut out = b"{".to_vec();
             write_whole_container(&container, problems, &mut out);
             out.push(b'}');

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use taffrail_tests::cannot_load;
-use taffrail_tests::daemon::{Daemon, is_event};
+use taffrail_tests::daemon::{Daemon, is_event, taffrail};
 
 use crate::stage::{Stage, lacks};
 use crate::{image, named};
@@ -71,7 +71,28 @@ fn containers_of_docker_are_named_from_the_first_event_on_and_an_exec_is_a_sessi
     };
     daemon.wait_for(|record| is_of(record, "cat"));
     let (_, records) = daemon.stop();
+
+    // Where docker keeps its files somewhere else, it tells the same itself.
+    let socket = stage.text("docker.sock");
+    let sockets = format!("enrich.sockets.docker=[{socket}]");
+    let nowhere = ["docker", "containerd", "oci"].map(|of| format!("enrich.folders.{of}=[/nowhere]"));
+    let asking: Vec<&str> = nowhere.iter().chain([&sockets]).map(String::as_str).collect();
+    let daemon = Daemon::start(&[&[crate::ALL, "enrich.name_wait_ms=10000"], &asking[..]].concat());
+    docker(&stage, &["exec", "web", "cat", "/etc/group"]);
+    daemon.wait_for(|record| is_of(record, "cat"));
+    let (_, asked) = daemon.stop();
+    let found = taffrail(&["doctor", "--json", "-o", &sockets]).output().unwrap().stdout;
+    let found: Value = serde_json::from_slice(&found).unwrap();
     docker(&stage, &["rm", "--force", "web"]);
+    let is_docker = |finding: &&Value| finding["what"] == "docker";
+    let finding = found["findings"].as_array().unwrap().iter().find(is_docker).unwrap();
+    assert_eq!(finding["verdict"], "ok");
+    assert!(finding["found"].as_str().unwrap().ends_with(&format!(" at {socket}")), "{finding}");
+    let whole = named(&asked, &id, &json!({ "runtime": "docker", "name": "web", "image": image::NAME }));
+    assert_eq!(
+        whole["container"]["labels"],
+        json!({ "app": "web", "org.opencontainers.image.title": "Web" })
+    );
 
     let whole = named(&records, &id, &json!({ "runtime": "docker", "name": "web", "image": image::NAME }));
     let whole = &whole["container"];

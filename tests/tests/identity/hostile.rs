@@ -27,8 +27,12 @@ fn hostile_labels_change_nothing_but_themselves() {
     stage.remember(&id);
     // What it writes into its own file system is nobody's word.
     let claim = json!({ "ID": id, "Name": "/other", "Config": { "Image": "other" } }).to_string();
+    let bundle =
+        json!({ "annotations": { "io.kubernetes.cri.container-name": "other", "fake": "1" } }).to_string();
     let script = format!(
-        "mkdir -p /run/containers/{id}; echo '{claim}' > /run/containers/{id}/config.v2.json; cat /etc/group"
+        "for folder in / /run/containers/{id} /run/containerd/io.containerd.runtime.v2.task/default/{id}; do
+         mkdir -p $folder; echo '{claim}' > $folder/config.v2.json; echo '{bundle}' > $folder/config.json; done
+         cat /etc/group"
     );
     docker(&stage, &["exec", "web", "busybox", "sh", "-c", &script]);
     daemon.wait_for(|record| is_event(record, "exec", &id) && record["event"]["args"][0] == "cat");

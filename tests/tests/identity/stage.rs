@@ -80,11 +80,29 @@ impl Stage {
 
     /// Starts a command in there that goes on, with its output in a file.
     pub fn start(&self, program: &str, arguments: &[&str]) {
-        let log = std::fs::File::create(self.path(&format!("{program}.log"))).unwrap();
-        let mut command = self.command(program);
-        command.args(arguments).stdout(Stdio::null()).stderr(log);
+        self.start_command(program, &[], program, arguments);
+    }
+
+    /// As [`Stage::start`], with variables, and a name for [`Stage::stop`].
+    pub fn start_command(&self, name: &str, variables: &[(&str, &str)], program: &str, arguments: &[&str]) {
+        let log = std::fs::File::create(self.path(&format!("{name}.log"))).unwrap();
+        let mut command = self.command("sh");
+        let script = "echo $$ >\"$0\"; exec \"$@\"";
+        command.args(["-c", script, &self.text(&format!("{name}.id")), program]).args(arguments);
+        command.envs(variables.iter().copied()).stdout(Stdio::null()).stderr(log);
         // It ends with all others, and is nobody's to wait for but the first process's in there.
         drop(command.spawn().unwrap());
+    }
+
+    /// Ends a command that was started so.
+    pub fn stop(&self, name: &str) {
+        let id = std::fs::read_to_string(self.path(&format!("{name}.id"))).unwrap();
+        self.run("kill", [id.trim()]);
+        let is_gone = || {
+            let output = self.command("kill").args(["-0", id.trim()]).output().unwrap();
+            (!output.status.success()).then_some(())
+        };
+        wait_for(is_gone).unwrap_or_else(|| panic!("{name} does not end"));
     }
 
     /// Waits until something works in there.

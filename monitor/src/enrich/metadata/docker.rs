@@ -23,12 +23,22 @@ struct File {
     mount_points: Option<BTreeMap<String, MountPoint>>,
 }
 
+/// What it was asked to be, which docker's API has in the same words.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Config {
+pub(super) struct Config {
     image: Option<String>,
     user: Option<String>,
     labels: Option<BTreeMap<String, String>>,
+}
+
+impl Config {
+    pub(super) fn take(self, draft: &mut Draft) {
+        let Self { image, user, labels } = self;
+        draft.image(image.as_deref().unwrap_or_default());
+        draft.fill(user.as_deref().unwrap_or_default(), |metadata| &mut metadata.user);
+        draft.labels(&labels.unwrap_or_default(), |metadata| &mut metadata.labels);
+    }
 }
 
 #[derive(Deserialize)]
@@ -45,8 +55,8 @@ struct MountPoint {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct HostConfig {
-    privileged: Option<bool>,
+pub(super) struct HostConfig {
+    pub(super) privileged: Option<bool>,
 }
 
 /// Which images there are: by repository, then by name with tag or digest, `sha256:` and the id.
@@ -90,10 +100,8 @@ fn take(file: File, draft: &mut Draft) {
     draft.name(name.strip_prefix('/').unwrap_or(&name));
     draft.created(created.as_deref().unwrap_or_default());
     draft.image_id(image.as_deref().unwrap_or_default());
-    if let Some(Config { image, user, labels }) = config {
-        draft.image(image.as_deref().unwrap_or_default());
-        draft.fill(user.as_deref().unwrap_or_default(), |metadata| &mut metadata.user);
-        draft.labels(&labels.unwrap_or_default(), |metadata| &mut metadata.labels);
+    if let Some(config) = config {
+        config.take(draft);
     }
     draft.mounts(mount_points.unwrap_or_default().values().map(|point| {
         let MountPoint { source, destination, is_writable, relabel, propagation } = point;

@@ -1,8 +1,9 @@
 //! What a container is called, and what it was given: from the files that its runtime keeps on the host, which are
-//! there before its first process runs. Nothing in here looks into a container's own file system. A user's files are
+//! there before its first process runs; [`api`] asks the runtime for what they do not have. Nothing in here looks into a container's own file system. A user's files are
 //! asked about his own containers only, and must be his. Sizes are bounded; what is damaged is reported, and changes
 //! nothing else.
 
+pub mod api;
 mod containerd;
 mod docker;
 mod oci;
@@ -49,6 +50,35 @@ pub struct Metadata {
     pub has_user_namespace: bool,
     /// Whether some of it did not fit.
     pub is_cut: bool,
+}
+
+impl Metadata {
+    /// How many of [`BYTES_MAX`] it takes.
+    fn bytes(&self) -> usize {
+        let Self {
+            name,
+            image,
+            pod,
+            is_sandbox: _,
+            is_privileged: _,
+            user,
+            capabilities: _,
+            created_ns: _,
+            labels,
+            annotations,
+            mounts,
+            root,
+            has_user_namespace: _,
+            is_cut: _,
+        } = self;
+        let pod = pod.as_ref();
+        let of_pod = pod.map_or([&None; 4], |pod| [&pod.name, &pod.namespace, &pod.uid, &pod.sandbox_id]);
+        let texts = [name, &image.name, &image.digest, &image.id, user, root].into_iter().chain(of_pod);
+        let labels = [Some(labels), Some(annotations), pod.map(|pod| &pod.labels)].into_iter().flatten();
+        texts.flatten().map(String::len).sum::<usize>()
+            + labels.map(|labels| labels.text.len() + LABEL_BYTES * labels.lengths.len()).sum::<usize>()
+            + mounts.iter().map(|mount| mount.text.len() + size_of::<Mount>()).sum::<usize>()
+    }
 }
 
 /// What a container was made from.
@@ -215,6 +245,9 @@ const TEXT_MAX: usize = 1024;
 /// Most bytes of a mount's mode.
 const MODE_MAX: usize = 64;
 
+/// What a label takes besides its text.
+const LABEL_BYTES: usize = 8;
+
 /// Most bytes that all texts of a container take, with what it takes to hold them.
 const BYTES_MAX: usize = 7 << 10;
 
@@ -245,18 +278,24 @@ const SOURCES: &[Read] = &[docker::read, podman::read, containerd::read, oci::re
 
 /// Looks for a container in the files of all runtimes.
 pub fn find(container: &Container, folders: &Folders) -> Found {
+    let (mut draft, problems) = read_all(container, folders);
+    draft.complete(container);
+    Found { metadata: draft.is_found.then_some(draft.metadata), runtime: draft.runtime, problems }
+}
+
+/// What all files say, one behind the other.
+fn read_all(container: &Container, folders: &Folders) -> (Draft, Vec<Problem>) {
     let user = state::user_of(&container.cgroup_path);
     let own = user.map(Folders::of_user);
     let query = Query { container, folders: own.as_ref().unwrap_or(folders), user };
-    let mut draft = Draft { room: BYTES_MAX, ..Draft::default() };
+    let mut draft = Draft::of(Metadata::default());
     let mut problems: Vec<Problem> = Vec::new();
     for read in SOURCES {
         if let Err(problem) = read(&query, &mut draft) {
             problems.push(problem);
         }
     }
-    draft.complete(container);
-    Found { metadata: draft.is_found.then_some(draft.metadata), runtime: draft.runtime, problems }
+    (draft, problems)
 }
 
 /// Which container is looked for, and where.
@@ -286,7 +325,6 @@ impl Query<'_> {
 }
 
 /// Metadata while it is put together, within its bound.
-#[derive(Default)]
 struct Draft {
     metadata: Metadata,
     is_found: bool,
@@ -295,6 +333,12 @@ struct Draft {
 }
 
 impl Draft {
+    /// One that begins with what is known.
+    fn of(metadata: Metadata) -> Self {
+        let room = BYTES_MAX.saturating_sub(metadata.bytes());
+        Self { metadata, is_found: false, runtime: None, room }
+    }
+
     /// A copy of a text, as much as there is room for.
     fn copy(&mut self, text: &str) -> String {
         let fits = cut(text, self.room.min(TEXT_MAX));
@@ -355,8 +399,6 @@ impl Draft {
         labels: impl IntoIterator<Item = (&'a String, &'a String)>,
         place: fn(&mut Metadata) -> &mut Labels,
     ) {
-        /// What a label takes besides its text.
-        const LABEL_BYTES: usize = 8;
         if !place(&mut self.metadata).is_empty() {
             return;
         }

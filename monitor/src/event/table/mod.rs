@@ -404,7 +404,7 @@ fn text(text: Option<&str>) -> Option<Value<'_>> {
 
 /// What is known of the container.
 fn metadata<'a>(subject: &Subject<'a>) -> Option<&'a Metadata> {
-    Some(subject.container?.metadata.get()?)
+    subject.container?.metadata.get()
 }
 
 fn pod<'a>(subject: &Subject<'a>) -> Option<&'a Pod> {

@@ -1,0 +1,388 @@
+//! What runtimes tell when they are asked: of a container whose files do not say all of what it is called, or not its
+//! labels. It is done on a thread of its own, once for each container, and again only while nobody answers: a runtime
+//! that restarts is asked when it is back. Answers are bounded as files are, are taken as data only, and add what the
+//! files do not have. A user's runtime is asked about his own containers only, and has to be his.
+
+mod containerd;
+mod cri;
+mod docker;
+mod grpc;
+mod socket;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashSet;
+use thiserror::Error;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use super::{Draft, Found, Metadata, Problem, state};
+use crate::enrich::container::{Container, Runtime};
+use crate::enrich::state::Folders;
+use socket::Socket;
+
+/// Where runtimes listen. One that has none is not asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sockets {
+    /// Docker's.
+    pub docker: Vec<String>,
+    /// Podman's, of its service.
+    pub podman: Vec<String>,
+    /// Those of runtimes that Kubernetes uses.
+    pub cri: Vec<String>,
+    /// containerd's own.
+    pub containerd: Vec<String>,
+}
+
+impl Default for Sockets {
+    fn default() -> Self {
+        const CONTAINERD: [&str; 3] = [
+            "/run/containerd/containerd.sock",
+            "/run/k3s/containerd/containerd.sock",
+            "/run/k0s/containerd.sock",
+        ];
+        let list = |paths: &[&str]| paths.iter().map(|&path| path.to_owned()).collect();
+        Self {
+            docker: list(&["/run/docker.sock"]),
+            podman: list(&["/run/podman/podman.sock"]),
+            cri: list(&[&CONTAINERD[..], &["/run/crio/crio.sock"]].concat()),
+            containerd: list(&CONTAINERD),
+        }
+    }
+}
+
+/// A way to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Api {
+    Docker,
+    Podman,
+    Cri,
+    Containerd,
+}
+
+impl Api {
+    const ALL: [Api; 4] = [Api::Docker, Api::Podman, Api::Cri, Api::Containerd];
+
+    fn name(self) -> &'static str {
+        match self {
+            Api::Docker => "docker",
+            Api::Podman => "podman",
+            Api::Cri => "CRI",
+            Api::Containerd => "containerd",
+        }
+    }
+
+    /// Those that may know a container, the likeliest first.
+    fn of(container: &Container) -> &'static [Api] {
+        match container.runtime {
+            Runtime::Docker => &[Api::Docker],
+            Runtime::Podman => &[Api::Podman],
+            Runtime::Crio | Runtime::Kubernetes => &[Api::Cri],
+            Runtime::Containerd if is_in_pod(container) => &[Api::Cri, Api::Containerd],
+            Runtime::Containerd => &[Api::Containerd],
+            Runtime::Oci => &[],
+        }
+    }
+
+    /// Where it is; for a user's container where he has it.
+    fn sockets(self, sockets: &Sockets, user: Option<u32>) -> Vec<Socket> {
+        let (paths, of_user) = match self {
+            Api::Docker => (&sockets.docker, "docker.sock"),
+            Api::Podman => (&sockets.podman, "podman/podman.sock"),
+            Api::Cri => (&sockets.cri, ""),
+            Api::Containerd => (&sockets.containerd, ""),
+        };
+        match user {
+            None => paths.iter().map(|path| Socket { path: path.into(), user }).collect(),
+            Some(uid) if !of_user.is_empty() && !paths.is_empty() => {
+                vec![Socket { path: format!("/run/user/{uid}/{of_user}").into(), user }]
+            }
+            Some(_) => Vec::new(),
+        }
+    }
+
+    async fn ask(self, socket: &Socket, container: &Container) -> Result<Fill, Error> {
+        match self {
+            Api::Docker => docker::ask(socket, container).await,
+            Api::Podman => docker::ask_podman(socket, container).await,
+            Api::Cri => cri::ask(socket, container).await,
+            Api::Containerd => containerd::ask(socket, container).await,
+        }
+    }
+
+    async fn version(self, socket: &Socket) -> Result<String, Error> {
+        match self {
+            Api::Docker | Api::Podman => docker::version(socket).await,
+            Api::Cri => cri::version(socket).await,
+            Api::Containerd => containerd::version(socket).await,
+        }
+    }
+}
+
+/// Adds an answer to what is known.
+type Fill = Box<dyn FnOnce(&mut Draft) + Send>;
+
+/// Why there is no answer.
+#[derive(Debug, Error)]
+enum Error {
+    /// Nobody is there, or he is busy: it can be another time.
+    #[error("{0}")]
+    Unreachable(String),
+    /// No such container.
+    #[error("not known there")]
+    Unknown,
+    /// He does not say what he should.
+    #[error("{0}")]
+    Wrong(String),
+}
+
+/// What came of asking.
+pub struct Told {
+    container: Arc<Container>,
+    /// `None` as long as nobody can be asked.
+    found: Option<Found>,
+}
+
+impl Told {
+    /// Whom it is about, and what was found: `None` as long as nobody can be asked.
+    pub fn into_parts(self) -> (Arc<Container>, Option<Found>) {
+        (self.container, self.found)
+    }
+}
+
+/// Containers that wait for an answer, at most.
+const QUESTIONS_MAX: usize = 4096;
+
+/// The other end of the thread that asks. It ends when this is dropped.
+pub struct Apis {
+    questions: Sender<Arc<Container>>,
+    /// Paths of containers that are asked about and not answered yet.
+    open: HashSet<String>,
+}
+
+impl Apis {
+    /// Starts the thread. `tell` takes the answers; once it gives `false` no more are wanted.
+    pub fn start(
+        sockets: Sockets,
+        folders: Folders,
+        tell: impl Fn(Told) -> bool + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (to_thread, questions) = channel(QUESTIONS_MAX);
+        let asker =
+            Arc::new(Asker { sockets, folders, tell, turns: [TURNS, TURNS_OF_USERS].map(Semaphore::new) });
+        std::thread::Builder::new()
+            .name("ask".to_owned())
+            .spawn(move || runtime.block_on(answer(questions, asker)))?;
+        Ok(Self { questions: to_thread, open: HashSet::new() })
+    }
+
+    /// Asks about a container, if anything is not known that its runtime can tell.
+    pub fn ask(&mut self, container: &Arc<Container>) {
+        if Api::of(container).is_empty() || !(lacks_name(container) || lacks_labels(container)) {
+            return;
+        }
+        if self.questions.try_send(Arc::clone(container)).is_ok() {
+            self.open.insert(container.cgroup_path.clone());
+        }
+    }
+
+    /// Whether what a container is called is still to come.
+    pub fn expects(&self, container: &Container) -> bool {
+        self.open.contains(&container.cgroup_path) && lacks_name(container)
+    }
+
+    /// An answer is there, or it can be long until there is one.
+    pub fn close(&mut self, container: &Container) {
+        self.open.remove(&container.cgroup_path);
+    }
+}
+
+/// Whether nobody has told what makes up a container's name: events wait for that.
+fn lacks_name(container: &Container) -> bool {
+    let Some(known) = container.metadata.get() else { return true };
+    let pod_name = known.pod.as_ref().and_then(|pod| pod.name.as_ref());
+    let has_image = known.image.name.is_some() || known.image.id.is_some() || known.is_sandbox == Some(true);
+    known.name.is_none() && known.is_sandbox != Some(true)
+        || !has_image
+        || is_in_pod(container) && pod_name.is_none()
+}
+
+/// Whether there can be labels that no file has.
+fn lacks_labels(container: &Container) -> bool {
+    let Some(known) = container.metadata.get() else { return true };
+    let lacks_pods =
+        || known.is_sandbox != Some(true) && known.pod.as_ref().is_some_and(|pod| pod.labels.is_empty());
+    match container.runtime {
+        Runtime::Docker | Runtime::Oci => false,
+        Runtime::Podman => known.labels.is_empty() || is_in_pod(container) && lacks_pods(),
+        Runtime::Containerd | Runtime::Crio | Runtime::Kubernetes => {
+            is_in_pod(container) && (known.labels.is_empty() || lacks_pods())
+        }
+    }
+}
+
+fn is_in_pod(container: &Container) -> bool {
+    container.pod_uid.is_some()
+        || docker::pod_of(&container.cgroup_path).is_some()
+        || container.metadata.get().is_some_and(|known| known.pod.is_some())
+}
+
+/// Questions that are asked at the same time at most, of the system's runtimes and of users'.
+const TURNS: usize = 8;
+const TURNS_OF_USERS: usize = 2;
+
+/// How long one runtime has for an answer.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long until one is asked again at first, and at the most.
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// After this time a container is unknown that no runtime knows. It is made before a runtime speaks of it.
+const UNKNOWN_AFTER: Duration = Duration::from_secs(30);
+
+/// After this time a runtime is not waited for any more.
+const GONE_AFTER: Duration = Duration::from_secs(15 * 60);
+
+struct Asker<F> {
+    sockets: Sockets,
+    folders: Folders,
+    tell: F,
+    turns: [Semaphore; 2],
+}
+
+/// Answers all questions until no more can come.
+async fn answer<F: Fn(Told) -> bool + Send + Sync + 'static>(
+    mut questions: Receiver<Arc<Container>>,
+    asker: Arc<Asker<F>>,
+) {
+    let mut asked = JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(wanted) = asked.join_next() => match wanted {
+                Ok(true) => {}
+                _ => return,
+            },
+            question = questions.recv() => match question {
+                Some(container) if asked.len() < QUESTIONS_MAX => {
+                    let asker = Arc::clone(&asker);
+                    asked.spawn(async move { asker.ask_until_told(container).await });
+                }
+                Some(container) => {
+                    (asker.tell)(Told { container, found: None });
+                }
+                None => return,
+            },
+        }
+    }
+}
+
+impl<F: Fn(Told) -> bool> Asker<F> {
+    /// Asks until there is an answer, or it is too late for one; returns whether more answers are wanted.
+    async fn ask_until_told(&self, container: Arc<Container>) -> bool {
+        let begin = Instant::now();
+        let mut pause = PAUSE_MIN;
+        let mut is_out = false;
+        loop {
+            let tell = |found| (self.tell)(Told { container: Arc::clone(&container), found });
+            let give_up = match self.ask_all(&container).await {
+                Ok(found) => return tell(Some(found)),
+                Err(Error::Unknown) => UNKNOWN_AFTER,
+                Err(Error::Unreachable(_)) => {
+                    // Nobody waits for a runtime that is not there.
+                    if !std::mem::replace(&mut is_out, true) && !tell(None) {
+                        return false;
+                    }
+                    GONE_AFTER
+                }
+                Err(Error::Wrong(_)) => Duration::ZERO,
+            };
+            if begin.elapsed() >= give_up {
+                return tell(Some(Found::default()));
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// Asks all that may know it.
+    async fn ask_all(&self, container: &Container) -> Result<Found, Error> {
+        let user = state::user_of(&container.cgroup_path);
+        let turns = &self.turns[usize::from(user.is_some())];
+        // It is never closed.
+        let _turn = turns.acquire().await;
+        let mut problems = Vec::new();
+        let mut unreachable = None;
+        for api in Api::of(container) {
+            for socket in api.sockets(&self.sockets, user) {
+                match within_time(api.ask(&socket, container)).await {
+                    Ok(fill) => {
+                        let metadata = Some(self.complete(container, fill));
+                        return Ok(Found { metadata, runtime: None, problems });
+                    }
+                    Err(Error::Unknown) => {}
+                    Err(error @ Error::Unreachable(_)) => unreachable = Some(error),
+                    Err(Error::Wrong(what)) => problems.push(Problem { path: socket.path, what }),
+                }
+            }
+        }
+        match unreachable {
+            _ if !problems.is_empty() => Ok(Found { problems, ..Found::default() }),
+            Some(error) => Err(error),
+            None => Err(Error::Unknown),
+        }
+    }
+
+    /// What is known already, and an answer behind it.
+    fn complete(&self, container: &Container, fill: Fill) -> Metadata {
+        let mut draft = match container.metadata.get() {
+            Some(known) => Draft::of(known.clone()),
+            None => super::read_all(container, &self.folders).0,
+        };
+        draft.is_found = true;
+        fill(&mut draft);
+        draft.complete(container);
+        draft.metadata
+    }
+}
+
+async fn within_time<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    match tokio::time::timeout(TIMEOUT, answer).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Error::Unreachable(format!("no answer within {} s", TIMEOUT.as_secs()))),
+    }
+}
+
+/// How a runtime's socket is.
+pub struct Look {
+    /// Which kind of question it is for.
+    pub api: &'static str,
+    /// Where it is.
+    pub path: String,
+    /// Who answers, or why nobody does. `None`: it is not there.
+    pub found: Option<Result<String, String>>,
+}
+
+/// Looks at all sockets.
+pub fn look(sockets: &Sockets) -> io::Result<Vec<Look>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut looks = Vec::new();
+    for api in Api::ALL {
+        for socket in api.sockets(sockets, None) {
+            let found = socket.path.exists().then(|| {
+                let answer = runtime.block_on(async { within_time(api.version(&socket)).await });
+                answer.map_err(|error| error.to_string())
+            });
+            looks.push(Look { api: api.name(), path: socket.path.to_string_lossy().into_owned(), found });
+        }
+    }
+    Ok(looks)
+}
+
+#[cfg(test)]
+mod tests;
