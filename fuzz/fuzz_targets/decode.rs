@@ -32,7 +32,6 @@ fuzz_target!(|data: &[u8]| {
             process,
             processes: &enricher.processes,
             container: process.container.as_deref(),
-            accounts: enricher.accounts(process.container.as_deref()),
             answers: enricher.answers(process.container.as_deref()),
             target: event
                 .model()

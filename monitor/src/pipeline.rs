@@ -477,7 +477,6 @@ impl<S: Sink> Worker<S> {
             process,
             processes: &self.enricher.processes,
             container: process.container.as_deref(),
-            accounts: self.enricher.accounts(process.container.as_deref()),
             answers: self.enricher.answers(process.container.as_deref()),
             number: self.enricher.events,
             target: event

@@ -6,7 +6,6 @@ use taffrail_common::call::{self, CALLS};
 use taffrail_common::event::{self as abi, Header};
 use taffrail_common::kind;
 
-use crate::enrich::accounts::Accounts;
 use crate::enrich::container::{Container, Runtime};
 use crate::enrich::metadata::{Metadata, Mount};
 use crate::enrich::users::Names;
@@ -68,10 +67,6 @@ pub fn with_subject<T>(records: &[Vec<u8>], look: impl FnOnce(&Subject<'_>) -> T
         process,
         processes: &enricher.processes,
         container: process.container.as_deref(),
-        accounts: &Accounts::of(
-            b"root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh",
-            b"app:x:1000:",
-        ),
         answers: enricher.answers(process.container.as_deref()),
         number: enricher.events,
         target: target.and_then(|target| enricher.processes.target(&target, event.header().pid_ns)),
@@ -109,7 +104,7 @@ pub fn metadata() -> Metadata {
 /// Names of users and groups.
 fn names() -> Names {
     let names = serde_json::json!({
-        "users": { "0": "root", "1000": "app" }, "groups": { "0": "root", "1000": "app" },
+        "users": { "0": "root:/root:/bin/sh", "1000": "app:/home/app:/bin/sh" }, "groups": { "0": "root", "1000": "app" },
         "user_map": [], "group_map": [],
     });
     serde_json::from_value(names).expect("names")

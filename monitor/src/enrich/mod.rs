@@ -1,6 +1,5 @@
 //! Puts a name to each event: the process and its ancestors, the container.
 
-pub mod accounts;
 pub mod answers;
 pub mod cgroup;
 pub mod container;
@@ -19,7 +18,6 @@ use taffrail_common::event::{CgroupMove, Fork, Header, direction};
 
 use crate::event::Event;
 use crate::probe::count::COUNTS_MAX;
-use accounts::Accounts;
 use answers::Answers;
 use cgroup::Cgroups;
 use container::{Container, Identity, identify};
@@ -45,8 +43,6 @@ pub struct Subject<'a> {
     pub processes: &'a ProcessTable,
     /// Its container; `None` is the host.
     pub container: Option<&'a Container>,
-    /// Names of users and groups, as it has them.
-    pub accounts: &'a Accounts,
     /// What it was told when it asked for names.
     pub answers: &'a Answers,
     /// The process that it was done to, if there is one and it is known.
@@ -152,8 +148,6 @@ pub struct Enricher {
     findings: Vec<Finding>,
     /// Events so far.
     pub events: u64,
-    host_accounts: Accounts,
-    container_accounts: Accounts,
     host_answers: Answers,
 }
 
@@ -188,17 +182,11 @@ const AWAITED_MAX: usize = 256;
 impl Enricher {
     /// An enricher that knows nobody yet.
     pub fn new(source: Source, max_processes: usize) -> Self {
-        let host_accounts = match source {
-            Source::Live(_) => Accounts::of_host(),
-            Source::Recorded => Accounts::root_only(),
-        };
         Self {
             processes: ProcessTable::new(max_processes),
             users: Users::default(),
             source,
             events: 0,
-            host_accounts,
-            container_accounts: Accounts::root_only(),
             host_answers: Answers::default(),
             cgroups: HashMap::new(),
             containers: HashMap::new(),
@@ -209,11 +197,6 @@ impl Enricher {
             wait: WAIT,
             findings: Vec::new(),
         }
-    }
-
-    /// Names of users and groups, as the host or a container has them.
-    pub fn accounts(&self, container: Option<&Container>) -> &Accounts {
-        if container.is_some() { &self.container_accounts } else { &self.host_accounts }
     }
 
     /// What a container, or the host, was told when it asked for names.

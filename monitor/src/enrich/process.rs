@@ -276,6 +276,12 @@ impl Process {
         self.names.as_ref()?.user(uid)
     }
 
+    /// The home folder of a user, and its shell.
+    pub fn home_and_shell(&self, uid: u32) -> Option<(&str, &str)> {
+        let names = self.names.as_ref()?;
+        names.home(uid).zip(names.shell(uid))
+    }
+
     /// The name of a group.
     pub fn group(&self, gid: u32) -> Option<&str> {
         self.names.as_ref()?.group(gid)

@@ -22,6 +22,7 @@ use super::container::Container;
 /// Names by number, as a container or the host has them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Names {
+    /// `name:home:shell`, or the name alone.
     users: BTreeMap<u32, String>,
     groups: BTreeMap<u32, String>,
     /// First number inside, first number outside, how many; empty if both are the same. The kernel has 340 lines at
@@ -33,7 +34,22 @@ pub struct Names {
 impl Names {
     /// The name of a user by the number that the host sees.
     pub fn user(&self, uid: u32) -> Option<&str> {
-        self.users.get(&inside(&self.user_map, uid)?).map(String::as_str)
+        self.of_user(uid).next()
+    }
+
+    /// The home folder of a user.
+    pub fn home(&self, uid: u32) -> Option<&str> {
+        self.of_user(uid).nth(1)
+    }
+
+    /// The shell of a user.
+    pub fn shell(&self, uid: u32) -> Option<&str> {
+        self.of_user(uid).nth(2)
+    }
+
+    fn of_user(&self, uid: u32) -> impl Iterator<Item = &str> {
+        let inside = inside(&self.user_map, uid);
+        inside.and_then(|uid| self.users.get(&uid)).into_iter().flat_map(|user| user.split(':'))
     }
 
     /// The name of a group by the number that the host sees.
@@ -67,6 +83,10 @@ const CONTAINER_NAMES_MAX: usize = 96;
 
 /// Most bytes of a name, as useradd(8) allows.
 const NAME_MAX: usize = 32;
+
+/// Most bytes of all homes and shells of a container and of the host: of users beyond there is the name.
+const CONTAINER_HOMES_MAX: usize = 4 << 10;
+const HOMES_MAX: usize = 128 << 10;
 
 /// Containers that are remembered.
 const CONTAINERS_MAX: usize = 4096;
@@ -134,8 +154,8 @@ struct Files {
     passwd: Option<File>,
     group: Option<File>,
     maps: [Vec<[u32; 3]>; 2],
-    /// Names of each that are taken.
-    max: usize,
+    /// Names of each that are taken, and bytes of homes and shells.
+    max: (usize, usize),
 }
 
 impl Files {
@@ -165,7 +185,7 @@ impl Files {
             let mount = mounts.iter().find(|mount| is_it(mount.destination()));
             mount.and_then(|mount| open_plainly(Path::new(mount.source()))).or(in_root)
         };
-        let max = container.map_or(NAMES_MAX, |_| CONTAINER_NAMES_MAX);
+        let max = container.map_or((NAMES_MAX, HOMES_MAX), |_| (CONTAINER_NAMES_MAX, CONTAINER_HOMES_MAX));
         Some(Self { passwd: file(c"etc/passwd"), group: file(c"etc/group"), maps, max })
     }
 
@@ -177,13 +197,25 @@ impl Files {
     }
 
     fn read(self) -> Names {
-        let Self { passwd, group, maps: [user_map, group_map], max } = self;
-        Names { users: parse(passwd, max), groups: parse(group, max), user_map, group_map }
+        let Self { passwd, group, maps: [user_map, group_map], max: (max, mut room) } = self;
+        let users = parse(passwd, max, |name, rest| {
+            // What the user is called stands before home and shell.
+            let (home, shell) = rest.splitn(3, ':').nth(2).and_then(|rest| rest.split_once(':'))?;
+            let bytes = home.len() + shell.len();
+            room = room.checked_sub(bytes)?;
+            (!shell.contains(':')).then(|| format!("{name}:{home}:{shell}"))
+        });
+        Names { users, groups: parse(group, max, |_, _| None), user_map, group_map }
     }
 }
 
-/// Names by the number in the third column, the first of a number being the one that counts.
-fn parse(file: Option<File>, max: usize) -> BTreeMap<u32, String> {
+/// Names by the number in the third column, the first of a number being the one that counts. `whole` makes more of a
+/// name and what stands behind the number.
+fn parse(
+    file: Option<File>,
+    max: usize,
+    mut whole: impl FnMut(&str, &str) -> Option<String>,
+) -> BTreeMap<u32, String> {
     let mut bytes = Vec::new();
     let is_file = |file: &File| file.metadata().is_ok_and(|metadata| metadata.is_file());
     if let Some(file) = file.filter(is_file) {
@@ -192,14 +224,16 @@ fn parse(file: Option<File>, max: usize) -> BTreeMap<u32, String> {
     }
     let mut names = BTreeMap::new();
     for line in String::from_utf8_lossy(&bytes).lines() {
-        let mut columns = line.split(':');
+        let mut columns = line.splitn(4, ':');
         let (Some(name), Some(_), Some(Ok(number))) =
             (columns.next(), columns.next(), columns.next().map(str::parse))
         else {
             continue;
         };
-        if names.len() < max && !name.is_empty() {
-            names.entry(number).or_insert_with(|| name[..name.floor_char_boundary(NAME_MAX)].to_owned());
+        if names.len() < max && !name.is_empty() && !names.contains_key(&number) {
+            let name = &name[..name.floor_char_boundary(NAME_MAX)];
+            let rest = columns.next().unwrap_or_default();
+            names.insert(number, whole(name, rest).unwrap_or_else(|| name.to_owned()));
         }
     }
     names
@@ -283,7 +317,7 @@ mod tests {
     #[test]
     fn names_are_the_containers_own_and_read_again_only_when_they_changed() {
         let root =
-            root("root:x:0:0::/:/bin/sh\nweb:x:1000:1000::/:/bin/sh\nother:x:1000:1::/:\nbad\n:x:7:7\n");
+            root("root:x:0:0::/:/bin/sh\nweb:x:1000:1000::/:/bin/sh:more\nother:x:1000:1::/:\nbad\n:x:7:7\n");
         std::fs::write(root.path().join("etc/group"), "webs:x:1000:web\n").unwrap();
         let container = container(root.path());
         let mut users = Users::default();
@@ -292,6 +326,8 @@ mod tests {
         assert!(is_new);
         assert_eq!([0, 1000, 7, 1].map(|uid| names.user(uid)), [Some("root"), Some("web"), None, None]);
         assert_eq!([1000, 0].map(|gid| names.group(gid)), [Some("webs"), None]);
+        assert_eq!([0, 1000].map(|uid| names.home(uid)), [Some("/"), None]);
+        assert_eq!([0, 1000].map(|uid| names.shell(uid)), [Some("/bin/sh"), None]);
         std::fs::write(root.path().join("etc/passwd"), "new:x:1000:\n").unwrap();
         assert_eq!(
             users.names(Some(&container), pid),
@@ -319,13 +355,16 @@ mod tests {
                 Users::default().names(Some(&container(root.path())), std::process::id()).unwrap();
             assert_eq!(names.users.len(), 0);
         }
-        let many: String = (0..100_000).map(|n| format!("{}:x:{n}:\n", "\u{1b}".repeat(n % 200))).collect();
+        let line = |n| format!("{}:x:{n}:0:::{}\n", "\u{1b}".repeat(n % 200), "/".repeat(n));
+        let many: String = (0..1_000).map(line).collect();
         let (names, _) =
             Users::default().names(Some(&container(root(&many).path())), std::process::id()).unwrap();
         assert!(
             names.users.len() <= CONTAINER_NAMES_MAX
-                && names.users.values().all(|name| name.len() <= NAME_MAX)
+                && names.users.keys().all(|uid| names.user(*uid).unwrap().len() <= NAME_MAX)
         );
+        let homes = names.users.keys().filter_map(|uid| names.shell(*uid)).map(str::len).sum::<usize>();
+        assert!((1..=CONTAINER_HOMES_MAX).contains(&homes), "{homes}");
     }
 
     #[test]
