@@ -33,6 +33,29 @@ pub const TALLIES: usize = 32;
 
 const _: () = assert!(crate::kind::KINDS <= TALLIES);
 
+/// What a daemon has made of the events by kind, for the next one; the kernel side only keeps it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Handled {
+    /// The audit log's last record then. Records of events behind it were made of events that are not counted here.
+    pub seq: u64,
+    /// When that was so, by the boot clock in ns.
+    pub boot_ns: u64,
+    /// Events that were dealt with, and losses that are in the log.
+    pub kinds: [Dealt; TALLIES],
+}
+
+/// Of one kind.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dealt {
+    /// Events that were taken out of the rings and dealt with, less those that were taken over from the daemon before and
+    /// are not dealt with yet: wraps below 0.
+    pub events: u64,
+    /// Events of which the log says that they were lost.
+    pub lost: u64,
+}
+
 /// Bits of the read-only global `FEATURES`: what the running kernel can do.
 pub mod feature {
     /// `bpf_get_current_task_btf` (5.11): fields of the current task by direct load.

@@ -7,8 +7,8 @@ use taffrail_common::event::{Credentials, Header, PAYLOAD_MAX, Path, TEXT_MAX};
 use taffrail_common::kernel::Offsets;
 use taffrail_common::kind::KINDS;
 use taffrail_common::map::{
-    CallsKept, Count, CountKey, DnsNext, DnsStream, FLIGHT_SLOTS, FlightEntry, LossKey, NO_NUMBER, Owner,
-    SHARES, Scope, Share, Tallies, UdpFlow, Written,
+    CallsKept, Count, CountKey, DnsNext, DnsStream, FLIGHT_SLOTS, FlightEntry, Handled, LossKey, NO_NUMBER,
+    Owner, SHARES, Scope, Share, Tallies, UdpFlow, Written,
 };
 
 use crate::path::WalkMemory;
@@ -58,6 +58,10 @@ pub static LOST: PerCpuHashMap<LossKey, u64> = PerCpuHashMap::with_max_entries(4
 /// What is decided about a cgroup, by cgroup id. The daemon writes it, and removes cgroups that are gone.
 #[map]
 pub static SCOPE: HashMap<u64, Scope> = HashMap::with_max_entries(16384, 0);
+
+/// What the daemon has made of the events, for the next one: one entry. No probe looks at it.
+#[map]
+pub static HANDLED: Array<Handled> = Array::with_max_entries(1, 0);
 
 /// What is decided about a cgroup that is not in `SCOPE`: one entry. The daemon writes it.
 #[map]

@@ -5,6 +5,8 @@
 //! rings fill up, and the kernel counts what they cannot take. A recording takes the place of the receive
 //! thread in a replay; everything behind it is the same.
 
+mod takeover;
+
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use taffrail_common::event::Header;
 
 use crate::audit::RecordKind;
 use crate::capture::{self, Frame, Note};
@@ -30,11 +33,13 @@ use crate::event::json::write_whole_container;
 use crate::event::{self, Event};
 use crate::probe::count::CallCounts;
 use crate::probe::flight::Flight;
+use crate::probe::handover::{Ledger, Progress};
 use crate::probe::hook::PROCESS_KINDS;
 use crate::probe::loss::{Loss, LossReader};
 use crate::probe::{self, Probes};
 use crate::rules::RuleSet;
 use crate::syscalls::{self, Counts};
+use takeover::Cut;
 
 /// Takes what comes out at the end.
 pub trait Sink {
@@ -60,6 +65,10 @@ pub trait Sink {
         let mut body = Vec::new();
         write_whole_container(container, problems, &mut body);
         self.note(RecordKind::Container, boot_ns, time_ns, &body);
+    }
+    /// How far the log is with what came out; nowhere, if there is none.
+    fn progress(&self) -> Progress {
+        Progress::default()
     }
     /// Anything else that belongs in the log; `body` is JSON members.
     fn note(&mut self, kind: RecordKind, boot_ns: u64, time_ns: u64, body: &[u8]);
@@ -288,6 +297,12 @@ const HELD_BYTES_MAX: usize = 16 << 20;
 /// How often it is looked whether they still have to.
 const HELD_INTERVAL: Duration = Duration::from_millis(5);
 
+/// How often it is looked whether the log has what the ledger is to say.
+const SETTLE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How long the log may take for its last records.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(5);
+
 impl Held {
     fn push(&mut self, record: &[u8]) {
         self.bytes += record.len();
@@ -320,6 +335,8 @@ pub struct Worker<S> {
     /// When the last record was made, by the boot clock: in a replay that is the present.
     pub record_ns: u64,
     held: Held,
+    /// While events come that the last daemon's probes may have seen too.
+    cut: Option<Cut>,
 }
 
 impl<S: Sink> Worker<S> {
@@ -335,13 +352,20 @@ impl<S: Sink> Worker<S> {
             recording: None,
             record_ns: 0,
             held: Held::default(),
+            cut: None,
         }
     }
 
     /// Handles messages until the end.
     pub fn run(&mut self, messages: &Receiver<Message>) {
         loop {
-            let interval = if self.held.records.is_empty() { LOOK_INTERVAL } else { HELD_INTERVAL };
+            let interval = if !self.held.records.is_empty() {
+                HELD_INTERVAL
+            } else if self.ledger().is_some_and(|ledger| ledger.is_behind()) {
+                SETTLE_INTERVAL
+            } else {
+                LOOK_INTERVAL
+            };
             let message = match messages.recv_timeout(interval) {
                 Ok(message) => message,
                 Err(RecvTimeoutError::Timeout) => {
@@ -375,6 +399,28 @@ impl<S: Sink> Worker<S> {
         self.look_at_probes();
         self.tell_counts();
         self.end();
+        self.settle_all();
+    }
+
+    /// What is dealt with is kept count of here, if the probes outlive this daemon.
+    fn ledger(&mut self) -> Option<&mut Ledger> {
+        self.live.as_mut()?.probes.ledger.as_mut()
+    }
+
+    fn settle(&mut self) {
+        let progress = self.sink.progress();
+        if let Some(ledger) = self.ledger() {
+            ledger.settle(progress, clock::boot_ns());
+        }
+    }
+
+    /// Waits until the log has all that was dealt with, but not for ever: then the next daemon tells more as missing than is.
+    fn settle_all(&mut self) {
+        let end = Instant::now() + SETTLE_PATIENCE;
+        while self.ledger().is_some_and(|ledger| ledger.is_behind()) && Instant::now() < end {
+            self.settle();
+            std::thread::park_timeout(HELD_INTERVAL);
+        }
     }
 
     /// Nothing more comes.
@@ -422,10 +468,21 @@ impl<S: Sink> Worker<S> {
             Err(malformed) => {
                 let what = malformed.to_string();
                 self.gap("decode", &what, (None, 1), self.record_ns);
+                self.count(malformed.kind());
                 return;
             }
         };
-        self.record_ns = event.header().boot_ns;
+        let Header { kind, boot_ns, .. } = *event.header();
+        if let Some(cut) = &mut self.cut {
+            if !cut.takes_new(bytes, boot_ns) {
+                self.count(kind);
+                return;
+            }
+            if cut.is_past(boot_ns) {
+                self.cut = None;
+            }
+        }
+        self.record_ns = boot_ns;
         // Looked at as soon as it comes: what is known of a container that has ended goes away soon.
         let is_ready = self.enricher.is_ready(&event);
         self.take_findings();
@@ -465,6 +522,14 @@ impl<S: Sink> Worker<S> {
         }
         if let Handled::Process(key) = handled {
             self.publish(key, event);
+        }
+        self.count(event.header().kind);
+    }
+
+    /// One event of that kind is dealt with.
+    fn count(&mut self, kind: u16) {
+        if let Some(ledger) = self.ledger() {
+            ledger.event(kind);
         }
     }
 
@@ -514,6 +579,9 @@ impl<S: Sink> Worker<S> {
             recording.note(&Note::Loss { kind, cgroup_id, count, since_ns, until_ns })
         });
         self.gap("ring", event::kind_name(kind), (cgroup_id, count), since_ns);
+        if let Some(ledger) = self.ledger() {
+            ledger.lost(kind, count);
+        }
     }
 
     /// The present by the boot clock.
@@ -545,7 +613,8 @@ impl<S: Sink> Worker<S> {
         self.sink.gap(&gap);
     }
 
-    fn note(&mut self, kind: RecordKind, body: &[u8]) {
+    /// Tells anything else.
+    pub fn note(&mut self, kind: RecordKind, body: &[u8]) {
         let boot_ns = self.now_ns();
         self.sink.note(kind, boot_ns, self.clock.realtime_ns(boot_ns), body);
     }
@@ -617,6 +686,7 @@ impl<S: Sink> Worker<S> {
         if self.enricher.is_full() {
             self.forget_cgroups();
         }
+        self.settle();
         let Some(live) = &mut self.live else { return };
         live.probes.print_debug_log();
         if Instant::now() < live.next_look {

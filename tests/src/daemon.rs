@@ -126,8 +126,13 @@ impl Daemon {
     }
 
     /// Ends it without a chance to tidy up, and gives back its folder.
-    pub fn kill(mut self) -> TempDir {
-        self.child.kill().expect("to kill it");
+    pub fn kill(self) -> TempDir {
+        self.end(libc::SIGKILL)
+    }
+
+    /// Ends it by a signal, and gives back its folder.
+    pub fn end(mut self, signal: i32) -> TempDir {
+        self.signal(signal);
         self.child.wait().expect("its exit status");
         std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a temporary folder"))
     }

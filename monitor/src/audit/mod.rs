@@ -46,6 +46,7 @@ record_kinds! {
     Flight "flight" "The last system calls of a container.",
     Suppressed "suppressed" "Matches of a rule that raised no alert, since there were too many.",
     Evicted "evicted" "Memory of a rule that was given up too early, since there was too much.",
+    Restart "restart" "Who watched since the last daemon, and what was read of that.",
     Container "container" "What a container is called and was given: once, when that is known.",
 }
 

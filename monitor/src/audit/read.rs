@@ -59,6 +59,11 @@ pub fn seq_of(line: &[u8]) -> Option<u64> {
 
 /// The number of the log's last record; `None` if there is no record.
 pub fn last_seq(folder: &Path) -> Result<Option<u64>, ReadError> {
+    Ok(last_line(folder)?.as_deref().and_then(seq_of))
+}
+
+/// The line of the log's last record; `None` if there is no record.
+pub fn last_line(folder: &Path) -> Result<Option<Vec<u8>>, ReadError> {
     for segment in segments(folder)?.iter().rev() {
         let failed = |source| ReadError::Segment { path: segment.path.clone(), source };
         let mut lines = match Lines::open(segment) {
@@ -70,7 +75,8 @@ pub fn last_seq(folder: &Path) -> Result<Option<u64>, ReadError> {
         let mut last = None;
         loop {
             match lines.next().map_err(failed)? {
-                Line::Whole(line) => last = seq_of(line).or(last),
+                Line::Whole(line) if seq_of(line).is_some() => last = Some(line.to_vec()),
+                Line::Whole(_) => {}
                 Line::Long(_) => {}
                 Line::Half(_) | Line::End => break,
             }

@@ -114,6 +114,8 @@ pub struct CloseError {
 pub struct Stats {
     /// Sequence number of the last record that is durable.
     pub durable_seq: AtomicU64,
+    /// How many of the entries that were handed in are durable, or told as lost.
+    pub settled: AtomicU64,
     /// Bytes written.
     pub bytes: AtomicU64,
     /// Times that a batch was made durable.
@@ -302,6 +304,8 @@ struct Writer {
     rotated: bool,
     /// Alerts that could not be written yet, as frames.
     kept: Vec<u8>,
+    /// Entries that were taken from the queue so far.
+    taken: u64,
     /// Records that could not be written, by kind.
     lost: Vec<(RecordKind, u64)>,
     lost_since_ns: u64,
@@ -323,6 +327,7 @@ impl Writer {
             found: Vec::new(),
             rotated: false,
             kept: Vec::new(),
+            taken: 0,
             lost: Vec::new(),
             lost_since_ns: 0,
             constant,
@@ -427,15 +432,17 @@ impl Writer {
             self.line(&now(RecordKind::Gap, &body), &mut lines);
         }
         let kept = std::mem::take(&mut self.kept);
-        for mut rest in [kept.as_slice(), frames] {
+        for (mut rest, is_new) in [(kept.as_slice(), false), (frames, true)] {
             while let Some(entry) = pop_frame(&mut rest) {
                 self.line(&entry, &mut lines);
+                self.taken += u64::from(is_new);
             }
         }
         match self.write(&before, &lines) {
             Ok(()) => {
                 self.lost.clear();
                 stats.durable_seq.store(self.chain.seq, Ordering::Release);
+                stats.settled.store(self.taken, Ordering::Release);
                 stats.bytes.fetch_add(lines.len() as u64, Ordering::Relaxed);
                 stats.commits.fetch_add(1, Ordering::Relaxed);
                 self.retain();

@@ -223,6 +223,7 @@ pub fn try_probes(tiers: Tiers) -> Result<Vec<ProbeState>, LoadError> {
         flight: 0,
         tiers,
         debug: false,
+        pin: None,
     };
     Probes::load(&options).map(|(probes, ..)| probes.states)
 }

@@ -9,9 +9,11 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 mod audit;
 mod config;
 mod doctor;
+mod restart;
 mod rules;
 mod run;
 mod trace;
+mod unload;
 
 /// eBPF runtime monitor for containers: who did what, in a log that can be trusted.
 #[derive(Parser)]
@@ -38,6 +40,8 @@ enum Command {
     Config(config::ConfigCommand),
     /// Say what works on this machine, what does not, what that blinds, and what to do.
     Doctor(doctor::Args),
+    /// Take off the probes that a daemon has left at work.
+    Unload(unload::Args),
     /// Print completions for a shell.
     Completions {
         /// Which shell.
@@ -62,6 +66,7 @@ pub fn main(give_back_memory: fn()) -> ExitCode {
         Command::Audit(command) => audit::run(command),
         Command::Config(command) => config::run(command),
         Command::Doctor(args) => doctor::run(args),
+        Command::Unload(args) => unload::run(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "taffrail", &mut std::io::stdout());
             ExitCode::SUCCESS

@@ -12,6 +12,7 @@ use taffrail_common::map::COUNTED;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::config::Source;
+use super::restart::Last;
 use crate::audit::{Entry, Log, RecordKind};
 use crate::clock::{self, Clock};
 use crate::config::Settings;
@@ -23,6 +24,7 @@ use crate::event;
 use crate::event::field::KindSet;
 use crate::event::json::{Members, write_container, write_subject};
 use crate::pipeline::{self, Gap, Live, Message, Scope, Sink, Worker};
+use crate::probe::handover::{self, Progress};
 use crate::probe::hook::{PROCESS_KINDS, Status, bit};
 use crate::probe::{LoadError, Options, ProbeState, Probes};
 use crate::rules::{self, Filter, RuleSet};
@@ -51,6 +53,7 @@ pub fn run(args: Args, give_back_memory: fn()) -> ExitCode {
         }
         Err(code) => return code,
     };
+    let last = Last::of(&settings.log_dir);
     let options = audit_options(&settings);
     let log = match Log::open(options) {
         Ok(log) => log,
@@ -59,7 +62,7 @@ pub fn run(args: Args, give_back_memory: fn()) -> ExitCode {
             return ExitCode::from(super::FAILED);
         }
     };
-    match watch(&args, &settings, rules, log, give_back_memory) {
+    match watch(&args, &settings, rules, (log, last), give_back_memory) {
         Ok(()) => ExitCode::SUCCESS,
         Err(code) => code,
     }
@@ -90,7 +93,7 @@ fn watch(
     args: &Args,
     settings: &Settings,
     rules: RuleSet,
-    log: Log,
+    (log, last): (Log, Option<Last>),
     give_back_memory: fn(),
 ) -> Result<(), ExitCode> {
     let layout = Layout::detect();
@@ -106,7 +109,10 @@ fn watch(
         flight: settings.syscalls_flight_recorder,
         tiers: settings.tiers,
         debug: args.debug_probes,
+        pin: settings.pin.clone(),
     };
+    // Before new ones are put there.
+    let (left, problems) = settings.pin.as_deref().map(handover::left).unwrap_or_default();
     let (probes, rings, losses) = Probes::load(&options).map_err(|error| cannot_load(&error))?;
     give_back_memory();
     let states = probes.states.clone();
@@ -126,8 +132,10 @@ fn watch(
         super::complain(&error, None);
         ExitCode::from(super::FAILED)
     })?);
+    let attached_ns = clock::boot_ns();
     let sink = LogSink {
         log,
+        sent: 0,
         record: settings.log_record.1.clone(),
         calls: settings.syscalls_events.clone(),
         host: settings.scope_host,
@@ -139,6 +147,9 @@ fn watch(
     let stop = AtomicBool::new(false);
     // Before anybody is told that it watches: what ends a moment later must not be nameless.
     worker.seed();
+    if let Some(last) = last {
+        last.take_over(&mut worker, &settings.log_dir, (left, attached_ns), problems);
+    }
     let ended = std::thread::scope(|threads| {
         let matching =
             std::thread::Builder::new().name("match".to_owned()).spawn_scoped(threads, move || {
@@ -343,7 +354,7 @@ fn rules_body(rules: &RuleSet, result: &str) -> Vec<u8> {
 }
 
 /// The members of an object, without its braces.
-fn members(object: &serde_json::Value) -> Vec<u8> {
+pub(super) fn members(object: &serde_json::Value) -> Vec<u8> {
     let text = object.to_string().into_bytes();
     text.get(1..text.len() - 1).unwrap_or_default().to_vec()
 }
@@ -351,6 +362,8 @@ fn members(object: &serde_json::Value) -> Vec<u8> {
 /// Writes into the audit log.
 pub struct LogSink {
     log: Log,
+    /// How many entries it was handed.
+    sent: u64,
     /// Which events are recorded besides alerts.
     record: Filter,
     /// System calls that are recorded besides.
@@ -369,8 +382,9 @@ impl LogSink {
         self.record.matches(subject) || is_chosen()
     }
 
-    fn append(&self, kind: RecordKind, subject: &Subject<'_>) {
+    fn append(&mut self, kind: RecordKind, subject: &Subject<'_>) {
         let boot_ns = subject.event.header().boot_ns;
+        self.sent += 1;
         self.log.append(Entry { kind, time_ns: subject.time_ns, boot_ns, body: &self.body });
     }
 
@@ -414,7 +428,15 @@ impl Sink for LogSink {
     }
 
     fn note(&mut self, kind: RecordKind, boot_ns: u64, time_ns: u64, body: &[u8]) {
+        self.sent += 1;
         self.log.append(Entry { kind, time_ns, boot_ns, body });
+    }
+
+    fn progress(&self) -> Progress {
+        let stats = self.log.stats();
+        // In this order: of what is settled the records are there.
+        let settled = stats.settled.load(Ordering::Acquire);
+        Progress { sent: self.sent, settled, seq: stats.durable_seq.load(Ordering::Acquire) }
     }
 }
 

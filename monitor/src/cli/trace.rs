@@ -165,6 +165,7 @@ fn live(args: &Args, rules: RuleSet, sink: Printer) -> Result<(), ExitCode> {
         flight: args.last.map_or(0, |last| last.next_power_of_two().max(16)),
         tiers: args.tier,
         debug: args.debug_probes,
+        pin: None,
     };
     let recording = args.record.as_deref().map(capture::Writer::create).transpose();
     let recording = recording.map_err(|error| failed(&error, Some("choose a file that is not there yet")))?;

@@ -60,6 +60,8 @@ pub struct Settings {
     pub tiers: Tiers,
     /// Bytes of the ring for what must not be lost.
     pub urgent_bytes: u32,
+    /// Where the probes stay attached by when the daemon ends.
+    pub pin: Option<PathBuf>,
     /// Bytes of the ring for the rest.
     pub bulk_bytes: u32,
     /// Processes that are remembered.
@@ -99,6 +101,7 @@ impl Default for Settings {
             state: Limits { throttle: Limit { alerts: 100, per_ns: 60 * SECOND_NS }, ..Limits::default() },
             scope_host: false,
             tiers: Tiers::Auto,
+            pin: None,
             urgent_bytes: 1 << 20,
             bulk_bytes: 4 << 20,
             max_processes: 65_536,
@@ -181,6 +184,8 @@ const KEYS: &[Key] = &[
         set: |s, n| ring(n).map(|value| s.urgent_bytes = value), show: |s| s.urgent_bytes.to_string() },
     Key { name: "probes.bulk_ring_bytes", ty: "size", doc: "Ring for all other events: a power of two, 64KiB to 1GiB.",
         set: |s, n| ring(n).map(|value| s.bulk_bytes = value), show: |s| s.bulk_bytes.to_string() },
+    Key { name: "probes.pin", ty: "path or `none`", doc: "Folder in a BPF file system, such as `/sys/fs/bpf/taffrail`. With it the probes go on collecting when the daemon ends, in any way, and the next one with the same folder [takes over](../operating.md#restarts); `taffrail unload` takes them off. `none`: they end with the daemon.",
+        set: |s, n| if n.as_text() == Some("none") { s.pin = None; Ok(()) } else { text(n).map(|value| s.pin = Some(value.into())) }, show: |s| quote(&s.pin.as_deref().unwrap_or(Path::new("none")).to_string_lossy()) },
     Key { name: "enrich.max_processes", ty: "number", doc: "Processes that are remembered, running and ended: 1024 to 4194304.",
         set: |s, n| number(n, 1024, 4 << 20).map(|value| s.max_processes = value as usize), show: |s| s.max_processes.to_string() },
     Key { name: "enrich.folders.docker", ty: "list of paths", doc: "Docker's root folders, which have `containers/ID/config.v2.json`. In these four lists, a path that ends in `/*` stands for all folders in there; those of users who run containers without root need not be named.",

@@ -24,6 +24,20 @@ pub enum Malformed {
     UnknownKind(u16),
 }
 
+impl Malformed {
+    /// The kind that it says it is.
+    pub fn kind(self) -> u16 {
+        match self {
+            Malformed::Short { kind, .. } | Malformed::UnknownKind(kind) => kind,
+        }
+    }
+}
+
+/// The start of a record, if there is that much.
+pub fn header(bytes: &[u8]) -> Option<abi::Header> {
+    fixed(bytes, 0).ok()
+}
+
 /// Decodes one record.
 pub fn decode(bytes: &[u8]) -> Result<Event<'_>, Malformed> {
     let header: abi::Header = fixed(bytes, 0)?;

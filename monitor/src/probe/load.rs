@@ -1,29 +1,27 @@
-//! Loads the kernel object and attaches its probes, each on its own: one that the running kernel refuses
-//! is reported with what it blinds and stops nothing else. Nothing is pinned: all is gone with the process.
+//! Loads the kernel object and has its probes attached, each on its own: one that the running kernel refuses
+//! is reported with what it blinds and stops nothing else. All is gone with the process, unless it is to
+//! [outlive](super::handover) it.
 
-use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use aya::Pod;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf};
-use aya::programs::{
-    BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, FEntry,
-    Program, ProgramError, ProgramFd, TracePoint,
-};
+use aya::programs::{FEntry, ProgramFd};
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader};
 use aya_log::EbpfLogger;
 use taffrail_common::call::CallShape;
-use taffrail_common::kind::{self, KINDS};
+use taffrail_common::kind;
 use taffrail_common::map::{COUNTED, CallsKept, FLIGHT_SLOTS, feature};
 use thiserror::Error;
 
+use super::attach::{Loader, blind_kinds, delivered, first_failure, one_line, try_classic};
 use super::btf::{self, KernelFacts};
 use super::call;
 use super::count::{COUNTS_MAX, CallCounts};
 use super::flight::Flights;
-use super::hook::{ALL_KINDS, Attach, CgroupHook, HOOKS, Hook, PROCESS_KINDS, ProbeState, Status, Tier, bit};
+use super::handover::{self, Ledger, Pins};
+use super::hook::{ALL_KINDS, Attach, PROCESS_KINDS, ProbeState, Status, bit};
 use super::loss::{LossKeyPod, LossReader, TalliesPod};
 use super::receive::Receiver;
 use super::scope::Scopes;
@@ -57,6 +55,8 @@ pub struct Options {
     pub tiers: Tiers,
     /// Kernel-side diagnosis.
     pub debug: bool,
+    /// The folder in a BPF file system that they stay attached by when the daemon ends.
+    pub pin: Option<PathBuf>,
 }
 
 /// Which hooks to try.
@@ -105,6 +105,15 @@ pub enum LoadError {
     /// No probe at all could be attached.
     #[error("no probe could be attached: {0}")]
     NothingAttached(String),
+    /// They cannot be kept for the next daemon.
+    #[error("cannot keep the probes in {}", folder.display())]
+    Pin {
+        /// Where they were to be.
+        folder: PathBuf,
+        /// Why not.
+        #[source]
+        source: handover::PinError,
+    },
     /// The object lacks a map: it was built from other sources.
     #[error("the kernel object has no usable map `{0}`")]
     Map(&'static str),
@@ -122,6 +131,9 @@ impl LoadError {
             }
             LoadError::Object(_) => "use Linux 5.10 or newer; `taffrail doctor` shows what is missing",
             LoadError::NothingAttached(_) => "`taffrail doctor` shows why, probe by probe",
+            LoadError::Pin { .. } => {
+                "`probes.pin` has to name a folder in a BPF file system, such as /sys/fs/bpf/taffrail (`mount -t bpf bpf /sys/fs/bpf`)"
+            }
             LoadError::Map(_) => "build the whole workspace again",
         }
     }
@@ -133,6 +145,8 @@ pub struct Probes {
     /// The kernel empties the array of programs when nobody holds it.
     _programs: ProgramArray<MapData>,
     ends: strong::Ends,
+    /// What was made of the events, for the next daemon.
+    pub ledger: Option<Ledger>,
     /// What became of each probe.
     pub states: Vec<ProbeState>,
     /// Kernel fields that the probes want and the kernel does not have.
@@ -205,6 +219,27 @@ impl Probes {
         if wanted & bit(kind::DNS) != 0 {
             wanted |= bit(kind::FLOW);
         }
+        let pins = options
+            .pin
+            .as_deref()
+            .map(Pins::create)
+            .transpose()
+            .map_err(|error| cannot_pin(options, error))?;
+        // The kernel empties arrays of programs that only programs use.
+        for name in [
+            "URGENT",
+            "BULK",
+            "TALLY",
+            "LOST",
+            "HANDLED",
+            "CALL_PROGRAMS",
+            "END_PROGRAMS",
+            "END_PROGRAMS_OTHER",
+        ] {
+            if let (Some(pins), Some(map)) = (&pins, ebpf.map(name)) {
+                pins.map(name, map).map_err(|error| cannot_pin(options, error))?;
+            }
+        }
         let mut programs = ProgramArray::try_from(take(&mut ebpf, "CALL_PROGRAMS")?)
             .map_err(|_| LoadError::Map("CALL_PROGRAMS"))?;
         let mut ends = strong::Ends::new([
@@ -237,6 +272,14 @@ impl Probes {
             return Err(LoadError::NothingAttached(first_failure(&states)));
         }
 
+        let handled = take(&mut ebpf, "HANDLED")?;
+        let ledger = match &pins {
+            Some(pins) => {
+                pins.links(&mut ends.links).map_err(|error| cannot_pin(options, error))?;
+                Some(Ledger::new(handled).ok_or(LoadError::Map("HANDLED"))?)
+            }
+            None => None,
+        };
         let receiver = Receiver::new(ring(&mut ebpf, "URGENT")?, ring(&mut ebpf, "BULK")?)
             .map_err(|_| LoadError::Map("URGENT"))?;
         let losses = LossReader::new(
@@ -273,6 +316,7 @@ impl Probes {
             ebpf,
             _programs: programs,
             ends,
+            ledger,
             states,
             missing_fields: facts.missing,
             scopes,
@@ -374,284 +418,6 @@ pub fn preempts_in_tracepoints() -> bool {
     release.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_none_or(|major| major >= 7)
 }
 
-/// Whether classic programs can be attached: that needs tracefs and perf_event_open(2).
-fn try_classic(ebpf: &mut Ebpf) -> Result<(), String> {
-    let program = ebpf.program_mut("classic_trial").ok_or_else(|| not_in_object("classic_trial"))?;
-    let program = <&mut TracePoint>::try_from(program).map_err(one_line)?;
-    program.load().map_err(one_line)?;
-    let link = program.attach("raw_syscalls", "sys_exit").map_err(one_line)?;
-    program.detach(link).map_err(one_line)
-}
-
-/// What attaching needs.
-struct Loader<'a> {
-    ebpf: &'a mut Ebpf,
-    btf: &'a Btf,
-    root: Option<&'a Path>,
-    /// Whether classic programs are tried at the ends of system calls.
-    classic: bool,
-    programs: &'a mut ProgramArray<MapData>,
-    ends: &'a mut strong::Ends,
-}
-
-impl Loader<'_> {
-    /// Attaches what the wanted kinds need: hooks of the strong tier first, then portable ones for what is left.
-    fn attach_all(&mut self, wanted: KindSet, options: &Options) -> Vec<ProbeState> {
-        let entries = match options.tiers {
-            Tiers::Portable => BTreeMap::new(),
-            Tiers::Auto | Tiers::Strong => {
-                strong::raise_file_limit();
-                strong::kernel_entries(wanted, &options.calls)
-            }
-        };
-        let trial = match options.tiers {
-            Tiers::Auto => strong::takes_too_long(self.ebpf, self.btf, entries.len()),
-            Tiers::Portable | Tiers::Strong => Ok(None),
-        };
-        let (too_long, refusal) = match trial {
-            Ok(_) if options.tiers == Tiers::Auto && wanted & COUNTED != 0 => {
-                (Some("all system calls are counted or kept".to_owned()), None)
-            }
-            Ok(too_long) => (too_long, None),
-            Err(why) => (None, Some(why)),
-        };
-        // The kinds of which calls are seen that a filter refuses, and those whose calls the portable tier has to see.
-        let (mut refused, mut left) = (0, wanted);
-        let attach = |hook: &'static Hook| {
-            let kinds = match hook.attach {
-                _ if hook.tier == Tier::Strong && options.tiers == Tiers::Portable => 0,
-                Attach::Refused if too_long.is_some() => 0,
-                _ if hook.is_replaceable() => hook.kinds & left,
-                _ => hook.kinds & wanted,
-            };
-            let refusal = refusal.as_ref().filter(|_| hook.tier == Tier::Strong && kinds != 0);
-            let mut state = if let Some(why) = refusal {
-                ProbeState::failed(hook, kinds, why.clone())
-            } else if hook.attach != Attach::CallEnds || kinds & !refused == 0 {
-                self.attach(hook, kinds, &entries)
-            } else {
-                let unseen = || "calls that a filter refuses would not be seen".to_owned();
-                ProbeState::failed(hook, kinds, too_long.clone().unwrap_or_else(unseen))
-            };
-            match hook.attach {
-                Attach::Refused => refused |= state.kinds,
-                Attach::CallEnds if options.tiers == Tiers::Strong => left &= !hook.kinds,
-                Attach::CallEnds => left &= !state.kinds,
-                _ => {}
-            }
-            if hook.tier == Tier::Strong
-                && options.tiers == Tiers::Auto
-                && let Status::Failed(why) = state.status
-            {
-                state.status = Status::Replaced(why);
-            }
-            state
-        };
-        HOOKS.iter().map(attach).collect()
-    }
-
-    /// Loads and attaches one probe.
-    fn attach(
-        &mut self,
-        hook: &'static Hook,
-        wanted: KindSet,
-        entries: &BTreeMap<String, KindSet>,
-    ) -> ProbeState {
-        let mut state = ProbeState {
-            hook,
-            program: hook.program,
-            status: Status::NotNeeded,
-            wanted,
-            kinds: 0,
-            verified_instructions: None,
-        };
-        if wanted == 0 {
-            return state;
-        }
-        let classic = hook.classic().filter(|_| self.classic);
-        for name in [classic, Some(hook.program), hook.fallback].into_iter().flatten() {
-            let attached = match hook.attach {
-                Attach::CallEnds => self.attach_ends(name, wanted, entries),
-                Attach::Refused => self.attach_copies(name, wanted, &["__seccomp_filter"]),
-                Attach::Begin(functions) | Attach::End(functions) => {
-                    self.attach_copies(name, wanted, functions)
-                }
-                _ => self.attach_one(name, hook, wanted),
-            };
-            match attached {
-                Ok(Delivered { kinds, verified_instructions, refusal }) => {
-                    state.program = name;
-                    state.status = refusal.map_or(Status::Attached, Status::Failed);
-                    state.kinds = kinds;
-                    state.verified_instructions = verified_instructions;
-                    break;
-                }
-                Err(why) => state.status = Status::Failed(why),
-            }
-        }
-        state
-    }
-
-    fn attach_one(&mut self, name: &str, hook: &Hook, wanted: KindSet) -> Result<Delivered, String> {
-        let program = self.ebpf.program_mut(name).ok_or_else(|| not_in_object(name))?;
-        try_attach(program, hook, wanted, self.btf, self.root, self.programs)?;
-        let verified_instructions = program.info().ok().and_then(|info| info.verified_instruction_count());
-        Ok(Delivered { kinds: wanted, verified_instructions, refusal: None })
-    }
-
-    /// Attaches a copy of a program to each of the functions.
-    fn attach_copies(
-        &mut self,
-        name: &'static str,
-        wanted: KindSet,
-        functions: &[&str],
-    ) -> Result<Delivered, String> {
-        let mut delivered = Delivered { kinds: wanted, verified_instructions: None, refusal: None };
-        let mut attached = false;
-        for names in functions {
-            match self.ends.attach_copy(self.ebpf, self.btf, name, names) {
-                Ok(verified_instructions) => {
-                    attached = true;
-                    delivered.verified_instructions =
-                        delivered.verified_instructions.max(verified_instructions);
-                }
-                // What the first one refuses is refused everywhere.
-                Err(why) if !attached => return Err(format!("{names}: {why}")),
-                Err(why) => delivered.refusal = Some(format!("{names}: {why}")),
-            }
-        }
-        Ok(delivered)
-    }
-
-    /// Lets the entry functions of the wanted kinds hand over to a program at their ends. A kind is delivered if all its
-    /// functions do; what the others see they leave to the portable tier.
-    fn attach_ends(
-        &mut self,
-        name: &'static str,
-        wanted: KindSet,
-        entries: &BTreeMap<String, KindSet>,
-    ) -> Result<Delivered, String> {
-        let mut delivered = Delivered { kinds: wanted, verified_instructions: None, refusal: None };
-        let mut attached = false;
-        for (function, kinds) in entries.iter().filter(|(_, kinds)| *kinds & wanted != 0) {
-            let result = self.ends.attach(self.ebpf, self.btf, function, name, wanted);
-            match result {
-                Ok(verified_instructions) => {
-                    attached = true;
-                    delivered.verified_instructions =
-                        delivered.verified_instructions.or(verified_instructions);
-                }
-                // What the first one refuses is refused everywhere.
-                Err(why) if !attached => return Err(format!("{function}: {why}")),
-                Err(why) => {
-                    delivered.kinds &= !kinds;
-                    delivered.refusal = Some(format!("{function}: {why}"));
-                }
-            }
-        }
-        match attached {
-            true => Ok(delivered),
-            false => Err("the kernel has no entry functions of these calls".to_owned()),
-        }
-    }
-}
-
-/// What an attached probe delivers.
-struct Delivered {
-    kinds: KindSet,
-    verified_instructions: Option<u32>,
-    /// Why it is not all that it was to deliver.
-    refusal: Option<String>,
-}
-
-pub(super) fn not_in_object(name: &str) -> String {
-    format!("`{name}` is not in the kernel object")
-}
-
-fn try_attach(
-    program: &mut Program,
-    hook: &Hook,
-    wanted: KindSet,
-    btf: &Btf,
-    root: Option<&Path>,
-    programs: &mut ProgramArray<MapData>,
-) -> Result<(), String> {
-    match hook.attach {
-        Attach::BtfTracepoint(_) if let Program::TracePoint(program) = program => {
-            program.load().map_err(one_line)?;
-            program.attach("raw_syscalls", "sys_exit").map_err(one_line)?;
-        }
-        Attach::BtfTracepoint(name) => {
-            let program = <&mut BtfTracePoint>::try_from(program).map_err(one_line)?;
-            // The last name's error is told: it is the one of older kernels.
-            let mut result = Err("no name".to_owned());
-            for name in name.split('|') {
-                result = program.load(name, btf).map_err(one_line);
-                if result.is_ok() {
-                    break;
-                }
-            }
-            result?;
-            program.attach().map_err(one_line)?;
-        }
-        Attach::Calls => {
-            if let Program::TracePoint(program) = program {
-                program.load().map_err(one_line)?;
-            } else {
-                let program = <&mut BtfTracePoint>::try_from(&mut *program).map_err(one_line)?;
-                program.load("sys_exit", btf).map_err(one_line)?;
-            }
-            let fd = program.fd().map_err(one_line)?;
-            for kind in (1..KINDS as u16).filter(|kind| wanted & bit(*kind) != 0) {
-                programs.set(kind.into(), fd, 0).map_err(|error| error.to_string())?;
-            }
-        }
-        Attach::Cgroup(hook) => {
-            let root = root.ok_or("there is no v2 cgroup tree")?;
-            let folder = File::open(root).map_err(|error| format!("{}: {error}", root.display()))?;
-            attach_to_cgroup(program, hook, folder).map_err(one_line)?;
-        }
-        Attach::CallEnds | Attach::Refused | Attach::Begin(_) | Attach::End(_) => {
-            return Err("has a copy for each function".to_owned());
-        }
-    }
-    Ok(())
-}
-
-fn attach_to_cgroup(program: &mut Program, hook: CgroupHook, folder: File) -> Result<(), ProgramError> {
-    let direction = match hook {
-        CgroupHook::Address => {
-            let program = <&mut CgroupSockAddr>::try_from(program)?;
-            program.load()?;
-            program.attach(folder, CgroupAttachMode::Single)?;
-            return Ok(());
-        }
-        CgroupHook::Create => {
-            let program = <&mut CgroupSock>::try_from(program)?;
-            program.load()?;
-            program.attach(folder, CgroupAttachMode::Single)?;
-            return Ok(());
-        }
-        CgroupHook::Ingress => CgroupSkbAttachType::Ingress,
-        CgroupHook::Egress => CgroupSkbAttachType::Egress,
-    };
-    let program = <&mut CgroupSkb>::try_from(program)?;
-    program.load()?;
-    program.attach(folder, direction, CgroupAttachMode::Single)?;
-    Ok(())
-}
-
-/// The kinds that attached probes deliver, of those that `which` picks.
-fn delivered(states: &[ProbeState], which: impl Fn(&Hook) -> bool) -> KindSet {
-    states.iter().filter(|state| which(state.hook)).fold(0, |kinds, state| kinds | state.kinds)
-}
-
-/// Kinds that were asked for and that no attached probe delivers.
-fn blind_kinds(states: &[ProbeState]) -> KindSet {
-    let failed = |state: &&ProbeState| state.hook.vital && matches!(state.status, Status::Failed(_));
-    states.iter().filter(failed).fold(0, |kinds, state| kinds | state.wanted & !state.kinds)
-}
-
 /// The value of the map `MOVED_COUNT`.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
@@ -676,33 +442,6 @@ struct CallsKeptPod(CallsKept);
 // SAFETY: integers only, without padding.
 unsafe impl Pod for CallsKeptPod {}
 
-/// Why a probe was refused, in a line: of the verifier's log only its end.
-pub(super) fn one_line(error: ProgramError) -> String {
-    match error {
-        ProgramError::LoadError { io_error, verifier_log } => {
-            let log = verifier_log.to_string();
-            let reason = log.lines().rev().find(|line| {
-                const STATISTICS: [&str; 3] = ["processed ", "verification time", "stack depth"];
-                !line.trim().is_empty() && !STATISTICS.iter().any(|start| line.starts_with(start))
-            });
-            match reason {
-                Some(reason) => format!("{io_error}: verifier: {}", reason.trim()),
-                None => io_error.to_string(),
-            }
-        }
-        ProgramError::SyscallError(error) => format!("{}: {}", error.call, error.io_error),
-        other => other.to_string(),
-    }
-}
-
-fn first_failure(states: &[ProbeState]) -> String {
-    let failure = states.iter().find_map(|state| match &state.status {
-        Status::Failed(why) => Some(format!("{}: {why}", state.hook.hook_name())),
-        _ => None,
-    });
-    failure.unwrap_or_else(|| "none is needed".to_owned())
-}
-
 /// Tells a missing permission from a kernel that cannot.
 fn classify(error: EbpfError) -> LoadError {
     let mut cause: Option<&dyn std::error::Error> = Some(&error);
@@ -715,6 +454,10 @@ fn classify(error: EbpfError) -> LoadError {
         cause = current.source();
     }
     LoadError::Object(error)
+}
+
+fn cannot_pin(options: &Options, source: handover::PinError) -> LoadError {
+    LoadError::Pin { folder: options.pin.clone().unwrap_or_default(), source }
 }
 
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, LoadError> {
@@ -734,24 +477,3 @@ pub(super) fn recursion_misses(program: &ProgramFd) -> Option<u64> {
 }
 
 const _: () = assert!(ALL_KINDS & bit(kind::EXEC) != 0);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kinds_are_blind_only_if_the_tier_that_was_to_see_them_failed() {
-        let state = |program: &str, status: Status, kinds: KindSet| {
-            let hook = HOOKS.iter().find(|hook| hook.program == program).expect("a hook");
-            ProbeState { status, kinds, ..ProbeState::failed(hook, hook.kinds, String::new()) }
-        };
-        let open = bit(kind::OPEN);
-        let replaced = state("end_open", Status::Replaced("refused".to_owned()), 0);
-        let portable = state("open", Status::Attached, open);
-        assert_eq!(blind_kinds(&[replaced.clone(), portable]), 0);
-        let failed = state("open", Status::Failed("refused".to_owned()), 0);
-        assert_eq!(blind_kinds(&[replaced, failed]), open);
-        // What only adds to a kind blinds nothing.
-        assert_eq!(blind_kinds(&[state("fd_installed", Status::Failed("refused".to_owned()), 0)]), 0);
-    }
-}

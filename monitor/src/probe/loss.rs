@@ -25,6 +25,20 @@ pub struct LossKeyPod(pub LossKey);
 // SAFETY: integers only, without padding.
 unsafe impl Pod for LossKeyPod {}
 
+/// The counters by kind, over all CPUs.
+pub(super) fn total(tally: &PerCpuArray<MapData, TalliesPod>) -> [Tally; KINDS] {
+    let mut totals = [Tally::default(); KINDS];
+    if let Ok(cpus) = tally.get(&0, 0) {
+        for TalliesPod(cpu) in cpus.iter() {
+            for (total, Tally { offered, lost }) in totals.iter_mut().zip(cpu) {
+                total.offered += offered;
+                total.lost += lost;
+            }
+        }
+    }
+    totals
+}
+
 /// Events that were lost since the last look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loss {
@@ -77,16 +91,7 @@ impl LossReader {
 
     /// The counters by kind, over all CPUs, since the probes were attached.
     pub fn tallies(&self) -> [Tally; KINDS] {
-        let mut totals = [Tally::default(); KINDS];
-        if let Ok(cpus) = self.tally.get(&0, 0) {
-            for TalliesPod(cpu) in cpus.iter() {
-                for (total, Tally { offered, lost }) in totals.iter_mut().zip(cpu) {
-                    total.offered += offered;
-                    total.lost += lost;
-                }
-            }
-        }
-        totals
+        total(&self.tally)
     }
 
     /// What was lost since the last call.

@@ -1,10 +1,13 @@
 //! The kernel side from here: which hooks there are ([`hook`]), where the kernel keeps its fields
-//! ([`btf`]), load and attach, each probe on its own ([`load`], [`strong`]), and the rings ([`receive`]).
+//! ([`btf`]), load and attach, each probe on its own ([`load`], [`attach`], [`strong`]), the rings ([`receive`]), and
+//! what outlives a daemon ([`handover`]).
 
+mod attach;
 pub mod btf;
 pub mod call;
 pub mod count;
 pub mod flight;
+pub mod handover;
 pub mod hook;
 pub mod load;
 pub mod loss;

@@ -5,18 +5,17 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, ProgramArray};
-use aya::programs::fentry::FEntryLink;
-use aya::programs::fexit::FExitLink;
+use aya::programs::links::FdLink;
 use aya::programs::{FExit, Program, ProgramFd};
 use aya::{Btf, Ebpf};
 use hashbrown::HashMap;
 use taffrail_common::call::CALLS;
 use taffrail_common::kind::{self, KINDS};
 
+use super::attach::{not_in_object, one_line};
 use super::btf;
 use super::call::{SOCKETCALL_OPERATIONS, compat_number, native_number};
 use super::hook::bit;
-use super::load::{not_in_object, one_line};
 use crate::event::field::KindSet;
 
 #[cfg(target_arch = "aarch64")]
@@ -104,8 +103,10 @@ pub fn kernel_entries(wanted: KindSet, chosen: &[String]) -> BTreeMap<String, Ki
 /// with a parameter of another name.
 const HAND_OVER: [&str; 2] = ["call_end", "call_end_other"];
 
-/// All that is attached to ends of functions. It detaches when this is dropped.
+/// What is attached to functions, with the links of all probes. They detach when this is dropped.
 pub struct Ends {
+    /// The links of all probes.
+    pub links: Vec<FdLink>,
     /// Per type of function: the programs handed over to, by kind.
     programs: [ProgramArray<MapData>; 2],
     /// Per type of function: the names of programs that were put there.
@@ -120,26 +121,24 @@ pub struct Ends {
 struct Copy {
     name: &'static str,
     program: ProgramFd,
-    _link: CopyLink,
-}
-
-#[expect(dead_code, reason = "a link is held, not used")]
-enum CopyLink {
-    Begin(FEntryLink),
-    End(FExitLink),
 }
 
 struct Attached {
     /// Its place in [`HAND_OVER`].
     ty: usize,
     program: ProgramFd,
-    _link: FExitLink,
 }
 
 impl Ends {
     /// Nothing yet.
     pub fn new(programs: [ProgramArray<MapData>; 2]) -> Self {
-        Self { programs, loaded: [Vec::new(), Vec::new()], attached: HashMap::new(), copies: Vec::new() }
+        Self {
+            links: Vec::new(),
+            programs,
+            loaded: [Vec::new(), Vec::new()],
+            attached: HashMap::new(),
+            copies: Vec::new(),
+        }
     }
 
     /// Lets a function hand over to the program `name` for these kinds. Returns how many instructions of that the verifier
@@ -208,10 +207,12 @@ impl Ends {
         program.load(function, btf).map_err(one_line)?;
         let attached = program.attach().and_then(|link| {
             let fd = program.fd()?.try_clone()?;
-            Ok(Attached { ty, program: fd, _link: program.take_link(link)? })
+            Ok((Attached { ty, program: fd }, program.take_link(link)?))
         });
         program.unload().map_err(one_line)?;
-        self.attached.insert(function.to_owned(), attached.map_err(one_line)?);
+        let (attached, link) = attached.map_err(one_line)?;
+        self.links.push(link.into());
+        self.attached.insert(function.to_owned(), attached);
         Ok(ty)
     }
 
@@ -251,10 +252,10 @@ impl Ends {
         let fd = program.fd().and_then(|fd| fd.try_clone().map_err(Into::into)).map_err(one_line)?;
         let link = match program {
             Program::FEntry(program) => {
-                program.attach().and_then(|link| program.take_link(link)).map(CopyLink::Begin)
+                program.attach().and_then(|link| program.take_link(link)).map(FdLink::from)
             }
             Program::FExit(program) => {
-                program.attach().and_then(|link| program.take_link(link)).map(CopyLink::End)
+                program.attach().and_then(|link| program.take_link(link)).map(FdLink::from)
             }
             _ => return Err(format!("`{name}` is no program for functions")),
         };
@@ -264,7 +265,8 @@ impl Ends {
             _ => Ok(()),
         }
         .map_err(one_line)?;
-        self.copies.push(Copy { name, program: fd, _link: link.map_err(one_line)? });
+        self.links.push(link.map_err(one_line)?);
+        self.copies.push(Copy { name, program: fd });
         Ok(verified_instructions)
     }
 

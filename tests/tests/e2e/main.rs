@@ -15,6 +15,7 @@ mod identity;
 mod log;
 mod open;
 mod recording;
+mod restart;
 mod state;
 mod syscalls;
 mod udp;
