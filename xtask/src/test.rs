@@ -97,7 +97,7 @@ fn run_suite(suite: Suite) -> Result<Count> {
         Suite::Pack => with_daemon("binary(pack)"),
         Suite::Evasion => evasion(),
         Suite::Identity => with_daemon("binary(identity)"),
-        Suite::Replay => with_daemon("binary(replay) or binary(cli) or kind(lib)"),
+        Suite::Replay => with_daemon("binary(replay) or binary(cli) or binary(audit) or kind(lib)"),
         Suite::Vm => vm::test(&vm::Plan::default(), vm::Record::Compare),
     }
 }

@@ -1,17 +1,39 @@
-//! The audit log: NDJSON segments in a folder, each record chained to the one before by SHA-256.
-//! [`writer`] writes, [`recover`] finds where to go on, [`archive`] packs what is closed, [`read`] reads, [`verify`] checks,
-//! [`segment`] knows the files. `docs/audit-log.md` is the specification.
+//! The audit log: NDJSON segments in a folder, each record chained to the one before by SHA-256, each segment's Merkle tree
+//! signed again and again. `docs/audit-log.md` is the specification.
+//!
+//! [`log`] is what the daemon holds, [`queue`] leads from there to the one thread of the [`writer`], which makes lines
+//! ([`record`], [`merkle`], [`key`]) and puts them into the open segment ([`tail`]); [`recover`] finds where to go on,
+//! [`retention`] what goes, [`packer`] packs what is closed ([`archive`]), [`anchor`] keeps checkpoints elsewhere;
+//! what of that does not work goes by [`trouble`] into the log. [`read`] reads, [`verify`] checks ([`trust`] the keys,
+//! [`witness`] what others have kept), [`prove`] proves a record without the rest.
 
+mod anchor;
 pub mod archive;
+mod disk;
+pub mod hex;
+mod key;
+mod log;
+mod merkle;
+mod packer;
+pub mod prove;
+mod queue;
 pub mod read;
+mod record;
 mod recover;
+mod retention;
 pub mod segment;
+mod succession;
+mod tail;
 #[cfg(test)]
 mod tests;
+mod trouble;
+mod trust;
 pub mod verify;
+pub mod witness;
 mod writer;
 
-pub use writer::{CloseError, Entry, Log, OpenError, Options, Stats};
+pub use log::{CloseError, FullDisk, Log, OpenError, Options, Policy};
+pub use queue::{Entry, Stats};
 
 macro_rules! record_kinds {
     ($( $name:ident $text:literal $doc:literal ),* $(,)?) => {
@@ -48,10 +70,15 @@ record_kinds! {
     Evicted "evicted" "Memory of a rule that was given up too early, since there was too much.",
     Restart "restart" "Who watched since the last daemon, and what was read of that.",
     Container "container" "What a container is called and was given: once, when that is known.",
+    Segment "segment" "The first record of each segment.",
+    Checkpoint "checkpoint" "The root of the segment's records so far, signed.",
+    Key "key" "A new key signs from here on.",
+    Config "config" "The settings were read anew and are not what they were.",
+    Degraded "degraded" "Something about the log does not work as it should.",
 }
-
-/// The `prev` of the first record.
-pub const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// Longest line that a reader takes, in bytes. A record comes nowhere near.
 pub const LINE_MAX: usize = 1 << 20;
+
+/// At most so many records come without a checkpoint.
+pub const CHECKPOINT_RECORDS_MAX: u64 = 65_536;

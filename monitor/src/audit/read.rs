@@ -130,16 +130,23 @@ pub(super) const WINDOW_LOG_MAX: u32 = 23;
 impl Lines {
     /// Opens a segment.
     pub fn open(segment: &Segment) -> io::Result<Self> {
-        let file = File::open(&segment.path)?;
-        let source = match segment.form {
-            Form::Plain => Source::Plain(file),
+        match segment.form {
+            Form::Plain => Self::open_file(&segment.path),
             Form::Packed => {
-                let mut decoder = zstd::Decoder::new(file)?;
+                let mut decoder = zstd::Decoder::new(File::open(&segment.path)?)?;
                 decoder.window_log_max(WINDOW_LOG_MAX)?;
-                Source::Packed(Box::new(decoder))
+                Ok(Self::new(Source::Packed(Box::new(decoder))))
             }
-        };
-        Ok(Self { source, buffer: vec![0; 128 << 10], unread: 0..0, offset: 0 })
+        }
+    }
+
+    /// Opens another file of lines.
+    pub fn open_file(path: &Path) -> io::Result<Self> {
+        Ok(Self::new(Source::Plain(File::open(path)?)))
+    }
+
+    fn new(source: Source) -> Self {
+        Self { source, buffer: vec![0; 128 << 10], unread: 0..0, offset: 0 }
     }
 
     /// The next line. After [`Line::Half`] and [`Line::End`] a plain segment may have grown.
@@ -697,7 +704,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
         let mut options = options(path);
-        options.segment_bytes = 16 << 10;
+        options.policy.segment_bytes = 16 << 10;
         std::thread::scope(|scope| {
             let writer = scope.spawn(move || {
                 for _ in 0..RUNS {

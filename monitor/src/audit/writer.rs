@@ -1,546 +1,481 @@
-//! Writes the log. [`Log::append`] hands records to one thread, which chains them, writes them in batches and
-//! makes each batch durable with one `fdatasync`. When the disk is slow, `append` waits, the kernel's rings
-//! fill, and loss is counted there. When the disk fails, the thread keeps trying: alerts are kept in bounded
-//! memory, events are counted, and the first thing that is written when it works again says so.
+//! The one thread that writes the log: it makes records of what waits, in batches, and makes each batch durable with one
+//! `fdatasync`. When the disk fails it keeps trying: alerts are kept in bounded memory, events are counted, and the first
+//! thing that is written when it works again says so. It signs, closes segments, changes keys and deletes what is old;
+//! whatever of that does not work is tried again, and the log tells.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use sha2::{Digest as _, Sha256};
-use thiserror::Error;
-
-use super::recover::{Chain, find_end, set_aside};
-use super::segment::{self, Segment};
-use super::{GENESIS, LINE_MAX, RecordKind};
+use super::anchor::Anchor;
+use super::key::{Epoch, Keys, PublicKey};
+use super::log::{FullDisk, Options};
+use super::packer::Packer;
+use super::queue::{Shared, pop_frame, push_frame};
+use super::record::{Chain, Origin, Why, now};
+use super::recover::{Recovered, recover};
+use super::retention::Closed;
+use super::tail::Tail;
+use super::trouble::{Trouble, Troubles};
+use super::{OpenError, RecordKind, retention, succession};
 use crate::clock::{self, Clock};
 use crate::event::text::json_string;
-use crate::rules::hex;
-
-/// How to write.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The folder; it is made if it is not there.
-    pub folder: PathBuf,
-    /// A segment that has grown to this many bytes is closed.
-    pub segment_bytes: u64,
-    /// Closed segments beyond this many bytes in all are deleted, oldest first; 0 keeps all.
-    pub retention_bytes: u64,
-    /// Records wait at most this long for others before they are made durable.
-    pub commit_interval: Duration,
-    /// This node's name.
-    pub node: String,
-    /// This boot's id.
-    pub boot_id: String,
-}
-
-/// One record to be.
-#[derive(Clone, Copy, Debug)]
-pub struct Entry<'a> {
-    /// What it is about.
-    pub kind: RecordKind,
-    /// When, by the wall clock, in ns since 1970.
-    pub time_ns: u64,
-    /// When, by the boot clock, in ns.
-    pub boot_ns: u64,
-    /// JSON members without outer braces; may be empty.
-    pub body: &'a [u8],
-}
-
-/// Why the log cannot be opened.
-#[derive(Debug, Error)]
-pub enum OpenError {
-    /// The folder cannot be made, or used.
-    #[error("cannot use the log folder {}", path.display())]
-    Folder {
-        /// The folder.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
-    /// Another process writes there.
-    #[error("another taffrail (pid {holder}) writes to {}", path.display())]
-    Locked {
-        /// The folder.
-        path: PathBuf,
-        /// That process.
-        holder: String,
-    },
-    /// The log that is there cannot be read.
-    #[error("cannot go on with the log in {}", path.display())]
-    Recover {
-        /// The segment.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
-}
-
-impl OpenError {
-    /// What to do about it.
-    pub fn hint(&self) -> &'static str {
-        match self {
-            OpenError::Folder { .. } => {
-                "choose another folder with `-o log.dir=PATH`, or run as a user who may write there"
-            }
-            OpenError::Locked { .. } => "stop the other one, or choose another folder with `-o log.dir=PATH`",
-            OpenError::Recover { .. } => {
-                "check the disk; `taffrail audit verify` shows how far the log can be read"
-            }
-        }
-    }
-}
-
-/// The log could not be closed in good order.
-#[derive(Debug, Error)]
-#[error("{records} records could not be written to the log")]
-pub struct CloseError {
-    /// How many records are missing at the end.
-    pub records: u64,
-    /// Why.
-    #[source]
-    pub source: io::Error,
-}
-
-/// What the log has done; all counters only grow.
-#[derive(Debug, Default)]
-pub struct Stats {
-    /// Sequence number of the last record that is durable.
-    pub durable_seq: AtomicU64,
-    /// How many of the entries that were handed in are durable, or told as lost.
-    pub settled: AtomicU64,
-    /// Bytes written.
-    pub bytes: AtomicU64,
-    /// Times that a batch was made durable.
-    pub commits: AtomicU64,
-    /// Records that could not be written.
-    pub failed: AtomicU64,
-}
-
-/// The log, open for writing.
-pub struct Log {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<Option<io::Error>>>,
-    /// Holds the lock.
-    _lock: File,
-}
-
-#[derive(Default)]
-struct Shared {
-    queue: Mutex<Queue>,
-    /// Something was added, or room was made.
-    changed: Condvar,
-    stats: Stats,
-}
-
-#[derive(Default)]
-struct Queue {
-    frames: Vec<u8>,
-    /// Something in it must not wait.
-    urgent: bool,
-    closed: bool,
-}
-
-/// Bytes that may wait for the writing thread.
-const QUEUE_MAX: usize = 8 << 20;
 
 /// Bytes of alerts that are kept while the disk does not work.
 const KEPT_MAX: usize = 4 << 20;
 
-/// How long to wait before the disk is tried again.
-const RETRY: Duration = Duration::from_millis(500);
+/// How often it is looked whether old segments are to go, and told what does not work.
+const UPKEEP: Duration = Duration::from_secs(10);
 
-impl Log {
-    /// Opens the log of a folder for writing, alone.
-    pub fn open(options: Options) -> Result<Self, OpenError> {
-        let folder = options.folder.clone();
-        let unusable = |source| OpenError::Folder { path: folder.clone(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(unusable)?;
-        let lock = lock(&folder)?;
-        let mut writer = Writer::recover(options)?;
-        // Whether the folder takes anything at all shows now, not at the first event.
-        if writer.file.is_none() {
-            writer.file = Some(writer.create_segment().map_err(unusable)?);
-        }
-        let shared = Arc::new(Shared::default());
-        shared.stats.durable_seq.store(writer.chain.seq, Ordering::Relaxed);
-        let theirs = Arc::clone(&shared);
-        let thread = std::thread::Builder::new()
-            .name("record".to_owned())
-            .spawn(move || writer.run(&theirs))
-            .map_err(unusable)?;
-        Ok(Self { shared, thread: Some(thread), _lock: lock })
-    }
-
-    /// Adds a record. Waits while the disk is far behind.
-    pub fn append(&self, entry: Entry<'_>) {
-        let mut queue = self.shared.lock();
-        while queue.frames.len() > QUEUE_MAX && !queue.closed {
-            queue = self.shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
-        }
-        let was_empty = queue.frames.is_empty();
-        push_frame(&mut queue.frames, &entry);
-        let urgent = entry.kind != RecordKind::Event;
-        let wake = was_empty || (urgent && !queue.urgent) || queue.frames.len() > QUEUE_MAX / 2;
-        queue.urgent |= urgent;
-        drop(queue);
-        if wake {
-            self.shared.changed.notify_all();
-        }
-    }
-
-    /// What the log has done.
-    pub fn stats(&self) -> &Stats {
-        &self.shared.stats
-    }
-
-    /// Writes what is waiting, makes it durable and ends.
-    pub fn close(mut self) -> Result<(), CloseError> {
-        let error = self.end();
-        match error {
-            None => Ok(()),
-            Some(source) => {
-                let records = self.shared.stats.failed.load(Ordering::Relaxed);
-                Err(CloseError { records, source })
-            }
-        }
-    }
-
-    fn end(&mut self) -> Option<io::Error> {
-        self.shared.lock().closed = true;
-        self.shared.changed.notify_all();
-        let thread = self.thread.take()?;
-        thread.join().unwrap_or_else(|_| Some(io::Error::other("the writing thread failed")))
-    }
-}
-
-impl Drop for Log {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Takes the folder's lock file, and leaves our pid in it for others to see.
-fn lock(folder: &Path) -> Result<File, OpenError> {
-    let path = folder.join("lock");
-    let unusable = |source| OpenError::Folder { path: folder.to_owned(), source };
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(unusable)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            let _ = file.read_to_string(&mut holder);
-            return Err(OpenError::Locked { path: folder.to_owned(), holder: holder.trim().to_owned() });
-        }
-        Err(TryLockError::Error(source)) => return Err(unusable(source)),
-    }
-    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(unusable)?;
-    Ok(file)
-}
-
-/// A record in the queue: kind, length, both times, body.
-fn push_frame(frames: &mut Vec<u8>, entry: &Entry<'_>) {
-    let Entry { kind, time_ns, boot_ns, body } = entry;
-    let oversize = format!("\"oversize_bytes\":{}", body.len());
-    // No record comes near that; but a line that readers refuse would break the log.
-    let body = if body.len() > LINE_MAX / 2 { oversize.as_bytes() } else { body };
-    frames.push(*kind as u8);
-    frames.extend_from_slice(&(body.len() as u32).to_ne_bytes());
-    frames.extend_from_slice(&time_ns.to_ne_bytes());
-    frames.extend_from_slice(&boot_ns.to_ne_bytes());
-    frames.extend_from_slice(body);
-}
-
-/// Takes the first record off the queue's bytes.
-fn pop_frame<'a>(frames: &mut &'a [u8]) -> Option<Entry<'a>> {
-    let (head, rest) = frames.split_at_checked(21)?;
-    let number =
-        |range: std::ops::Range<usize>| head[range].iter().rev().fold(0, |n, &byte| n << 8 | u64::from(byte));
-    let (body, rest) = rest.split_at_checked(number(1..5) as usize)?;
-    *frames = rest;
-    let kind = *RecordKind::ALL.get(usize::from(head[0]))?;
-    Some(Entry { kind, time_ns: number(5..13), boot_ns: number(13..21), body })
-}
-
-const _: () = assert!(cfg!(target_endian = "little"));
-
-/// What was found at the end of a log that did not end in good order.
-struct Found {
-    file: String,
-    /// Half a line was cut off: its bytes and their hash.
-    cut: Option<(u64, String)>,
-    /// Whole lines behind the last record that are no records.
-    damaged_lines: u64,
-}
-
-struct Writer {
+/// What writes the log.
+pub struct Writer {
     options: Options,
+    shared: Arc<Shared>,
+    origin: Origin,
     chain: Chain,
-    file: Option<File>,
-    /// Bytes in the open segment that are known to be good.
-    segment_len: u64,
-    found: Vec<Found>,
-    /// The open segment is new, so the older ones may be too much.
-    rotated: bool,
-    /// Alerts that could not be written yet, as frames.
+    tail: Tail,
+    keys: Keys,
+    epoch: Epoch,
+    /// The record that the epoch began is not in the log yet.
+    is_unannounced: bool,
+    /// That record is not in `keys.ndjson` yet, or older secrets are not erased.
+    unfinished_key: Option<Vec<u8>>,
+    anchor: Option<Anchor>,
+    /// Records that could not be written yet and are kept, as frames.
     kept: Vec<u8>,
-    /// Entries that were taken from the queue so far.
+    /// Entries that were handed in and taken so far.
     taken: u64,
-    /// Records that could not be written, by kind.
-    lost: Vec<(RecordKind, u64)>,
+    /// Records that are not in the log, by kind, and why.
+    lost: BTreeMap<&'static str, u64>,
     lost_since_ns: u64,
-    /// The members of each record that never change.
-    constant: Vec<u8>,
+    lost_why: &'static str,
+    /// The disk is full, so that events are not recorded.
+    is_full: bool,
+    troubles: Troubles,
+    packer: Option<Packer>,
+    /// The segment was begun then.
+    segment_since: Instant,
+    epoch_since: Instant,
+    /// The oldest record that no checkpoint covers was written then.
+    unsigned_since: Option<Instant>,
+    last_record: Instant,
+    /// Nothing is tried again before.
+    not_before: Instant,
+    last_upkeep: Option<Instant>,
+}
+
+/// Lines on their way, and where the chain is behind them.
+struct Batch {
+    chain: Chain,
+    lines: Vec<u8>,
+    /// Those of the lines that are signed.
+    signed: Vec<Range<usize>>,
+}
+
+impl Batch {
+    fn checkpoint(&mut self, origin: &Origin, epoch: &Epoch, why: Why) {
+        let start = self.lines.len();
+        self.chain.checkpoint(origin, epoch, why, &mut self.lines);
+        self.signed.push(start..self.lines.len());
+    }
+
+    fn key(&mut self, origin: &Origin, new: &Epoch, signer: &Epoch) -> Vec<u8> {
+        let start = self.lines.len();
+        self.chain.key(origin, new, signer, &mut self.lines);
+        self.signed.push(start..self.lines.len());
+        self.lines[start..self.lines.len() - 1].to_vec()
+    }
 }
 
 impl Writer {
-    /// Finds the end of the log that is there, and cuts off what is no whole record.
-    fn recover(options: Options) -> Result<Self, OpenError> {
-        let mut constant = b",\"node\":".to_vec();
-        json_string(options.node.as_bytes(), &mut constant);
-        constant.extend_from_slice(b",\"boot_id\":");
-        json_string(options.boot_id.as_bytes(), &mut constant);
+    /// Finds the end of the log that is there, and the key that goes on signing; begins a log where there is none.
+    pub fn open(options: Options, shared: Arc<Shared>) -> Result<Self, OpenError> {
+        let (folder, disk) = (options.folder.clone(), options.disk.clone());
+        let recovered = recover(&folder, disk.as_ref())?;
+        let key_folder = options.policy.key_folder.clone().unwrap_or_else(|| folder.join("keys"));
+        let unusable = |source| OpenError::Folder { path: key_folder.clone(), source };
+        let keys = Keys::open(disk.clone(), &key_folder).map_err(unusable)?;
+        let (epoch, is_unannounced) = choose_epoch(&keys, &recovered, &options).map_err(unusable)?;
+        let unusable = |source| OpenError::Folder { path: folder.clone(), source };
+        let troubles = Troubles::default();
+        let anchor = options.policy.anchor.clone().map(|path| Anchor::start(path, troubles.clone()));
+        let anchor = anchor.transpose().map_err(unusable)?;
+        let Recovered { chain, open, key_line, begun, found, .. } = recovered;
+        let mut tail = Tail::new(disk, &folder);
+        if let Some((path, len)) = &open {
+            let failed = |source| OpenError::Recover { path: path.clone(), source };
+            tail.resume(path, *len).map_err(failed)?;
+        }
+        let mut kept = Vec::new();
+        for body in found {
+            push_frame(&mut kept, &now(RecordKind::Recovery, body.as_bytes()));
+        }
+        let since = Instant::now();
         let mut writer = Self {
-            chain: Chain { seq: 0, hash: GENESIS.to_owned() },
-            file: None,
-            segment_len: 0,
-            found: Vec::new(),
-            rotated: false,
-            kept: Vec::new(),
+            origin: Origin::new(&options.node, &options.boot_id),
+            tail,
+            keys,
+            epoch,
+            is_unannounced,
+            // Whether it is noted and older secrets are erased is not known; both can be done again.
+            unfinished_key: (!is_unannounced).then(|| key_line.unwrap_or_default()),
+            anchor,
+            kept,
             taken: 0,
-            lost: Vec::new(),
+            lost: BTreeMap::new(),
             lost_since_ns: 0,
-            constant,
+            lost_why: "",
+            is_full: false,
+            troubles,
+            packer: None,
+            segment_since: begun.and_then(|time| since.checked_sub(age_of(&time))).unwrap_or(since),
+            epoch_since: since,
+            unsigned_since: (chain.unsigned > 0).then_some(since),
+            last_record: since,
+            last_upkeep: None,
+            not_before: since,
+            chain,
+            shared,
             options,
         };
-        let segments = segment::list(&writer.options.folder)
-            .map_err(|source| OpenError::Folder { path: writer.options.folder.clone(), source })?;
-        // The last segment with a record in it says where the chain stands.
-        for segment in segments.iter().rev() {
-            let recover = |source| OpenError::Recover { path: segment.path.clone(), source };
-            let end = find_end(&segment.path).map_err(recover)?;
-            if end.cut.is_some() || end.damaged_lines > 0 {
-                let file = segment.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                writer.found.push(Found { file, cut: end.cut.clone(), damaged_lines: end.damaged_lines });
-            }
-            let Some(last) = end.last else {
-                set_aside(&segment.path).map_err(recover)?;
-                continue;
-            };
-            let file = OpenOptions::new().append(true).open(&segment.path).map_err(recover)?;
-            if end.cut.is_some() {
-                file.set_len(end.len).and_then(|()| file.sync_all()).map_err(recover)?;
-            }
-            writer.chain = last;
-            writer.segment_len = end.len;
-            // Whole lines that are no records stay where they are, as evidence; what is new goes elsewhere.
-            writer.file = (end.damaged_lines == 0).then_some(file);
-            break;
+        // Whether the folder takes anything at all shows now, not at the first event.
+        if open.is_none() {
+            writer.begin_segment().map_err(unusable)?;
         }
+        if writer.options.policy.pack {
+            let packer = Packer::start(folder.clone(), writer.chain.first, writer.troubles.clone())
+                .map_err(unusable)?;
+            writer.packer = Some(packer);
+        }
+        // What does not work now is tried again.
+        let _ = writer.commit(&[], false);
+        writer.shared.stats.durable_seq.store(writer.chain.seq, Ordering::Release);
         Ok(writer)
     }
 
+    /// The public key that signs.
+    pub fn public_key(&self) -> PublicKey {
+        self.epoch.public()
+    }
+
     /// The thread: returns the error that is left when the log is closed.
-    fn run(mut self, shared: &Shared) -> Option<io::Error> {
-        let mut failed = None;
-        let mut frames = Vec::new();
-        for Found { file, cut, damaged_lines } in std::mem::take(&mut self.found) {
-            let (bytes, hash) = cut.unwrap_or_default();
-            let body = format!(
-                "\"segment\":\"{file}\",\"cut_bytes\":{bytes},\"cut_sha256\":\"{hash}\",\"damaged_lines\":{damaged_lines}"
-            );
-            push_frame(&mut frames, &now(RecordKind::Recovery, body.as_bytes()));
-        }
-        if !frames.is_empty() {
-            failed = self.commit(&frames, &shared.stats).err();
-        }
+    pub fn run(mut self) -> Option<io::Error> {
         loop {
-            let (frames, closed) = self.wait(shared);
-            if !frames.is_empty() || !self.kept.is_empty() || !self.lost.is_empty() {
-                failed = self.commit(&frames, &shared.stats).err();
+            let (frames, closed) = self.shared.take(self.deadline(), self.options.policy.commit_interval);
+            let mut left = frames.as_slice();
+            self.taken += std::iter::from_fn(|| pop_frame(&mut left)).count() as u64;
+            let failed = self.commit(&frames, closed).err();
+            if failed.is_none() && self.lost.is_empty() {
+                self.shared.stats.settled.store(self.taken, Ordering::Release);
             }
             if closed {
                 let mut kept = self.kept.as_slice();
                 while pop_frame(&mut kept).is_some() {
-                    shared.stats.failed.fetch_add(1, Ordering::Relaxed);
+                    self.shared.stats.failed.fetch_add(1, Ordering::Relaxed);
                 }
                 return failed;
             }
         }
     }
 
-    /// Waits for records, and then for more of them, but not for long.
-    fn wait(&self, shared: &Shared) -> (Vec<u8>, bool) {
-        let mut queue = shared.lock();
-        let retrying = !self.kept.is_empty() || !self.lost.is_empty();
-        let patience = if retrying { RETRY } else { Duration::from_secs(3600) };
-        let deadline = Instant::now() + patience;
-        while queue.frames.is_empty() && !queue.closed {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            queue = wait_for(shared, queue, left);
-        }
-        let deadline = Instant::now() + self.options.commit_interval;
-        while !queue.urgent
-            && !queue.closed
-            && queue.frames.len() <= QUEUE_MAX / 2
-            && !queue.frames.is_empty()
-        {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            queue = wait_for(shared, queue, left);
-        }
-        queue.urgent = false;
-        let frames = std::mem::take(&mut queue.frames);
-        let closed = queue.closed;
-        drop(queue);
-        shared.changed.notify_all();
-        (frames, closed)
+    /// When there is something to do even if nothing comes.
+    fn deadline(&self) -> Option<Instant> {
+        let policy = &self.options.policy;
+        let waits = !self.kept.is_empty() || !self.lost.is_empty() || self.is_unannounced;
+        let retry = waits.then(|| Instant::now() + self.options.retry);
+        let checkpoint = self.unsigned_since.map(|since| since + policy.checkpoint_interval);
+        let heartbeat = (!policy.heartbeat.is_zero()).then(|| self.last_record + policy.heartbeat);
+        let first = [retry, checkpoint, heartbeat].into_iter().flatten().min();
+        first.map(|at| at.max(self.not_before))
     }
 
     /// Writes what was lost or kept before, then these records, and makes all of it durable. If that fails
     /// the log is as it was: alerts are kept, the rest is counted.
-    fn commit(&mut self, frames: &[u8], stats: &Stats) -> io::Result<()> {
-        let before = self.chain.clone();
-        let mut lines = Vec::with_capacity(frames.len() * 2);
-        if !self.lost.is_empty() {
-            let body = self.gap_body();
-            self.line(&now(RecordKind::Gap, &body), &mut lines);
-        }
+    fn commit(&mut self, frames: &[u8], closing: bool) -> io::Result<()> {
+        self.is_full = self.is_out_of_room();
+        let frames = if self.is_full { self.without_events(frames) } else { Cow::Borrowed(frames) };
+        self.upkeep();
+        let mut batch = Batch {
+            chain: self.chain.clone(),
+            lines: Vec::with_capacity(frames.len() * 2 + 4096),
+            signed: Vec::new(),
+        };
+        let announced = self.is_unannounced.then(|| batch.key(&self.origin, &self.epoch, &self.epoch));
+        let tells_loss = self.add_own(&mut batch, closing);
         let kept = std::mem::take(&mut self.kept);
-        for (mut rest, is_new) in [(kept.as_slice(), false), (frames, true)] {
+        for mut rest in [kept.as_slice(), &frames] {
             while let Some(entry) = pop_frame(&mut rest) {
-                self.line(&entry, &mut lines);
-                self.taken += u64::from(is_new);
+                batch.chain.line(&self.origin, &entry, &mut batch.lines);
+                if batch.chain.unsigned >= self.options.policy.checkpoint_records {
+                    batch.checkpoint(&self.origin, &self.epoch, Why::Records);
+                }
             }
         }
-        match self.write(&before, &lines) {
+        if let Some(why) = self.checkpoint_due(&batch.chain, closing) {
+            batch.checkpoint(&self.origin, &self.epoch, why);
+        }
+        if batch.lines.is_empty() {
+            return Ok(());
+        }
+        match self.put(batch) {
             Ok(()) => {
-                self.lost.clear();
-                stats.durable_seq.store(self.chain.seq, Ordering::Release);
-                stats.settled.store(self.taken, Ordering::Release);
-                stats.bytes.fetch_add(lines.len() as u64, Ordering::Relaxed);
-                stats.commits.fetch_add(1, Ordering::Relaxed);
-                self.retain();
+                if tells_loss {
+                    self.lost.clear();
+                }
+                if announced.is_some() {
+                    (self.is_unannounced, self.unfinished_key) = (false, announced);
+                }
                 Ok(())
             }
             Err(error) => {
-                self.chain = before;
-                self.undo();
-                self.keep_alerts(&kept, frames, stats);
+                self.not_before = Instant::now() + self.options.retry;
+                self.keep_alerts(&kept, &frames);
                 Err(error)
             }
         }
     }
 
-    /// Appends one record's line and moves the chain on.
-    fn line(&mut self, entry: &Entry<'_>, lines: &mut Vec<u8>) {
-        let start = lines.len();
-        self.chain.seq += 1;
-        let time = clock::rfc3339(entry.time_ns);
-        // Writing to memory cannot fail.
-        let _ = write!(
-            lines,
-            "{{\"seq\":{},\"prev\":\"{}\",\"kind\":\"{}\",\"time\":\"",
-            self.chain.seq,
-            self.chain.hash,
-            entry.kind.name()
-        );
-        lines.extend_from_slice(time.as_bytes());
-        let _ = write!(lines, "\",\"boot_ns\":{}", entry.boot_ns);
-        lines.extend_from_slice(&self.constant);
-        if !entry.body.is_empty() {
-            lines.push(b',');
-            lines.extend_from_slice(entry.body);
+    /// Writes lines and makes them durable: then the chain is where they end.
+    fn put(&mut self, batch: Batch) -> io::Result<()> {
+        self.tail.put(&batch.lines)?;
+        let Batch { chain, lines, signed } = batch;
+        let at = Instant::now();
+        if chain.unsigned == 0 {
+            self.unsigned_since = None;
+        } else if self.unsigned_since.is_none() || chain.unsigned < chain.seq - self.chain.seq {
+            self.unsigned_since = Some(at);
         }
-        lines.push(b'}');
-        self.chain.hash = hex(&Sha256::digest(&lines[start..]));
-        lines.push(b'\n');
-    }
-
-    fn write(&mut self, before: &Chain, lines: &[u8]) -> io::Result<()> {
-        if self.segment_len >= self.options.segment_bytes {
-            self.file = None;
+        self.last_record = at;
+        self.chain = chain;
+        let stats = &self.shared.stats;
+        stats.durable_seq.store(self.chain.seq, Ordering::Release);
+        stats.bytes.fetch_add(lines.len() as u64, Ordering::Relaxed);
+        stats.commits.fetch_add(1, Ordering::Relaxed);
+        if let Some(anchor) = &self.anchor {
+            signed.into_iter().for_each(|range| anchor.send(&lines[range]));
         }
-        let mut file = match self.file.take() {
-            Some(file) => file,
-            None => {
-                let after = std::mem::replace(&mut self.chain, before.clone());
-                let created = self.create_segment();
-                self.chain = after;
-                created?
-            }
-        };
-        let written = file.write_all(lines).and_then(|()| file.sync_data());
-        self.file = Some(file);
-        written?;
-        self.segment_len += lines.len() as u64;
         Ok(())
     }
 
-    /// Starts the segment of the next record.
-    fn create_segment(&mut self) -> io::Result<File> {
-        let segment = Segment::new(&self.options.folder, self.chain.seq + 1);
-        if segment.path.exists() {
-            // What a failed write left there could not be taken back.
-            set_aside(&segment.path)?;
+    /// Adds records about the log itself; tells whether one of them says what was lost.
+    fn add_own(&mut self, batch: &mut Batch, closing: bool) -> bool {
+        // While the disk is full, what is lost is told now and then: each record takes of the room that is left.
+        let lost_for = clock::boot_ns().saturating_sub(self.lost_since_ns);
+        let tells_loss =
+            !self.lost.is_empty() && (!self.is_full || closing || Duration::from_nanos(lost_for) >= UPKEEP);
+        if tells_loss {
+            let body = self.gap_body();
+            batch.chain.line(&self.origin, &now(RecordKind::Gap, &body), &mut batch.lines);
         }
-        self.rotated = true;
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&segment.path)?;
-        File::open(&self.options.folder)?.sync_all()?;
-        self.segment_len = file.metadata()?.len();
-        Ok(file)
+        let at = Instant::now();
+        if closing || self.last_upkeep.is_none_or(|last| at >= last + UPKEEP) {
+            self.last_upkeep = Some(at);
+            for (what, Trouble { count, error }) in self.troubles.take() {
+                let mut body = format!("\"what\":\"{what}\",\"count\":{count},\"error\":").into_bytes();
+                json_string(error.as_bytes(), &mut body);
+                batch.chain.line(&self.origin, &now(RecordKind::Degraded, &body), &mut batch.lines);
+            }
+        }
+        tells_loss
     }
 
-    /// Takes back what a failed write left.
-    fn undo(&mut self) {
-        if let Some(file) = &self.file
-            && file.set_len(self.segment_len).is_err()
+    fn checkpoint_due(&self, chain: &Chain, closing: bool) -> Option<Why> {
+        let (policy, now) = (&self.options.policy, Instant::now());
+        let is_signed = chain.unsigned == 0;
+        if closing {
+            return (chain.checkpoint != Some(Why::Close)).then_some(Why::Close);
+        }
+        if !is_signed && self.unsigned_since.is_some_and(|since| now >= since + policy.checkpoint_interval) {
+            return Some(Why::Time);
+        }
+        let is_idle = !policy.heartbeat.is_zero() && now >= self.last_record + policy.heartbeat;
+        is_idle.then_some(Why::Heartbeat)
+    }
+
+    /// Closes segments, changes keys, deletes what is old. What fails is tried again at the next batch.
+    fn upkeep(&mut self) {
+        let policy = &self.options.policy;
+        let (at, age) = (Instant::now(), policy.segment_age);
+        let is_grown = self.tail.len() >= Some(policy.segment_bytes);
+        let is_old = !age.is_zero() && at >= self.segment_since + age;
+        let is_key_old = !policy.key_interval.is_zero() && at >= self.epoch_since + policy.key_interval;
+        if let Some(line) = self.unfinished_key.take()
+            && let Err(error) = self.finish_key(&line)
         {
-            // What is there cannot be trusted: the next records go to a segment of their own, and the
-            // verifier will say that this one ends with half a record.
-            self.file = None;
+            self.unfinished_key = Some(line);
+            self.troubles.add("key", &error);
+        }
+        if self.is_unannounced {
+            return;
+        }
+        if is_key_old
+            && self.unfinished_key.is_none()
+            && let Err(error) = self.change_key()
+        {
+            self.troubles.add("key", &error);
+        }
+        if (is_grown || is_old)
+            && let Err(error) = self.rotate()
+        {
+            self.troubles.add("rotation", &error);
+        }
+        if self.last_upkeep.is_none_or(|last| at >= last + UPKEEP)
+            && let Err(error) = self.retain()
+        {
+            self.troubles.add("retention", &error);
         }
     }
 
-    fn keep_alerts(&mut self, kept: &[u8], frames: &[u8], stats: &Stats) {
+    /// A batch that begins where the log is.
+    fn batch(&self) -> Batch {
+        Batch { chain: self.chain.clone(), lines: Vec::new(), signed: Vec::new() }
+    }
+
+    /// Signs the open segment to its end and begins the next one.
+    fn rotate(&mut self) -> io::Result<()> {
+        if self.chain.unsigned > 0 {
+            let mut batch = self.batch();
+            batch.checkpoint(&self.origin, &self.epoch, Why::Rotation);
+            self.put(batch)?;
+        }
+        self.begin_segment()?;
+        if let Some(packer) = &self.packer {
+            packer.set_open(self.chain.first);
+        }
+        self.retain()
+    }
+
+    fn begin_segment(&mut self) -> io::Result<()> {
+        let mut batch = self.batch();
+        batch.chain.begin_segment(&self.origin, self.epoch.number, &self.epoch.public(), &mut batch.lines);
+        self.tail.begin(batch.chain.first, &batch.lines)?;
+        self.chain = batch.chain;
+        self.segment_since = Instant::now();
+        self.unsigned_since = Some(self.segment_since);
+        Ok(())
+    }
+
+    /// Gives the pen to a new key: its secret is durable before the log names it, and the log names it before the old
+    /// secret is erased.
+    fn change_key(&mut self) -> io::Result<()> {
+        let new = self.keys.create(self.epoch.number + 1)?;
+        let mut batch = self.batch();
+        // What the old key has to answer for ends here.
+        batch.checkpoint(&self.origin, &self.epoch, Why::Key);
+        let line = batch.key(&self.origin, &new, &self.epoch);
+        self.put(batch)?;
+        self.epoch = new;
+        self.epoch_since = Instant::now();
+        self.unfinished_key = Some(line.clone());
+        self.finish_key(&line)?;
+        self.unfinished_key = None;
+        Ok(())
+    }
+
+    /// Notes the epoch's record where it outlives old segments, and erases older secrets.
+    fn finish_key(&mut self, line: &[u8]) -> io::Result<()> {
+        if !line.is_empty() {
+            succession::add(&self.options.disk, &self.options.folder, line)?;
+        }
+        self.keys.erase_all_but(self.epoch.number)
+    }
+
+    /// Deletes the oldest segments beyond the limits, and says so in the log first.
+    fn retain(&mut self) -> io::Result<()> {
+        let policy = &self.options.policy;
+        let (bytes, age) = (policy.retention_bytes, policy.retention_age);
+        if bytes == 0 && age.is_zero() {
+            return Ok(());
+        }
+        let closed = retention::closed(&self.options.folder, self.chain.first)?;
+        let gone = retention::beyond(&closed, bytes, age);
+        self.delete(&closed[..gone], "limit")
+    }
+
+    /// Deletes segments; the log says so first.
+    fn delete(&mut self, gone: &[Closed], why: &str) -> io::Result<()> {
+        let Some(body) = deletion(gone, why) else { return Ok(()) };
+        let mut batch = self.batch();
+        batch.chain.line(&self.origin, &now(RecordKind::Retention, body.as_bytes()), &mut batch.lines);
+        self.put(batch)?;
+        self.remove(gone)
+    }
+
+    fn remove(&self, gone: &[Closed]) -> io::Result<()> {
+        if let (Some(packer), Some(last)) = (&self.packer, gone.last()) {
+            packer.set_deleted(last.last + 1);
+        }
+        retention::delete(self.options.disk.as_ref(), &self.options.folder, gone)
+    }
+
+    /// Whether events cannot be recorded for want of room. Makes room if that is the policy.
+    fn is_out_of_room(&mut self) -> bool {
+        let min = self.options.policy.min_free_bytes;
+        let Ok(free) = self.options.disk.free_bytes(&self.options.folder) else { return false };
+        // Once it was full there must be a little more, so that it does not flutter.
+        let wanted = if self.is_full { min.saturating_add(min / 8) } else { min };
+        if free >= wanted {
+            return false;
+        }
+        match self.options.policy.full_disk {
+            FullDisk::StopEvents => true,
+            FullDisk::DropOldest => !self.drop_oldest(wanted - free),
+        }
+    }
+
+    /// Deletes the oldest closed segments that hold so many bytes; `false` if there is none.
+    fn drop_oldest(&mut self, bytes: u64) -> bool {
+        let Ok(closed) = retention::closed(&self.options.folder, self.chain.first) else { return false };
+        let gone = &closed[..retention::that_hold(&closed, bytes)];
+        if gone.is_empty() {
+            return false;
+        }
+        if self.delete(gone, "full_disk").is_ok() {
+            return true;
+        }
+        // There was not even room to say it first.
+        if let Err(error) = self.remove(gone) {
+            self.troubles.add("retention", &error);
+            return false;
+        }
+        let body = deletion(gone, "full_disk").unwrap_or_default();
+        push_frame(&mut self.kept, &now(RecordKind::Retention, body.as_bytes()));
+        true
+    }
+
+    /// Counts the events of a batch as lost, and gives what is left.
+    fn without_events<'a>(&mut self, mut frames: &[u8]) -> Cow<'a, [u8]> {
+        let mut left = Vec::new();
+        while let Some(entry) = pop_frame(&mut frames) {
+            if entry.kind == RecordKind::Event {
+                self.lose(entry.kind, "full_disk");
+            } else {
+                push_frame(&mut left, &entry);
+            }
+        }
+        Cow::Owned(left)
+    }
+
+    fn lose(&mut self, kind: RecordKind, why: &'static str) {
         if self.lost.is_empty() {
             self.lost_since_ns = clock::boot_ns();
+            self.lost_why = why;
         }
+        self.shared.stats.failed.fetch_add(1, Ordering::Relaxed);
+        *self.lost.entry(kind.name()).or_default() += 1;
+    }
+
+    fn keep_alerts(&mut self, kept: &[u8], frames: &[u8]) {
         for mut rest in [kept, frames] {
             while let Some(entry) = pop_frame(&mut rest) {
                 if entry.kind != RecordKind::Event && self.kept.len() + entry.body.len() < KEPT_MAX {
                     push_frame(&mut self.kept, &entry);
-                    continue;
-                }
-                stats.failed.fetch_add(1, Ordering::Relaxed);
-                match self.lost.iter_mut().find(|(kind, _)| *kind == entry.kind) {
-                    Some((_, count)) => *count += 1,
-                    None => self.lost.push((entry.kind, 1)),
+                } else {
+                    self.lose(entry.kind, "error");
                 }
             }
         }
@@ -548,56 +483,41 @@ impl Writer {
 
     fn gap_body(&self) -> Vec<u8> {
         let counts: Vec<String> =
-            self.lost.iter().map(|(kind, count)| format!("\"{}\":{count}", kind.name())).collect();
+            self.lost.iter().map(|(kind, count)| format!("\"{kind}\":{count}")).collect();
         let (from, to) = (self.lost_since_ns, clock::boot_ns());
-        let counts = counts.join(",");
-        format!("\"where\":\"log\",\"records\":{{{counts}}},\"from_boot_ns\":{from},\"to_boot_ns\":{to}")
+        let (counts, why) = (counts.join(","), self.lost_why);
+        format!("\"where\":\"log\",\"why\":\"{why}\",\"records\":{{{counts}}},\"from_boot_ns\":{from},\"to_boot_ns\":{to}")
             .into_bytes()
     }
+}
 
-    /// Deletes the oldest segments beyond the limit, and says so in the log first.
-    fn retain(&mut self) {
-        if self.options.retention_bytes == 0 || !std::mem::take(&mut self.rotated) {
-            return;
-        }
-        let Ok(mut segments) = segment::list(&self.options.folder) else { return };
-        // The open one is no old one.
-        let Some(open) = segments.pop() else { return };
-        let sizes: Vec<u64> =
-            segments.iter().map(|segment| segment.path.metadata().map_or(0, |found| found.len())).collect();
-        let mut total: u64 = sizes.iter().sum();
-        let mut gone = 0;
-        while total > self.options.retention_bytes && gone < segments.len() {
-            total -= sizes[gone];
-            gone += 1;
-        }
-        if gone == 0 {
-            return;
-        }
-        let next = segments.get(gone).map_or(open.first, |segment| segment.first);
-        let (first, last) = (segments[0].first, next - 1);
-        let body = format!("\"deleted_from_seq\":{first},\"deleted_to_seq\":{last},\"segments\":{gone}");
-        let before = self.chain.clone();
-        let mut lines = Vec::new();
-        self.line(&now(RecordKind::Retention, body.as_bytes()), &mut lines);
-        if self.write(&before, &lines).is_err() {
-            self.chain = before;
-            self.undo();
-            return;
-        }
-        for segment in &segments[..gone] {
-            // One that cannot be deleted is tried again with the next segment.
-            let _ = std::fs::remove_file(&segment.path);
-        }
+/// The body of the record that segments are deleted.
+fn deletion(gone: &[Closed], why: &str) -> Option<String> {
+    let (first, last, count) = (gone.first()?.segment.first, gone.last()?.last, gone.len());
+    Some(format!(
+        "\"deleted_from_seq\":{first},\"deleted_to_seq\":{last},\"segments\":{count},\"why\":\"{why}\""
+    ))
+}
+
+/// The key that goes on signing: that which the log names, if its secret is here; else a new one. Tells whether the log has
+/// yet to name it.
+fn choose_epoch(keys: &Keys, recovered: &Recovered, options: &Options) -> io::Result<(Epoch, bool)> {
+    if let Some((number, public)) = recovered.epoch
+        && let Some(epoch) = keys.load(number)?.filter(|epoch| epoch.public() == public)
+    {
+        return Ok((epoch, false));
     }
+    let (noted, _) = succession::read(&options.folder)?;
+    let noted = noted.iter().filter_map(|line| Some(super::record::Signed::parse(line)?.epoch)).max();
+    let named = recovered.epoch.map(|(number, _)| number);
+    let highest = noted.into_iter().chain(named).chain(keys.numbers()?.pop()).max().unwrap_or(0);
+    Ok((keys.create(highest.saturating_add(1))?, true))
 }
 
-fn wait_for<'a>(shared: &Shared, queue: MutexGuard<'a, Queue>, time: Duration) -> MutexGuard<'a, Queue> {
-    shared.changed.wait_timeout(queue, time).unwrap_or_else(PoisonError::into_inner).0
-}
-
-/// A record about the log itself.
-fn now(kind: RecordKind, body: &[u8]) -> Entry<'_> {
+/// How long ago something was that a record gives this time.
+fn age_of(time: &str) -> Duration {
     let boot_ns = clock::boot_ns();
-    Entry { kind, time_ns: Clock::now().realtime_ns(boot_ns), boot_ns, body }
+    let now_ns = Clock::now().realtime_ns(boot_ns);
+    let then_ns = time.parse::<jiff::Timestamp>().map_or(now_ns.into(), jiff::Timestamp::as_nanosecond);
+    Duration::from_nanos(u64::try_from(i128::from(now_ns) - then_ns).unwrap_or(0))
 }

@@ -62,6 +62,7 @@ pub fn run(args: Args, give_back_memory: fn()) -> ExitCode {
             return ExitCode::from(super::FAILED);
         }
     };
+    eprintln!("taffrail: the audit log is signed by {}", log.key());
     match watch(&args, &settings, rules, (log, last), give_back_memory) {
         Ok(()) => ExitCode::SUCCESS,
         Err(code) => code,
@@ -78,14 +79,10 @@ fn abort_on_panic() {
 }
 
 fn audit_options(settings: &Settings) -> crate::audit::Options {
-    crate::audit::Options {
-        folder: settings.log_dir.clone(),
-        segment_bytes: settings.log_segment_bytes,
-        retention_bytes: settings.log_retention_bytes,
-        commit_interval: settings.log_commit_interval,
-        node: settings.node_name.clone(),
-        boot_id: clock::boot_id(),
-    }
+    let folder = settings.log_dir.clone();
+    let mut options = crate::audit::Options::new(folder, settings.node_name.clone(), clock::boot_id());
+    options.policy = settings.log.clone();
+    options
 }
 
 /// Attaches the probes and works until a signal ends it.
@@ -161,7 +158,8 @@ fn watch(
         let receive = std::thread::Builder::new()
             .name("receive".to_owned())
             .spawn_scoped(threads, move || pipeline::receive(rings, losses, &receiving, stop));
-        let waited = control(args, &watched, to_match, || report(&states, rules.enabled().count()));
+        let waited =
+            control(args, settings.clone(), &watched, to_match, || report(&states, rules.enabled().count()));
         stop.store(true, Ordering::Release);
         waited.and(receive.map(drop)).and(matching).map(|thread| thread.join())
     });
@@ -185,6 +183,7 @@ fn cannot_load(error: &LoadError) -> ExitCode {
 /// daemon is to stop.
 fn control(
     args: &Args,
+    mut settings: Settings,
     watched: &Watched,
     to_match: &SyncSender<Message>,
     ready: impl FnOnce(),
@@ -200,7 +199,7 @@ fn control(
             tokio::select! {
                 _ = terminate.recv() => return Ok(()),
                 _ = interrupt.recv() => return Ok(()),
-                _ = hang_up.recv() => reload(args, watched, to_match),
+                _ = hang_up.recv() => reload(args, &mut settings, watched, to_match),
                 _ = user.recv() => ask_for_flights(watched, to_match),
             }
         }
@@ -250,8 +249,17 @@ fn ask_for_flights(watched: &Watched, to_match: &SyncSender<Message>) {
 }
 
 /// Loads the rules anew. With any error in them, or in the configuration, the old ones stay in force.
-fn reload(args: &Args, watched: &Watched, to_match: &SyncSender<Message>) {
-    let loaded = args.source.load().and_then(|settings| load_rules(&settings));
+fn reload(args: &Args, settings: &mut Settings, watched: &Watched, to_match: &SyncSender<Message>) {
+    let loaded = args.source.load().and_then(|new| {
+        let changed = new.changed_from(settings);
+        if !changed.is_empty() {
+            let body = members(&json!({ "sha256": new.hash(), "changed": changed }));
+            // The match thread only ends after this one.
+            let _ = to_match.send(Message::Note(RecordKind::Config, body));
+        }
+        *settings = new;
+        load_rules(settings)
+    });
     let body = match loaded {
         Ok((rules, warnings)) => {
             eprint!("{}", diagnostic::render(&warnings, false));

@@ -10,6 +10,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
+use crate::audit::{CHECKPOINT_RECORDS_MAX, FullDisk, Policy};
 use crate::detect::memory::Limits;
 use crate::detect::throttle::Limit;
 use crate::diagnostic::{Diagnostic, Source};
@@ -34,12 +35,8 @@ const SECOND_NS: u64 = 1_000_000_000;
 pub struct Settings {
     /// Folder of the audit log.
     pub log_dir: PathBuf,
-    /// A segment of the log that has grown to this many bytes is closed.
-    pub log_segment_bytes: u64,
-    /// Older segments beyond this many bytes are deleted; 0 keeps all.
-    pub log_retention_bytes: u64,
-    /// Records wait at most this long before they are durable.
-    pub log_commit_interval: Duration,
+    /// How it is written.
+    pub log: Policy,
     /// Which events are recorded besides alerts: the text and the compiled condition.
     pub log_record: (String, Filter),
     /// Rule files and folders, in order.
@@ -89,9 +86,7 @@ impl Default for Settings {
         let record = Filter::from_text(DEFAULT_RECORD, "default").expect("the default condition is valid");
         Self {
             log_dir: "/var/log/taffrail".into(),
-            log_segment_bytes: 64 << 20,
-            log_retention_bytes: 1 << 30,
-            log_commit_interval: Duration::from_millis(50),
+            log: Policy::default(),
             log_record: (DEFAULT_RECORD.to_owned(), record),
             rules_files: Vec::new(),
             rules_local: "/etc/taffrail/rules.local.yaml".into(),
@@ -151,11 +146,33 @@ const KEYS: &[Key] = &[
     Key { name: "log.dir", ty: "path", doc: "Folder of the audit log; it is made with mode 0700 if it is not there.",
         set: |s, n| text(n).map(|value| s.log_dir = value.into()), show: |s| quote(&s.log_dir.to_string_lossy()) },
     Key { name: "log.segment_bytes", ty: "size", doc: "A segment of the log that has grown to this size is closed and a new one begun: 64KiB to 1TiB.",
-        set: |s, n| size(n, 64 << 10, 1 << 40).map(|value| s.log_segment_bytes = value), show: |s| s.log_segment_bytes.to_string() },
+        set: |s, n| size(n, 64 << 10, 1 << 40).map(|value| s.log.segment_bytes = value), show: |s| s.log.segment_bytes.to_string() },
+    Key { name: "log.segment_age_s", ty: "seconds", doc: "So is one that is this old; 0 for no limit.",
+        set: |s, n| seconds(n, 0, 31_536_000).map(|value| s.log.segment_age = value), show: |s| s.log.segment_age.as_secs().to_string() },
     Key { name: "log.retention_bytes", ty: "size", doc: "Oldest segments beyond this size in all are deleted, which the log itself records; 0 keeps all.",
-        set: |s, n| size(n, 0, 1 << 50).map(|value| s.log_retention_bytes = value), show: |s| s.log_retention_bytes.to_string() },
+        set: |s, n| size(n, 0, 1 << 50).map(|value| s.log.retention_bytes = value), show: |s| s.log.retention_bytes.to_string() },
+    Key { name: "log.retention_age_s", ty: "seconds", doc: "So are closed segments that nothing was written to for this long, by the wall clock; 0 for no limit.",
+        set: |s, n| seconds(n, 0, 3_153_600_000).map(|value| s.log.retention_age = value), show: |s| s.log.retention_age.as_secs().to_string() },
     Key { name: "log.commit_interval_ms", ty: "milliseconds", doc: "Records wait at most this long for others before they are made durable: 1 to 150. Alerts never wait.",
-        set: |s, n| number(n, 1, 150).map(|value| s.log_commit_interval = Duration::from_millis(value)), show: |s| s.log_commit_interval.as_millis().to_string() },
+        set: |s, n| number(n, 1, 150).map(|value| s.log.commit_interval = Duration::from_millis(value)), show: |s| s.log.commit_interval.as_millis().to_string() },
+    Key { name: "log.checkpoint_records", ty: "number", doc: "There is a signed checkpoint behind this many records at the latest: 1 to 65536.",
+        set: |s, n| number(n, 1, CHECKPOINT_RECORDS_MAX).map(|value| s.log.checkpoint_records = value), show: |s| s.log.checkpoint_records.to_string() },
+    Key { name: "log.checkpoint_interval_s", ty: "seconds", doc: "And this long after a record at the latest: 1 to 86400.",
+        set: |s, n| seconds(n, 1, 86_400).map(|value| s.log.checkpoint_interval = value), show: |s| s.log.checkpoint_interval.as_secs().to_string() },
+    Key { name: "log.heartbeat_s", ty: "seconds", doc: "While nothing happens there is a checkpoint this often; 0 for none.",
+        set: |s, n| seconds(n, 0, 86_400).map(|value| s.log.heartbeat = value), show: |s| s.log.heartbeat.as_secs().to_string() },
+    Key { name: "log.key_interval_s", ty: "seconds", doc: "A key signs for this long; then its successor takes over and its secret is erased. 0 for ever.",
+        set: |s, n| seconds(n, 0, 31_536_000).map(|value| s.log.key_interval = value), show: |s| s.log.key_interval.as_secs().to_string() },
+    Key { name: "log.key_dir", ty: "path", doc: "Folder of the secret key, made with mode 0700; by default `keys` in the log's folder. Each log needs its own.",
+        set: |s, n| optional(n).map(|value| s.log.key_folder = value), show: |s| or_empty(s.log.key_folder.as_deref()) },
+    Key { name: "log.anchor", ty: "path", doc: "A file, best on another machine, that checkpoints are written to as well, for `audit verify --against`.",
+        set: |s, n| optional(n).map(|value| s.log.anchor = value), show: |s| or_empty(s.log.anchor.as_deref()) },
+    Key { name: "log.full_disk", ty: "`stop_events` or `drop_oldest`", doc: "What is done while less than `log.min_free_bytes` are free: events are counted instead of recorded (alerts and all else go on), or the oldest segments are deleted.",
+        set: |s, n| full_disk(n).map(|value| s.log.full_disk = value), show: |s| s.log.full_disk.name().to_owned() },
+    Key { name: "log.min_free_bytes", ty: "size", doc: "Less free space than this is a full disk; 0 to use it to the last byte.",
+        set: |s, n| size(n, 0, 1 << 50).map(|value| s.log.min_free_bytes = value), show: |s| s.log.min_free_bytes.to_string() },
+    Key { name: "log.compress", ty: "true or false", doc: "Whether closed segments are compressed (zstd).",
+        set: |s, n| bool(n).map(|value| s.log.pack = value), show: |s| s.log.pack.to_string() },
     Key { name: "log.record", ty: "condition", doc: "Which events are recorded besides alerts, in the rule language.",
         set: |s, n| { let value = text(n)?; s.log_record = (value, Filter::compile(n)?); Ok(()) }, show: |s| quote(&s.log_record.0) },
     Key { name: "rules.files", ty: "list of paths", doc: "Rule files and folders of rule files, in order; later entries replace or change earlier ones. Of a folder all `.yaml` and `.yml` files, by name.",
@@ -241,7 +258,7 @@ pub fn load(path: Option<&Path>, overrides: &[String]) -> Result<Settings, LoadE
     for text in overrides {
         apply_override(&mut settings, text, &mut diagnostics);
     }
-    if settings.log_retention_bytes > 0 && settings.log_retention_bytes < settings.log_segment_bytes {
+    if settings.log.retention_bytes > 0 && settings.log.retention_bytes < settings.log.segment_bytes {
         diagnostics.push(
             Diagnostic::error(
                 "C106",
@@ -383,6 +400,20 @@ fn in_range(node: &Node, number: u64, min: u64, max: u64) -> Result<u64, Vec<Dia
     Err(vec![Diagnostic::error("C104", message).label(node.span.clone(), format!("must be {min} to {max}"))])
 }
 
+fn seconds(node: &Node, min: u64, max: u64) -> Result<Duration, Vec<Diagnostic>> {
+    number(node, min, max).map(Duration::from_secs)
+}
+
+/// A path, or an empty text for none.
+fn optional(node: &Node) -> Result<Option<PathBuf>, Vec<Diagnostic>> {
+    let empty = node.as_text().is_some_and(str::is_empty);
+    if empty { Ok(None) } else { text(node).map(|value| Some(value.into())) }
+}
+
+fn or_empty(path: Option<&Path>) -> String {
+    quote(&path.unwrap_or(Path::new("")).to_string_lossy())
+}
+
 /// A number of bytes: `4096`, `64KiB`, `4MiB`, `1GiB`.
 fn size(node: &Node, min: u64, max: u64) -> Result<u64, Vec<Diagnostic>> {
     let text = node.as_text().unwrap_or_default().trim();
@@ -407,6 +438,12 @@ fn tiers(node: &Node) -> Result<Tiers, Vec<Diagnostic>> {
     let all = [Tiers::Auto, Tiers::Portable, Tiers::Strong];
     let found = all.into_iter().find(|tiers| tiers.name() == text);
     found.ok_or_else(|| vec![wrong(node, "`auto`, `portable` or `strong`")])
+}
+
+fn full_disk(node: &Node) -> Result<FullDisk, Vec<Diagnostic>> {
+    let text = node.as_text().unwrap_or_default();
+    let found = FullDisk::ALL.into_iter().find(|policy| policy.name() == text);
+    found.ok_or_else(|| vec![wrong(node, "`stop_events` or `drop_oldest`")])
 }
 
 fn maturity(node: &Node) -> Result<Maturity, Vec<Diagnostic>> {
@@ -451,6 +488,11 @@ impl Settings {
             text.push_str(&format!("  {leaf}: {}\n", (key.show)(self)));
         }
         text
+    }
+
+    /// The keys that have another value here than there.
+    pub fn changed_from(&self, before: &Settings) -> Vec<&'static str> {
+        KEYS.iter().filter(|key| (key.show)(self) != (key.show)(before)).map(|key| key.name).collect()
     }
 
     /// SHA-256 over all settings, as hex digits.
@@ -508,6 +550,7 @@ mod tests {
         assert_eq!(again.to_yaml(), settings.to_yaml());
         assert_eq!(again.hash(), settings.hash());
         assert_ne!(again.hash(), Settings::default().hash());
+        assert_eq!(again.changed_from(&Settings::default()), ["log.dir", "rules.disabled"]);
     }
 
     #[test]
@@ -523,6 +566,8 @@ mod tests {
             ("probes:\n  bulk_ring_bytes: 3MiB\n", vec!["C105"]),
             ("log:\n  record: proc.nmae = x\n", vec!["R201"]),
             ("log:\n  retention_bytes: 1\n", vec!["C106"]),
+            ("log:\n  full_disk: panic\n  checkpoint_records: 0\n", vec!["C102", "C104"]),
+            ("log:\n  full_disk: drop_oldest\n  anchor: /mnt/a\n  key_dir: \"\"\n", vec![]),
             ("log:\n  dir: ~\n", vec!["C102"]),
             ("syscalls:\n  events: [ptrace, keyctl]\n  flight_recorder: 256\n", vec![]),
             ("syscalls:\n  events: [ptrce, exit_group]\n", vec!["C107", "C107"]),
