@@ -12,6 +12,7 @@ use thiserror::Error;
 use zstd::zstd_safe::CParameter;
 
 use super::LINE_MAX;
+use super::index::{self, Block};
 use super::read::WINDOW_LOG_MAX;
 use super::segment::{self, Segment, sync_folder};
 
@@ -22,7 +23,7 @@ pub const BLOCK: usize = LINE_MAX;
 const LEVEL: i32 = 3;
 
 /// What becomes a packed segment.
-const TEMPORARY: &str = "tmp";
+pub(super) const TEMPORARY: &str = "tmp";
 
 /// A segment could not be packed. Its plain file is as it was.
 #[derive(Debug, Error)]
@@ -59,15 +60,18 @@ pub fn pack(segment: &Segment) -> Result<Packed, PackError> {
     let failed = |source| PackError::Io { path: segment.path.clone(), source };
     let packed = segment.packed();
     let temporary = packed.path.with_extension(TEMPORARY);
-    let (plain_bytes, hash) = write_frames(&segment.path, &temporary).map_err(failed)?;
+    let (blocks, hash) = write_frames(&segment.path, &temporary).map_err(failed)?;
     if hash_unpacked(&temporary).ok() != Some(hash) {
         let _ = std::fs::remove_file(&temporary);
         return Err(PackError::Differs { path: segment.path.clone() });
     }
     let finish = || {
         let packed_bytes = temporary.metadata()?.len();
+        let plain_bytes = blocks.iter().map(|block| u64::from(block.plain_len)).sum();
         std::fs::rename(&temporary, &packed.path)?;
         let folder = segment.path.parent().unwrap_or(Path::new("."));
+        // A search makes it if it is not there.
+        let _ = index::save(&packed, &blocks);
         // The new name must last before the old one goes.
         sync_folder(folder)?;
         std::fs::remove_file(&segment.path)?;
@@ -96,13 +100,13 @@ pub fn closed(folder: &Path) -> io::Result<Vec<Segment>> {
     Ok(segments)
 }
 
-/// Writes a file's bytes as frames and makes them durable; returns how many there were, and their hash.
-fn write_frames(from: &Path, to: &Path) -> io::Result<(u64, [u8; 32])> {
+/// Writes a file's bytes as frames and makes them durable; returns what is in these, and the hash of all.
+fn write_frames(from: &Path, to: &Path) -> io::Result<(Vec<Block>, [u8; 32])> {
     let mut plain = File::open(from)?;
     let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to)?;
     let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
     compressor.set_parameter(CParameter::ChecksumFlag(true))?;
-    let (mut hash, mut len) = (Sha256::new(), 0);
+    let (mut hash, mut blocks, mut offset) = (Sha256::new(), Vec::new(), 0);
     let mut block = Vec::with_capacity(BLOCK);
     loop {
         let wanted = BLOCK - block.len();
@@ -113,17 +117,21 @@ fn write_frames(from: &Path, to: &Path) -> io::Result<(u64, [u8; 32])> {
             // The end, or what is no line: that can be cut anywhere.
             _ => block.len(),
         };
-        let frame = block.drain(..end);
-        hash.update(frame.as_slice());
-        len += frame.as_slice().len() as u64;
-        out.write_all(&compressor.compress(frame.as_slice())?)?;
-        drop(frame);
+        let lines: Vec<u8> = block.drain(..end).collect();
+        hash.update(&lines);
+        let frame = compressor.compress(&lines)?;
+        out.write_all(&frame)?;
+        let len = frame.len() as u32;
+        let mut known = Block { offset, len, plain_len: lines.len() as u32, first: 0, content: None };
+        known.learn(&lines);
+        blocks.push(known);
+        offset += u64::from(len);
         if is_last {
             break;
         }
     }
     out.sync_all()?;
-    Ok((len, hash.finalize().into()))
+    Ok((blocks, hash.finalize().into()))
 }
 
 fn hash_unpacked(path: &Path) -> io::Result<[u8; 32]> {
@@ -231,7 +239,8 @@ mod tests {
             assert!(zstd::decode_all(bytes.as_slice()).unwrap() == plain);
             std::fs::write(&segment.path, &plain).unwrap();
         }
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+        // The packed one, its index, and what was written last.
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
     }
 
     #[test]

@@ -4,23 +4,26 @@
 //! [`log`] is what the daemon holds, [`queue`] leads from there to the one thread of the [`writer`], which makes lines
 //! ([`record`], [`merkle`], [`key`]) and puts them into the open segment ([`tail`]); [`recover`] finds where to go on,
 //! [`retention`] what goes, [`packer`] packs what is closed ([`archive`]), [`anchor`] keeps checkpoints elsewhere;
-//! what of that does not work goes by [`trouble`] into the log. [`read`] reads, [`verify`] checks ([`trust`] the keys,
+//! what of that does not work goes by [`trouble`] into the log. [`read`] reads, [`search`] finds ([`query`], [`index`]), [`verify`] checks ([`trust`] the keys,
 //! [`witness`] what others have kept), [`prove`] proves a record without the rest.
 
 mod anchor;
 pub mod archive;
 mod disk;
 pub mod hex;
+pub mod index;
 mod key;
 mod log;
 mod merkle;
 mod packer;
 pub mod prove;
+pub mod query;
 mod queue;
 pub mod read;
 mod record;
 mod recover;
 mod retention;
+pub mod search;
 pub mod segment;
 mod succession;
 mod tail;

@@ -9,6 +9,7 @@ pub mod errno;
 pub mod field;
 pub mod human;
 pub mod json;
+pub mod logged;
 pub mod model;
 mod path;
 mod table;
@@ -129,3 +130,8 @@ macro_rules! kind_names {
     };
 }
 taffrail_common::for_each_kind!(kind_names);
+
+/// The id of a kind by its name.
+pub fn kind_id(name: &str) -> Option<u16> {
+    (1..taffrail_common::kind::KINDS as u16).find(|id| kind_name(*id) == name)
+}

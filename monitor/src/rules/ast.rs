@@ -127,7 +127,24 @@ impl PartialEq for Place {
 
 impl Eq for Place {}
 
+impl Argument {
+    fn each_field(&self, see: &mut impl FnMut(&Word)) {
+        match self {
+            Argument::Operand(operand) => operand.each_field(see),
+            Argument::Word(_) => {}
+            Argument::List(parts) => parts.iter().for_each(|part| part.each_field(see)),
+        }
+    }
+}
+
 impl Operand {
+    fn each_field(&self, see: &mut impl FnMut(&Word)) {
+        match self {
+            Operand::Field { name, .. } => see(name),
+            Operand::Call { arguments, .. } => arguments.iter().for_each(|argument| argument.each_field(see)),
+        }
+    }
+
     /// Where its name stands.
     pub fn place(&self) -> &Place {
         match self {
@@ -220,6 +237,21 @@ impl Expr {
             Expr::Not(part) => part.each_macro(see),
             Expr::Macro(name) => see(name),
             Expr::Test(_) => {}
+        }
+    }
+
+    /// Shows the name of each field.
+    pub fn each_field(&self, see: &mut impl FnMut(&Word)) {
+        match self {
+            Expr::And(parts) | Expr::Or(parts) => parts.iter().for_each(|part| part.each_field(see)),
+            Expr::Not(part) => part.each_field(see),
+            Expr::Macro(_) => {}
+            Expr::Test(test) => {
+                test.left.each_field(see);
+                if let Right::Operand(right) = &test.right {
+                    right.each_field(see);
+                }
+            }
         }
     }
 

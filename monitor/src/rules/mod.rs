@@ -29,8 +29,8 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::diagnostic::{Diagnostic, Severity, Source};
-use crate::event::field::{KindSet, Values};
+use crate::diagnostic::{Diagnostic, Severity, Source, Span};
+use crate::event::field::{self, Field, KindSet, Values};
 use crate::yaml;
 use ast::Expr;
 use compile::Names;
@@ -260,21 +260,37 @@ pub struct Filter {
     pub calls: BTreeSet<String>,
     /// What is legal, but hardly meant.
     pub warnings: Vec<Diagnostic>,
+    /// The fields in it, and where they stand.
+    pub fields: Vec<(&'static Field, Span)>,
 }
 
 impl Filter {
     /// Compiles the condition in a scalar. It can use no macros or lists.
     pub fn compile(node: &yaml::Node) -> Result<Self, Vec<Diagnostic>> {
+        Self::compile_with(node, &Names::default())
+    }
+
+    /// Compiles the condition in a scalar, with these macros and lists.
+    fn compile_with(node: &yaml::Node, names: &Names) -> Result<Self, Vec<Diagnostic>> {
         let expr = parser::parse(&Arc::new(node.clone())).map_err(|diagnostic| vec![diagnostic])?;
         let compile::Condition { node, kinds, needs, calls, warnings, blind: _ } =
-            compile::compile(&expr, &compile::Names::default())?;
-        Ok(Self { condition: node, kinds, needs, calls, warnings })
+            compile::compile(&expr, names)?;
+        let mut fields = Vec::new();
+        expr.each_field(&mut |word| {
+            fields.extend(field::find(&word.text).map(|field| (field, word.place.span())))
+        });
+        Ok(Self { condition: node, kinds, needs, calls, warnings, fields })
     }
 
     /// Compiles a condition from somewhere else than a file, such as `--filter`.
     pub fn from_text(text: &str, name: &str) -> Result<Self, Vec<Diagnostic>> {
         let source = Arc::new(Source { name: name.to_owned(), text: text.to_owned() });
         Self::compile(&yaml::Node::whole(&source))
+    }
+
+    /// The condition as a tree.
+    pub fn node(&self) -> &Node {
+        &self.condition
     }
 
     /// Whether an event passes.

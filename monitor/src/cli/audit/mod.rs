@@ -4,7 +4,13 @@ use std::process::ExitCode;
 
 use crate::audit::hex::from_hex;
 
+mod export;
 mod prove;
+mod search;
+mod select;
+mod show;
+mod stats;
+mod tail;
 mod verify;
 
 /// Where the log is unless somebody says otherwise.
@@ -27,6 +33,10 @@ pub enum AuditCommand {
     Prove(prove::ProveArgs),
     /// Check such a proof, without the log. Exit codes: 0 it holds, 1 it does not, 3 it cannot be read.
     VerifyProof(prove::VerifyArgs),
+    Search(search::Args),
+    Tail(tail::Args),
+    Stats(stats::Args),
+    Export(export::Args),
 }
 
 /// Runs the sub-command.
@@ -35,6 +45,10 @@ pub fn run(command: AuditCommand) -> ExitCode {
         AuditCommand::Verify(args) => verify::run(args),
         AuditCommand::Prove(args) => prove::prove(args),
         AuditCommand::VerifyProof(args) => prove::verify(args),
+        AuditCommand::Search(args) => search::run(&args),
+        AuditCommand::Tail(args) => tail::run(&args),
+        AuditCommand::Stats(args) => stats::run(&args),
+        AuditCommand::Export(args) => export::run(&args),
     }
 }
 

@@ -471,7 +471,7 @@ fn cut(text: &str, max: usize) -> &str {
 }
 
 /// Repository and tag.
-fn split_image(name: &str) -> (&str, Option<&str>) {
+pub fn split_image(name: &str) -> (&str, Option<&str>) {
     let name = name.split_once('@').map_or(name, |(name, _)| name);
     match name.rsplit_once(':') {
         // A colon before a slash is that of a port.

@@ -34,6 +34,11 @@ macro_rules! arguments {
             get: Get::Many(|subject, test| values(subject, $name, &[ $( $own ),* ], test)),
         } ),* ];
 
+        /// Of both sorts of field, our names of the argument.
+        pub const OWN_NAMES: &[(&str, &str, &[&str])] = &[
+            $( (concat!("evt.arg.", $name), concat!("evt.rawarg.", $name), &[ $( $own ),* ]) ),*
+        ];
+
         /// `evt.rawarg.…`
         pub const RAW: &[Field] = &[ $( Field {
             name: concat!("evt.rawarg.", $name),
@@ -251,7 +256,8 @@ fn named_number(subject: &Subject<'_>, name: &str, own: &[&str]) -> Option<(u64,
     }
 }
 
-fn each_name(number: u64, names: &Names, test: &mut dyn FnMut(Value<'_>) -> bool) -> bool {
+/// Shows the names of a number, and what has none as a number.
+pub fn each_name(number: u64, names: &Names, test: &mut dyn FnMut(Value<'_>) -> bool) -> bool {
     let mut holds = false;
     let rest = names.each(number, |name| holds = holds || test(Value::Text(name.as_bytes())));
     holds || (rest != 0 || number == 0) && test(Value::Inline(Inline::format(format_args!("{rest:#x}"))))

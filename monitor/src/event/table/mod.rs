@@ -1,10 +1,10 @@
 //! The table of fields, by topic. One line of table is one field; how to get it stands beside its name, so
 //! that nothing can be named that cannot be had.
 
-mod argument;
+pub mod argument;
 mod pending;
 #[cfg(test)]
-mod tests;
+pub mod tests;
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -441,7 +441,7 @@ fn container_age(subject: &Subject<'_>) -> Option<u64> {
     (first.key.tgid != 1).then(|| header.boot_ns.saturating_sub(first.start()))
 }
 
-fn result_name<'a>(result: i64) -> Value<'a> {
+pub fn result_name<'a>(result: i64) -> Value<'a> {
     match (result, u32::try_from(result.unsigned_abs()).ok().and_then(errno::name)) {
         (0.., _) => Value::Text(b"SUCCESS"),
         (_, Some(name)) => Value::Text(name.as_bytes()),
@@ -550,7 +550,7 @@ fn date_time<'a>(subject: &Subject<'a>, end: usize) -> Option<Value<'a>> {
     Some(Value::Inline(Inline::format(format_args!("{date} {time}"))))
 }
 
-fn category(kind: u16) -> &'static [u8] {
+pub fn category(kind: u16) -> &'static [u8] {
     match kind {
         kind::OPEN | kind::CHANGE | kind::MOUNT => b"file",
         kind::WRITE => b"IO-write",
@@ -686,7 +686,7 @@ fn short_id(container: Option<&Container>) -> &[u8] {
 }
 
 /// An id as people write it.
-fn short(id: &str) -> &str {
+pub fn short(id: &str) -> &str {
     const SHORT: usize = 12;
     if id.len() == 64 { id.get(..SHORT).unwrap_or(id) } else { id }
 }
@@ -793,7 +793,7 @@ fn fd_name<'a>(subject: &Subject<'a>) -> Option<Value<'a>> {
 }
 
 /// Directory and last part.
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
+pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match memchr::memrchr(b'/', path) {
         Some(0) => (b"/", &path[1..]),
         Some(at) => (&path[..at], &path[at + 1..]),
@@ -803,13 +803,7 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
 
 fn fd_type(subject: &Subject<'_>) -> Option<&'static str> {
     if let Some(mode) = mode(subject) {
-        return Some(match mode & libc::S_IFMT {
-            libc::S_IFREG => "file",
-            libc::S_IFDIR => "directory",
-            libc::S_IFCHR | libc::S_IFBLK => "device",
-            libc::S_IFIFO => "pipe",
-            _ => "other",
-        });
+        return Some(file_type(mode));
     }
     match (subject.event, subject.event.remote().or(subject.event.local())) {
         (Event::Connect(connect), _) if i32::from(connect.record.family) == libc::AF_UNIX => Some("unix"),
@@ -825,7 +819,23 @@ fn fd_type_char(subject: &Subject<'_>) -> Option<&'static [u8]> {
         // Falco takes what could not be opened for a file.
         return matches!(subject.event, Event::Open(_)).then_some(b"f");
     };
-    Some(match name {
+    Some(type_char(name))
+}
+
+/// What sort of file a mode is of.
+pub fn file_type(mode: u32) -> &'static str {
+    match mode & libc::S_IFMT {
+        libc::S_IFREG => "file",
+        libc::S_IFDIR => "directory",
+        libc::S_IFCHR | libc::S_IFBLK => "device",
+        libc::S_IFIFO => "pipe",
+        _ => "other",
+    }
+}
+
+/// Falco's one character for a name of `fd.type`.
+pub fn type_char(name: &str) -> &'static [u8] {
+    match name {
         // Falco does not tell devices from files.
         "file" | "device" => b"f",
         "directory" => b"d",
@@ -834,7 +844,7 @@ fn fd_type_char(subject: &Subject<'_>) -> Option<&'static [u8]> {
         "ipv6" => b"6",
         "unix" => b"u",
         _ => b"o",
-    })
+    }
 }
 
 fn address<'a>(address: Option<SocketAddr>) -> Option<Value<'a>> {

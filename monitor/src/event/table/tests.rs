@@ -12,7 +12,7 @@ const ENDS_ANSWER: &[u8] = b"\0\x01\x81\x80\0\x01\0\x02\0\0\0\0\x04both\x07examp
     \xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\x0a\0\0\x01\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\x0a\0\0\x02";
 
 /// A parent with a terminal, and one event of each kind and shape of its child.
-fn subjects() -> Vec<Vec<Vec<u8>>> {
+pub fn subjects() -> Vec<Vec<Vec<u8>>> {
     let before = [
         testing::exec(6, 500, (1, 10), "/usr/sbin/sshd", &["sshd: x"]),
         testing::exec(7, 1_000, (6, 500), "/bin/sh", &["-sh", "-c", "a b"]),

@@ -9,10 +9,10 @@ use super::{
 use crate::diagnostic::Diagnostic;
 use crate::event::field::{self, Get, KindSet};
 use crate::rules::ast::{self, Place, Word};
-use crate::rules::compile::{self, Names};
+use crate::rules::compile::Names;
 use crate::rules::file::keys::{Keys, first_line};
 use crate::rules::operand::Source;
-use crate::rules::{Filter, parser, transform};
+use crate::rules::{Filter, transform};
 use crate::yaml::{Kind, Node};
 
 /// Most matches that a threshold can count to.
@@ -222,13 +222,8 @@ impl Reader<'_> {
         if node.as_text().is_none() {
             return self.wrong_type("condition", node, "text");
         }
-        let compiled = parser::parse(&Arc::new(node.clone()))
-            .map_err(|diagnostic| vec![diagnostic])
-            .and_then(|expr| compile::compile(&expr, self.names));
-        match compiled {
-            Ok(compile::Condition { node, kinds, needs, calls, warnings, blind: _ }) => {
-                Some(Filter { condition: node, kinds, needs, calls, warnings })
-            }
+        match Filter::compile_with(node, self.names) {
+            Ok(filter) => Some(filter),
             Err(diagnostics) => {
                 self.diagnostics.extend(diagnostics);
                 None
