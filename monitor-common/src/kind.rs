@@ -107,4 +107,4 @@ pub const DNS: u16 = 29;
 pub const DUP: u16 = 30;
 
 /// No kind: its bit in a set of kinds says that opens are to carry the name that the caller gave.
-pub const ASKED_NAME: u16 = 63;
+pub const ASKED_NAME: u16 = 62;

@@ -74,7 +74,8 @@ pub mod feature {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
-    /// The event kinds that it is watched for: bit n is kind n. Bit 0 is [`COUNTED`].
+    /// The event kinds that it is watched for: bit n is kind n. Bit 0 is [`COUNTED`], the last one [`LEFT_OUT`], the one
+    /// before [`ASKED_NAME`](crate::kind::ASKED_NAME).
     pub kinds: u64,
     /// Its place in the map of shares, which all cgroups of a container have in common.
     pub share: u32,
@@ -84,6 +85,9 @@ pub struct Scope {
 
 /// Bit of [`Scope::kinds`]: system calls are counted.
 pub const COUNTED: u64 = 1;
+
+/// Bit of [`Scope::kinds`]: it is a container's that is not to be watched. Whoever comes or is born into it is not either.
+pub const LEFT_OUT: u64 = 1 << 63;
 
 /// What one holder of a share has put into one ring since its reading end last came to a new quarter.
 #[repr(C)]

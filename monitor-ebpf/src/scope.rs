@@ -1,7 +1,7 @@
 //! Is this cgroup watched for this kind? The first question of each probe, and the count of what it saw.
 
 use aya_ebpf::helpers::generated::bpf_get_current_cgroup_id;
-use taffrail_common::map::{Scope, TALLIES, Tally};
+use taffrail_common::map::{LEFT_OUT, Scope, TALLIES, Tally};
 
 use crate::atomic;
 use crate::maps::{MOVED, MOVED_COUNT, SCOPE, SCOPE_DEFAULT, TALLY};
@@ -96,10 +96,11 @@ fn any_moved() -> bool {
 /// moment later, and changes the entry.
 #[inline(always)]
 pub fn follow(task: Task, tgid: u32, parent_tgid: u32, to_cgroup_id: u64) {
-    let contained = task.ns_pid(tgid).1 != PID_NS_INIT;
+    let to = kinds(to_cgroup_id);
+    let contained = to & LEFT_OUT == 0 && task.ns_pid(tgid).1 != PID_NS_INIT;
     let own = if contained { SCOPE_DEFAULT.get(0).map_or(0, |scope| scope.kinds) } else { 0 };
     let stays = moved(parent_tgid) | own;
-    if stays & !kinds(to_cgroup_id) == 0 {
+    if stays & !to == 0 {
         return;
     }
     let fits = MOVED.insert(&tgid, &stays, 0).is_ok();

@@ -14,6 +14,7 @@ pub mod event;
 pub mod pipeline;
 pub mod probe;
 pub mod rules;
+pub mod scope;
 pub mod syscalls;
 #[doc(hidden)]
 pub mod testing;

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use taffrail_common::event::Header;
+use taffrail_common::map::LEFT_OUT;
 
 use crate::audit::RecordKind;
 use crate::capture::{self, Frame, Note};
@@ -38,6 +39,7 @@ use crate::probe::hook::PROCESS_KINDS;
 use crate::probe::loss::{Loss, LossReader};
 use crate::probe::{self, Probes};
 use crate::rules::RuleSet;
+use crate::scope::Scope;
 use crate::syscalls::{self, Counts};
 use takeover::Cut;
 
@@ -204,34 +206,6 @@ pub fn receive(
     }
 }
 
-/// Which cgroups the kernel watches for files and connections.
-#[derive(Clone, Debug)]
-pub struct Scope {
-    /// The kinds that anything downstream needs.
-    pub kinds: KindSet,
-    /// Whether the host's own processes are in it.
-    pub host: bool,
-    /// Only the container whose id begins so.
-    pub container: Option<String>,
-}
-
-impl Scope {
-    /// Whether a cgroup is watched for more than its processes. One that is not known to be out of scope is in it.
-    fn is_inside(&self, container: Option<&Container>, host: bool) -> bool {
-        match (container, &self.container) {
-            (Some(container), Some(wanted)) => container.id.starts_with(wanted.as_str()),
-            (Some(_), None) => true,
-            (None, Some(_)) => !host,
-            (None, None) => self.host || !host,
-        }
-    }
-
-    /// The kinds that such a cgroup is watched for.
-    fn kinds_of(&self, is_inside: bool) -> KindSet {
-        if is_inside { self.kinds | PROCESS_KINDS } else { PROCESS_KINDS }
-    }
-}
-
 /// Whose share of the rings a cgroup uses: the container's; else that of the service or user that it belongs to.
 fn share_holder<'a>(container: Option<&'a Container>, path: &'a str) -> &'a str {
     match container {
@@ -244,8 +218,8 @@ fn share_holder<'a>(container: Option<&'a Container>, path: &'a str) -> &'a str 
 pub struct Live {
     /// The attached probes.
     pub probes: Probes,
-    /// What they are to watch.
-    pub scope: Scope,
+    /// The kinds that anything downstream needs.
+    kinds: KindSet,
     skipped: Vec<(&'static str, u64)>,
     unfollowed: u64,
     /// When these two were read, by the boot clock.
@@ -265,22 +239,48 @@ impl Live {
     /// Starts watching: all cgroups at first, since none is known yet.
     pub fn new(
         mut probes: Probes,
-        scope: Scope,
+        kinds: KindSet,
         counts_interval: Duration,
     ) -> Result<Self, aya::maps::MapError> {
-        probes.scopes.set_default(scope.kinds | PROCESS_KINDS)?;
+        probes.scopes.set_default(kinds | PROCESS_KINDS)?;
         let now = Instant::now();
         Ok(Self {
             probes_looked_ns: probes.loaded_ns,
             counted_ns: probes.loaded_ns,
             probes,
-            scope,
+            kinds,
             skipped: Vec::new(),
             unfollowed: 0,
             next_look: now + LOOK_INTERVAL,
             counts_interval,
             next_counts: now + counts_interval,
         })
+    }
+}
+
+impl Live {
+    /// The kinds that a cgroup is watched for, of a container or not.
+    fn kinds(&self, container: Option<&Arc<Container>>, is_watched: bool) -> KindSet {
+        match container {
+            _ if is_watched => self.kinds | PROCESS_KINDS,
+            Some(_) => PROCESS_KINDS | LEFT_OUT,
+            None => PROCESS_KINDS,
+        }
+    }
+
+    /// Tells the kernel what a cgroup is watched for.
+    fn watch(&mut self, id: u64, path: &str, container: Option<&Arc<Container>>, is_watched: bool) {
+        let kinds = self.kinds(container, is_watched);
+        let probes = &mut self.probes;
+        let flight = match (&mut probes.flights, container) {
+            (Some(flights), Some(container)) if is_watched => {
+                flights.slot(container, || probes.scopes.flights())
+            }
+            _ => 0,
+        };
+        let holder = share_holder(container.map(|container| &**container), path);
+        // A full table leaves it with the default, which watches everything.
+        let _ = probes.scopes.set(id, holder, kinds, flight);
     }
 }
 
@@ -328,6 +328,8 @@ pub struct Worker<S> {
     pub clock: Clock,
     /// Where the results go.
     pub sink: S,
+    /// What is watched.
+    pub scope: Scope,
     /// `None` in a replay.
     pub live: Option<Live>,
     /// Everything that enters is written here too.
@@ -348,6 +350,7 @@ impl<S: Sink> Worker<S> {
             memory: Memory::new(rules, limits),
             clock,
             sink,
+            scope: Scope::default(),
             live: None,
             recording: None,
             record_ns: 0,
@@ -437,7 +440,10 @@ impl<S: Sink> Worker<S> {
                 Frame::Clock(offset_ns) => self.clock = Clock { offset_ns },
                 Frame::Note(note) => match *note {
                     Note::Process(seed) => self.enricher.learn_process(seed),
-                    Note::Cgroup { id, path: _, container } => self.enricher.recall_cgroup(id, container),
+                    Note::Cgroup { id, path: _, container } => {
+                        self.enricher.recall_cgroup(id, container);
+                        self.take_findings();
+                    }
                     Note::Container { cgroup_path, metadata } => {
                         self.enricher.recall_container(&cgroup_path, *metadata);
                         self.take_findings();
@@ -535,6 +541,9 @@ impl<S: Sink> Worker<S> {
 
     fn publish(&mut self, key: crate::enrich::process::ProcessKey, event: &Event<'_>) {
         let Some(process) = self.enricher.processes.get(key) else { return };
+        if process.container.as_ref().is_some_and(|container| !container.watched.get()) {
+            return;
+        }
         let header = event.header();
         let subject = Subject {
             event,
@@ -626,7 +635,9 @@ impl<S: Sink> Worker<S> {
                 Finding::Process(seed) => {
                     self.write_recording(|recording, _| recording.note(&Note::Process(*seed)));
                 }
+                Finding::Final(container) => self.decide(&container),
                 Finding::Container { container, problems } => {
+                    self.decide(&container);
                     if let Some(metadata) = container.metadata.get() {
                         let (cgroup_path, metadata) =
                             (container.cgroup_path.clone(), Box::new(metadata.clone()));
@@ -643,32 +654,41 @@ impl<S: Sink> Worker<S> {
                     self.write_recording(|recording, _| recording.note(&Note::Names { cgroup_path, names }));
                 }
                 Finding::Moved { tgid, origin } => {
-                    if let Some(Live { probes, scope, .. }) = &mut self.live {
-                        probes.set_moved(
-                            tgid,
-                            origin.map_or(0, |origin| scope.kinds_of(scope.is_inside(Some(&origin), false))),
-                        );
+                    if let Some(live) = &mut self.live {
+                        let origin = origin.filter(|origin| origin.watched.get());
+                        let kinds = origin.map_or(0, |origin| live.kinds(Some(&origin), true));
+                        live.probes.set_moved(tgid, kinds);
                     }
                 }
                 Finding::Cgroup { id, path, container, host } => {
+                    let is_watched = match &container {
+                        Some(container) => {
+                            container.watched.set(self.scope.watches(container));
+                            container.watched.get()
+                        }
+                        None => self.scope.host || !host,
+                    };
                     // Of one that is gone by now nothing more comes.
-                    if let (Some(Live { probes, scope, .. }), Some(path)) = (&mut self.live, &path) {
-                        let inside = scope.is_inside(container.as_deref(), host);
-                        let kinds = scope.kinds_of(inside);
-                        let flight = match (&mut probes.flights, &container) {
-                            (Some(flights), Some(container)) if inside => {
-                                flights.slot(container, || probes.scopes.flights())
-                            }
-                            _ => 0,
-                        };
-                        let holder = share_holder(container.as_deref(), path);
-                        let _ = probes.scopes.set(id, holder, kinds, flight);
+                    if let (Some(live), Some(path)) = (&mut self.live, &path) {
+                        live.watch(id, path, container.as_ref(), is_watched);
                     }
                     let container = container.map(|container| Container::clone(&container));
                     self.write_recording(|recording, _| {
                         recording.note(&Note::Cgroup { id, path, container })
                     });
                 }
+            }
+        }
+    }
+
+    /// Decides whether a container is watched, by what is known of it now.
+    fn decide(&mut self, container: &Arc<Container>) {
+        let is_watched = self.scope.watches(container);
+        if container.watched.set(is_watched)
+            && let Some(live) = &mut self.live
+        {
+            for id in self.enricher.cgroups_of(container) {
+                live.watch(id, &container.cgroup_path, Some(container), is_watched);
             }
         }
     }
@@ -717,11 +737,12 @@ impl<S: Sink> Worker<S> {
         counts.forget(&gone);
         let now_ns = clock::boot_ns();
         let between = (std::mem::replace(&mut live.counted_ns, now_ns), now_ns);
-        let host = live.scope.host;
+        let host = self.scope.host;
         let enricher = &mut self.enricher;
         let (by_container, nobodys) = syscalls::by_container(new, |id| enricher.owner_of(id), between);
         let time_ns = self.clock.realtime_ns(now_ns);
-        for counts in by_container.into_iter().filter(|counts| host || counts.container.is_some()) {
+        let is_watched = |counts: &Counts| counts.container.as_ref().map_or(host, |of| of.watched.get());
+        for counts in by_container.into_iter().filter(is_watched) {
             self.sink.counts(counts, time_ns);
         }
         for (cgroup_id, calls) in nobodys {

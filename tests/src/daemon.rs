@@ -101,6 +101,11 @@ impl Daemon {
         self.child.id()
     }
 
+    /// Everything that it has said so far.
+    pub fn said(&self) -> String {
+        self.said.lock().expect("no panic in there").clone()
+    }
+
     /// Waits until the log has a record of which `wanted` is true.
     #[track_caller]
     pub fn wait_for(&self, wanted: impl Fn(&Value) -> bool) -> Value {

@@ -12,6 +12,7 @@ mod doctor;
 mod restart;
 mod rules;
 mod run;
+mod scope;
 mod trace;
 mod unload;
 

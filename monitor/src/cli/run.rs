@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::config::Source;
 use super::restart::Last;
+use super::scope::Choice;
 use crate::audit::{Entry, Log, RecordKind};
 use crate::clock::{self, Clock};
 use crate::config::Settings;
@@ -23,17 +24,21 @@ use crate::enrich::{Enricher, Source as Enrichment, Subject};
 use crate::event;
 use crate::event::field::KindSet;
 use crate::event::json::{Members, write_container, write_subject};
-use crate::pipeline::{self, Gap, Live, Message, Scope, Sink, Worker};
+use crate::event::text::escaped;
+use crate::pipeline::{self, Gap, Live, Message, Sink, Worker};
 use crate::probe::handover::{self, Progress};
 use crate::probe::hook::{PROCESS_KINDS, Status, bit};
 use crate::probe::{LoadError, Options, ProbeState, Probes};
 use crate::rules::{self, Filter, RuleSet};
+use crate::scope::{Scope, Selector};
 
 /// Run the daemon.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
     source: Source,
+    #[command(flatten)]
+    choice: Choice,
     /// Print what the probes log about themselves.
     #[arg(long)]
     debug_probes: bool,
@@ -42,7 +47,10 @@ pub struct Args {
 /// Runs the sub-command.
 pub fn run(args: Args, give_back_memory: fn()) -> ExitCode {
     abort_on_panic();
-    let settings = match args.source.load() {
+    let settings = match args.source.load().and_then(|mut settings| {
+        args.choice.add_to(&mut settings.scope)?;
+        Ok(settings)
+    }) {
         Ok(settings) => settings,
         Err(code) => return code,
     };
@@ -113,8 +121,7 @@ fn watch(
     let (probes, rings, losses) = Probes::load(&options).map_err(|error| cannot_load(&error))?;
     give_back_memory();
     let states = probes.states.clone();
-    let scope = Scope { kinds, host: settings.scope_host, container: None };
-    let live = Live::new(probes, scope, settings.syscalls_interval).map_err(|error| {
+    let live = Live::new(probes, kinds, settings.syscalls_interval).map_err(|error| {
         super::complain(&error, None);
         ExitCode::from(super::FAILED)
     })?;
@@ -135,11 +142,11 @@ fn watch(
         sent: 0,
         record: settings.log_record.1.clone(),
         calls: settings.syscalls_events.clone(),
-        host: settings.scope_host,
+        host: settings.scope.host,
         body: Vec::new(),
     };
     let mut worker = Worker::new(enricher, (Arc::clone(&rules), settings.state.clone()), clock, sink);
-    worker.live = Some(live);
+    (worker.live, worker.scope) = (Some(live), settings.scope.clone());
     write_start(&mut worker, settings, &rules, &states);
     let stop = AtomicBool::new(false);
     // Before anybody is told that it watches: what ends a moment later must not be nameless.
@@ -158,8 +165,9 @@ fn watch(
         let receive = std::thread::Builder::new()
             .name("receive".to_owned())
             .spawn_scoped(threads, move || pipeline::receive(rings, losses, &receiving, stop));
-        let waited =
-            control(args, settings.clone(), &watched, to_match, || report(&states, rules.enabled().count()));
+        let waited = control(args, settings.clone(), &watched, to_match, || {
+            report(&states, settings, rules.enabled().count())
+        });
         stop.store(true, Ordering::Release);
         waited.and(receive.map(drop)).and(matching).map(|thread| thread.join())
     });
@@ -316,12 +324,15 @@ pub fn load_rules(settings: &Settings) -> Result<(RuleSet, Vec<Diagnostic>), Exi
 }
 
 /// Tells a person what is watched.
-fn report(states: &[ProbeState], rules: usize) {
+fn report(states: &[ProbeState], settings: &Settings, rules: usize) {
     for ProbeState { hook, status, .. } in states {
         if let Status::Failed(why) = status {
             eprintln!("warning: probe {} is not attached: {why}", hook.program);
             eprintln!("  not seen: {}", hook.blinds);
         }
+    }
+    for what in settings.scope.excluded() {
+        eprintln!("taffrail: not watched: {}", escaped(what.as_bytes()));
     }
     let attached = states.iter().filter(|state| state.status == Status::Attached).count();
     eprintln!("taffrail: watching with {attached} probes and {rules} rules");
@@ -331,7 +342,12 @@ fn write_start(worker: &mut Worker<LogSink>, settings: &Settings, rules: &RuleSe
     let boot_ns = clock::boot_ns();
     let time_ns = worker.clock.realtime_ns(boot_ns);
     let mut note = |kind, body: &[u8]| worker.sink.note(kind, boot_ns, time_ns, body);
-    let start = json!({ "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id(), "config_sha256": settings.hash() });
+    let Scope { host, include, exclude } = &settings.scope;
+    let texts = |selectors: &[Selector]| selectors.iter().map(Selector::to_string).collect::<Vec<_>>();
+    let start = json!({
+        "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id(), "config_sha256": settings.hash(),
+        "scope": { "host": host, "include": texts(include), "exclude": texts(exclude) },
+    });
     note(RecordKind::Start, &members(&start));
     note(RecordKind::Rules, &rules_body(rules, "loaded"));
     let probes: Vec<_> = states.iter().map(probe).collect();

@@ -13,6 +13,7 @@ use taffrail_common::map::COUNTED;
 
 use super::config;
 use super::run::{gap_body, write_alert};
+use super::scope::Choice;
 use crate::audit::RecordKind;
 use crate::capture;
 use crate::clock::{self, Clock};
@@ -25,12 +26,13 @@ use crate::enrich::{Enricher, Source, Subject};
 use crate::event::human;
 use crate::event::json::{write_subject, write_whole_container};
 use crate::event::text::escaped;
-use crate::pipeline::{self, Gap, Live, Scope, Sink, Worker};
+use crate::pipeline::{self, Gap, Live, Sink, Worker};
 use crate::probe::flight::Flight;
 use crate::probe::hook::{ALL_KINDS, bit};
 use crate::probe::load::Tiers;
 use crate::probe::{Options, Probes, call};
 use crate::rules::{self, Filter, RuleSet};
+use crate::scope::Scope;
 use crate::syscalls::{self, Counts};
 
 /// Show events as they happen. Ends with Ctrl-C.
@@ -38,12 +40,8 @@ use crate::syscalls::{self, Counts};
 pub struct Args {
     #[command(flatten)]
     source: config::Source,
-    /// Only this container: its id or the beginning of it.
-    #[arg(long, value_name = "ID")]
-    container: Option<String>,
-    /// The host's own processes too.
-    #[arg(long, conflicts_with = "container")]
-    host: bool,
+    #[command(flatten)]
+    choice: Choice,
     /// Only events that this condition, in the rule language, lets pass.
     #[arg(long, value_name = "CONDITION")]
     filter: Option<String>,
@@ -98,12 +96,15 @@ pub fn run(args: Args) -> ExitCode {
         (true, Ok((rules, _))) => rules,
         _ => RuleSet::default(),
     };
+    let mut scope = Scope::default();
+    if let Err(code) = args.choice.add_to(&mut scope) {
+        return code;
+    }
     let sink = Printer {
         out: BufWriter::with_capacity(1 << 16, io::stdout()),
         filter,
         json: args.json,
-        host: args.host,
-        container: args.container.clone(),
+        host: scope.host,
         syscalls: args.syscalls.clone(),
         events: !args.count && args.last.is_none(),
         counts: Vec::new(),
@@ -112,8 +113,8 @@ pub fn run(args: Args) -> ExitCode {
         body: Vec::new(),
     };
     let result = match &args.replay {
-        Some(path) => replay(path, rules, sink),
-        None => live(&args, rules, sink),
+        Some(path) => replay(path, rules, scope, sink),
+        None => live(&args, rules, scope, sink),
     };
     result.map_or_else(|code| code, |()| ExitCode::SUCCESS)
 }
@@ -127,16 +128,17 @@ fn worker(source: Source, rules: RuleSet, sink: Printer) -> Worker<Printer> {
     Worker::new(Enricher::new(source, 65_536), (Arc::new(rules), Limits::default()), Clock::now(), sink)
 }
 
-fn replay(path: &PathBuf, rules: RuleSet, sink: Printer) -> Result<(), ExitCode> {
+fn replay(path: &PathBuf, rules: RuleSet, scope: Scope, sink: Printer) -> Result<(), ExitCode> {
     let read = |error: io::Error| {
         failed(&io::Error::new(error.kind(), format!("{}: {error}", path.display())), None)
     };
     let mut recording = File::open(path).and_then(capture::Reader::new).map_err(read)?;
     let mut worker = worker(Source::Recorded, rules, sink);
+    worker.scope = scope;
     worker.replay(&mut recording).map_err(read)
 }
 
-fn live(args: &Args, rules: RuleSet, sink: Printer) -> Result<(), ExitCode> {
+fn live(args: &Args, rules: RuleSet, scope: Scope, sink: Printer) -> Result<(), ExitCode> {
     let settings = args.source.load()?;
     let layout = Layout::detect();
     let mut calls = rules.calls();
@@ -171,13 +173,12 @@ fn live(args: &Args, rules: RuleSet, sink: Printer) -> Result<(), ExitCode> {
     let recording = recording.map_err(|error| failed(&error, Some("choose a file that is not there yet")))?;
     let (probes, rings, losses) =
         Probes::load(&options).map_err(|error| failed(&error, Some(error.hint())))?;
-    let scope = Scope { kinds, host: args.host, container: args.container.clone() };
     // The table is printed once, at the end.
     let live =
-        Live::new(probes, scope, Duration::from_secs(1 << 30)).map_err(|error| failed(&error, None))?;
+        Live::new(probes, kinds, Duration::from_secs(1 << 30)).map_err(|error| failed(&error, None))?;
     let cgroups = layout.root().and_then(|root| Cgroups::new(root).ok());
     let mut worker = worker(Source::Live(cgroups), rules, sink);
-    (worker.live, worker.recording) = (Some(live), recording);
+    (worker.live, worker.recording, worker.scope) = (Some(live), recording, scope);
     let (to_match, messages) = pipeline::queue();
     worker.enricher.set_runtimes(settings.folders.clone(), settings.name_wait);
     let apis = pipeline::ask_runtimes(&settings, &to_match).map_err(|error| failed(&error, None))?;
@@ -226,7 +227,6 @@ struct Printer {
     filter: Option<Filter>,
     json: bool,
     host: bool,
-    container: Option<String>,
     /// Only these system calls, if there are any.
     syscalls: Vec<String>,
     /// Whether events are shown.
@@ -243,17 +243,9 @@ impl Printer {
     fn wanted(&self, subject: &Subject<'_>) -> bool {
         let name = || subject.event.model().type_name();
         self.events
-            && self.is_wanted_container(subject.container)
+            && (self.host || subject.container.is_some())
             && (self.syscalls.is_empty() || self.syscalls.iter().any(|call| call == name()))
             && self.filter.as_ref().is_none_or(|filter| filter.matches(subject))
-    }
-
-    fn is_wanted_container(&self, container: Option<&Container>) -> bool {
-        match (&self.container, container) {
-            (Some(wanted), Some(container)) => container.id.starts_with(wanted.as_str()),
-            (None, None) => self.host,
-            (wanted, container) => wanted.is_none() && container.is_some(),
-        }
     }
 
     fn print_body(&mut self) {
@@ -310,7 +302,7 @@ impl Sink for Printer {
         for problem in problems {
             eprintln!("warning: {}: {}", escaped(container.id.as_bytes()), escaped(problem.as_bytes()));
         }
-        if self.json && self.is_wanted_container(Some(container)) {
+        if self.json && container.watched.get() {
             self.body.clear();
             self.body.extend_from_slice(b"\"kind\":\"container\",");
             write_whole_container(container, problems, &mut self.body);
@@ -319,9 +311,6 @@ impl Sink for Printer {
     }
 
     fn counts(&mut self, counts: Counts, _time_ns: u64) {
-        if !self.is_wanted_container(counts.container.as_deref()) {
-            return;
-        }
         if self.json {
             self.body.clear();
             counts.write_json(&mut self.body);

@@ -19,6 +19,7 @@ use crate::enrich::state::Folders;
 use crate::probe::call;
 use crate::probe::load::Tiers;
 use crate::rules::{Filter, Maturity, hex};
+use crate::scope::{Scope, Selector};
 use crate::yaml::{self, Kind, Node};
 
 /// Where the settings are looked for if no file is named.
@@ -51,8 +52,8 @@ pub struct Settings {
     pub rules_disabled: Vec<String>,
     /// Bounds of what rules remember, and of their alerts.
     pub state: Limits,
-    /// Whether files and connections of the host's own processes are watched.
-    pub scope_host: bool,
+    /// What is watched.
+    pub scope: Scope,
     /// Which hooks are tried.
     pub tiers: Tiers,
     /// Bytes of the ring for what must not be lost.
@@ -94,7 +95,7 @@ impl Default for Settings {
             rules_maturity: Maturity::Stable,
             rules_disabled: Vec::new(),
             state: Limits { throttle: Limit { alerts: 100, per_ns: 60 * SECOND_NS }, ..Limits::default() },
-            scope_host: false,
+            scope: Scope::default(),
             tiers: Tiers::Auto,
             pin: None,
             urgent_bytes: 1 << 20,
@@ -194,7 +195,11 @@ const KEYS: &[Key] = &[
     Key { name: "state.bytes", ty: "size", doc: "Memory for what all rules remember: 1MiB to 4GiB.",
         set: |s, n| size(n, 1 << 20, 4 << 30).map(|value| s.state.bytes = value as usize), show: |s| s.state.bytes.to_string() },
     Key { name: "scope.host", ty: "true or false", doc: "Whether files and connections of processes outside containers are watched too. Their processes always are, for lineage.",
-        set: |s, n| bool(n).map(|value| s.scope_host = value), show: |s| s.scope_host.to_string() },
+        set: |s, n| bool(n).map(|value| s.scope.host = value), show: |s| s.scope.host.to_string() },
+    Key { name: "scope.include", ty: "list of choices", doc: "Only these containers are watched, if there are any here. Each is `container=` (name, or id, of which 12 digits do), `image=` (with or without its tag), `pod=` (name or uid), `namespace=`, `label=KEY=` (of the container or its pod) or `runtime=`, and a pattern in which `*` and `?` stand for anything. Of each of these that is named one has to be met. See [scope](../scope.md).",
+        set: |s, n| choices(n).map(|found| s.scope.include = found), show: |s| list(s.scope.include.iter().map(Selector::to_string)) },
+    Key { name: "scope.exclude", ty: "list of choices", doc: "Containers that are not watched, whatever includes them: those that any of these chooses.",
+        set: |s, n| choices(n).map(|found| s.scope.exclude = found), show: |s| list(s.scope.exclude.iter().map(Selector::to_string)) },
     Key { name: "probes.tier", ty: "`auto`, `portable` or `strong`", doc: "Which hooks are tried: `auto` takes strong ones (fentry), which cost less and see more, and portable ones for what the kernel refuses.",
         set: |s, n| tiers(n).map(|value| s.tiers = value), show: |s| s.tiers.name().to_owned() },
     Key { name: "probes.urgent_ring_bytes", ty: "size", doc: "Ring for what must not be lost (processes): a power of two, 64KiB to 1GiB.",
@@ -357,6 +362,20 @@ fn texts(node: &Node) -> Result<Vec<String>, Vec<Diagnostic>> {
         Kind::Sequence(items) => items.iter().map(text).collect(),
         _ => Err(vec![wrong(node, "a list")]),
     }
+}
+
+/// What chooses containers.
+fn choices(node: &Node) -> Result<Vec<Selector>, Vec<Diagnostic>> {
+    texts(node)?;
+    let Kind::Sequence(items) = &node.kind else { return Ok(Vec::new()) };
+    let (mut found, mut wrong) = (Vec::new(), Vec::new());
+    for item in items {
+        match Selector::parse(item) {
+            Ok(selector) => found.push(selector),
+            Err(diagnostic) => wrong.push(diagnostic),
+        }
+    }
+    if wrong.is_empty() { Ok(found) } else { Err(wrong) }
 }
 
 /// Names of system calls that can be events.
@@ -540,7 +559,12 @@ mod tests {
     fn settings_read_back_what_they_print() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("taffrail.yaml");
-        let overrides = ["log.dir=/tmp/a: b".to_owned(), "rules.disabled=[a, \"b c\"]".to_owned()];
+        let overrides = [
+            "log.dir=/tmp/a: b",
+            "rules.disabled=[a, \"b c\"]",
+            "scope.include=[\"label=a=\\\\*\", image=x]",
+        ];
+        let overrides = overrides.map(str::to_owned);
         std::fs::write(&path, "{}").unwrap();
         let settings = load(Some(&path), &overrides).unwrap();
         assert_eq!(settings.log_dir, Path::new("/tmp/a: b"));
@@ -574,6 +598,11 @@ mod tests {
             ("syscalls:\n  events: ptrace\n", vec!["C102"]),
             ("syscalls:\n  flight_recorder: 100\n", vec!["C108"]),
             ("syscalls:\n  interval_s: 0\n", vec!["C104"]),
+            ("scope:\n  include: [image=a, label=b=c]\n  exclude: [runtime=docker]\n", vec![]),
+            (
+                "scope:\n  include: [imag=a, \"image=[a\"]\n  exclude: [runtime=x]\n",
+                vec!["C120", "C121", "C121"],
+            ),
             ("a: 1\nb: 2\nscope: {host: 3}\n", vec!["C101", "C101", "C102"]),
         ] {
             assert_eq!(codes(text), expected, "{text}");

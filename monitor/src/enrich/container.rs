@@ -3,6 +3,7 @@
 //! never looked at: the outermost match wins.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -30,16 +31,22 @@ pub struct Container {
     /// What it was told when it asked for names.
     #[serde(skip)]
     pub answers: Answers,
+    /// Whether it is watched, by what is known of it.
+    #[serde(skip)]
+    pub watched: Watched,
 }
 
 /// What is known of a container. More can be told later: what was known before stays, for whoever borrowed it.
 #[derive(Clone, Debug, Default)]
-pub struct Described(OnceLock<Box<Version>>);
+pub struct Described {
+    first: OnceLock<Box<Version>>,
+    is_final: OnceLock<()>,
+}
 
 #[derive(Clone, Debug)]
 struct Version {
     metadata: Metadata,
-    newer: Described,
+    newer: OnceLock<Box<Version>>,
 }
 
 /// How often something new is taken in.
@@ -48,24 +55,61 @@ const VERSIONS_MAX: usize = 4;
 impl Described {
     /// What is known now.
     pub fn get(&self) -> Option<&Metadata> {
-        let Version { metadata, newer } = &**self.0.get()?;
-        Some(newer.get().unwrap_or(metadata))
+        let versions = std::iter::successors(self.first.get(), |version| version.newer.get());
+        Some(&versions.last()?.metadata)
     }
 
     /// Takes in what is known from now on; tells whether that is new.
     pub fn set(&self, metadata: Metadata) -> bool {
-        let mut last = self;
+        if self.get() == Some(&metadata) {
+            return false;
+        }
+        let mut place = &self.first;
         for _ in 0..VERSIONS_MAX {
-            match last.0.get() {
-                Some(known) if known.newer.0.get().is_none() && known.metadata == metadata => return false,
-                Some(known) => last = &known.newer,
-                None => {
-                    let version = Version { metadata, newer: Self::default() };
-                    return last.0.set(Box::new(version)).is_ok();
-                }
+            match place.get() {
+                Some(known) => place = &known.newer,
+                None => return place.set(Box::new(Version { metadata, newer: OnceLock::new() })).is_ok(),
             }
         }
         false
+    }
+
+    /// Whether nothing more can come.
+    pub fn is_final(&self) -> bool {
+        self.is_final.get().is_some()
+    }
+
+    /// Nothing more can come.
+    pub fn settle(&self) {
+        self.is_final.get_or_init(|| ());
+    }
+}
+
+/// Whether a container is watched, as it was decided last; it is until then.
+#[derive(Debug)]
+pub struct Watched(AtomicBool);
+
+impl Default for Watched {
+    fn default() -> Self {
+        Self(AtomicBool::new(true))
+    }
+}
+
+impl Clone for Watched {
+    fn clone(&self) -> Self {
+        Self(AtomicBool::new(self.get()))
+    }
+}
+
+impl Watched {
+    /// The decision.
+    pub fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Decides; tells whether it was otherwise before.
+    pub fn set(&self, is_watched: bool) -> bool {
+        self.0.swap(is_watched, Ordering::Relaxed) != is_watched
     }
 }
 
@@ -97,6 +141,16 @@ pub enum Runtime {
 }
 
 impl Runtime {
+    /// All of them.
+    pub const ALL: [Runtime; 6] = [
+        Runtime::Docker,
+        Runtime::Podman,
+        Runtime::Containerd,
+        Runtime::Crio,
+        Runtime::Kubernetes,
+        Runtime::Oci,
+    ];
+
     /// The name in fields and formats.
     pub fn name(self) -> &'static str {
         match self {
@@ -121,6 +175,7 @@ impl Container {
             metadata: Described::default(),
             first: OnceLock::new(),
             answers: Answers::default(),
+            watched: Watched::default(),
         }
     }
 

@@ -80,6 +80,8 @@ pub enum Finding {
         /// Files of its runtime that were of no use, and why.
         problems: Vec<String>,
     },
+    /// Nothing more can come of a container.
+    Final(Arc<Container>),
     /// Names of users and groups that are new.
     Names {
         /// Path of their container's cgroup; empty for the host.
@@ -218,10 +220,11 @@ impl Enricher {
     pub fn told(&mut self, told: Told) {
         let (container, found) = told.into_parts();
         if let Some(apis) = &mut self.apis {
-            apis.close(&container);
+            apis.close(&container, found.is_some());
         }
         if let Some(found) = found {
             self.describe(&container, found);
+            self.settle(&container);
         }
         let now = Instant::now();
         for id in &self.awaited {
@@ -310,7 +313,9 @@ impl Enricher {
     /// Takes in what a recording says of a cgroup.
     pub fn recall_cgroup(&mut self, id: u64, container: Option<Container>) {
         let container = container.map(|container| self.learn_container(id, container));
-        self.cgroups.insert(id, Known { container, told: None, since: Instant::now(), retry: None });
+        let known = Known { container: container.clone(), told: None, since: Instant::now(), retry: None };
+        self.cgroups.insert(id, known);
+        self.findings.push(Finding::Cgroup { id, path: None, container, host: false });
     }
 
     /// Takes in what a recording says of the container of a cgroup.
@@ -418,6 +423,7 @@ impl Enricher {
         if let Some(apis) = &mut self.apis {
             apis.ask(&shared);
         }
+        self.settle(&shared);
         shared
     }
 
@@ -430,6 +436,7 @@ impl Enricher {
                 found.metadata.get_or_insert_default();
             }
             self.describe(container, found);
+            self.settle(container);
         }
         let is_to_come = || self.apis.as_ref().is_some_and(|apis| apis.expects(container));
         !is_live || container.metadata.get().is_some() && !is_to_come()
@@ -444,6 +451,23 @@ impl Enricher {
             let problems = problems.iter().map(ToString::to_string).collect();
             self.findings.push(Finding::Container { container: Arc::clone(container), problems });
         }
+    }
+
+    /// Notes that nothing more can come of a container, if that is so.
+    fn settle(&mut self, container: &Arc<Container>) {
+        let is_open = self.apis.as_ref().is_some_and(|apis| apis.is_open(container));
+        // A recording has what was known as soon as it has the container.
+        let is_described = container.metadata.get().is_some() || matches!(self.source, Source::Recorded);
+        if is_described && !is_open && !container.metadata.is_final() {
+            container.metadata.settle();
+            self.findings.push(Finding::Final(Arc::clone(container)));
+        }
+    }
+
+    /// The cgroups of a container.
+    pub fn cgroups_of(&self, container: &Container) -> Vec<u64> {
+        let its = |known: &Known| known.container.as_deref() == Some(container);
+        self.cgroups.iter().filter(|(_, known)| its(known)).map(|(id, _)| *id).collect()
     }
 
     /// Whether an event can go out: whose it is and what that one is called is known, or has been waited for. Looks

@@ -128,7 +128,8 @@ pub fn write_container(container: Option<&Container>, out: &mut Vec<u8>) {
 
 /// What each event has of its container.
 fn write_names(container: &Container, out: &mut Members<'_>) {
-    let Container { id, runtime, pod_uid, cgroup_path, metadata, first: _, answers: _ } = container;
+    let Container { id, runtime, pod_uid, cgroup_path, metadata, first: _, answers: _, watched: _ } =
+        container;
     let known = metadata.get();
     let pod = known.and_then(|known| known.pod.as_ref());
     out.text("id", id.as_bytes());
@@ -150,6 +151,9 @@ pub fn write_whole_container(container: &Container, problems: &[String], out: &m
     write_names(container, &mut members);
     if let Some(metadata) = container.metadata.get() {
         write_metadata(metadata, &mut members);
+    }
+    if !container.watched.get() {
+        members.bool("watched", false);
     }
     members.close();
     if !problems.is_empty() {

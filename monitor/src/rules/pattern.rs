@@ -291,6 +291,24 @@ pub fn glob(pattern: &[u8], text: &[u8], folded: bool) -> bool {
     pattern[p..].iter().all(|&byte| byte == b'*')
 }
 
+/// What is wrong with a pattern that people write: it would stand for itself where something else is meant.
+pub fn glob_mistake(pattern: &[u8]) -> Option<&'static str> {
+    let mut rest = pattern;
+    while let Some(first) = rest.first() {
+        let length = match first {
+            b'[' => match class(rest, 0, false) {
+                Some((_, length)) => length,
+                None => return Some("`[` has no `]`"),
+            },
+            b'\\' if rest.len() == 1 => return Some("nothing stands behind the backslash"),
+            b'\\' => 2,
+            _ => 1,
+        };
+        rest = &rest[length..];
+    }
+    None
+}
+
 /// Whether the pattern's first element takes that byte; its length if so.
 fn one(pattern: &[u8], byte: u8, folded: bool) -> Option<usize> {
     let same = |other: u8| if folded { other.eq_ignore_ascii_case(&byte) } else { other == byte };

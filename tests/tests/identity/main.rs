@@ -8,6 +8,7 @@ mod hostile;
 mod image;
 mod podman;
 mod runc;
+mod scope;
 mod stage;
 
 use serde_json::Value;

@@ -13,7 +13,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hashbrown::HashSet;
+use hashbrown::HashMap;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -160,8 +160,8 @@ const QUESTIONS_MAX: usize = 4096;
 /// The other end of the thread that asks. It ends when this is dropped.
 pub struct Apis {
     questions: Sender<Arc<Container>>,
-    /// Paths of containers that are asked about and not answered yet.
-    open: HashSet<String>,
+    /// Paths of containers that are asked about and not answered yet, and whether an answer can come soon.
+    open: HashMap<String, bool>,
 }
 
 impl Apis {
@@ -178,7 +178,7 @@ impl Apis {
         std::thread::Builder::new()
             .name("ask".to_owned())
             .spawn(move || runtime.block_on(answer(questions, asker)))?;
-        Ok(Self { questions: to_thread, open: HashSet::new() })
+        Ok(Self { questions: to_thread, open: HashMap::new() })
     }
 
     /// Asks about a container, if anything is not known that its runtime can tell.
@@ -187,18 +187,27 @@ impl Apis {
             return;
         }
         if self.questions.try_send(Arc::clone(container)).is_ok() {
-            self.open.insert(container.cgroup_path.clone());
+            self.open.insert(container.cgroup_path.clone(), true);
         }
     }
 
-    /// Whether what a container is called is still to come.
+    /// Whether what a container is called can come soon.
     pub fn expects(&self, container: &Container) -> bool {
-        self.open.contains(&container.cgroup_path) && lacks_name(container)
+        self.open.get(&container.cgroup_path) == Some(&true) && lacks_name(container)
+    }
+
+    /// Whether anything more can come.
+    pub fn is_open(&self, container: &Container) -> bool {
+        self.open.contains_key(&container.cgroup_path)
     }
 
     /// An answer is there, or it can be long until there is one.
-    pub fn close(&mut self, container: &Container) {
-        self.open.remove(&container.cgroup_path);
+    pub fn close(&mut self, container: &Container, is_answered: bool) {
+        if is_answered {
+            self.open.remove(&container.cgroup_path);
+        } else if let Some(can_come_soon) = self.open.get_mut(&container.cgroup_path) {
+            *can_come_soon = false;
+        }
     }
 }
 
@@ -274,7 +283,7 @@ async fn answer<F: Fn(Told) -> bool + Send + Sync + 'static>(
                     asked.spawn(async move { asker.ask_until_told(container).await });
                 }
                 Some(container) => {
-                    (asker.tell)(Told { container, found: None });
+                    (asker.tell)(Told { container, found: Some(Found::default()) });
                 }
                 None => return,
             },

@@ -132,7 +132,7 @@ fn files_come_first_and_an_answer_fills_the_room_that_they_leave() {
     assert!(apis.expects(&container), "the name of its pod is to come");
     let (_, found) = told.recv_timeout(Duration::from_secs(60)).unwrap().into_parts();
     let known = found.unwrap().metadata.unwrap();
-    apis.close(&container);
+    apis.close(&container, true);
     assert!(!apis.expects(&container));
     assert_eq!((&known.name, &known.mounts), (&files.name, &files.mounts));
     let pod = known.pod.as_ref().unwrap();
