@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// How this machine's cgroup trees are mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +23,9 @@ pub enum Layout {
 impl Layout {
     /// The layout that this process sees.
     pub fn detect() -> Self {
-        Self::of_mounts(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
+        // In a cgroup namespace the runtime's mount of a container's own part calls itself the root.
+        let is_root = |folder: &Path| folder.metadata().is_ok_and(|metadata| metadata.ino() == ROOT_ID);
+        Self::of_mounts(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(), is_root)
     }
 
     /// The root of the v2 tree.
@@ -34,20 +36,17 @@ impl Layout {
         }
     }
 
-    /// Reads it from `/proc/PID/mountinfo`'s text (proc(5)).
-    fn of_mounts(mountinfo: &str) -> Self {
+    /// Reads it from `/proc/PID/mountinfo`'s text (proc(5)); `is_root` tells the tree's root from a folder in it.
+    fn of_mounts(mountinfo: &str, is_root: impl Fn(&Path) -> bool) -> Self {
         let mut root = None;
         let mut has_v1 = false;
         for line in mountinfo.lines() {
             let Some((mount, file_system)) = line.split_once(" - ") else { continue };
             match file_system.split(' ').next() {
                 Some("cgroup") => has_v1 = true,
-                // The first one is the system's; a bind mount of a sub-folder would have another root.
+                // The first one is the system's.
                 Some("cgroup2") if root.is_none() => {
-                    let mut fields = mount.split(' ').skip(3);
-                    if fields.next() == Some("/") {
-                        root = fields.next().map(PathBuf::from);
-                    }
+                    root = mount.split(' ').nth(4).map(PathBuf::from).filter(|folder| is_root(folder));
                 }
                 _ => {}
             }
@@ -60,9 +59,14 @@ impl Layout {
     }
 }
 
+/// Inode number of the root of the tree, and so its id: the kernel's first.
+const ROOT_ID: u64 = 1;
+
 /// Finds paths of cgroups that exist.
 pub struct Cgroups {
     root: PathBuf,
+    /// The folder that `/proc` takes for the root: in a cgroup namespace, where it was made.
+    base: PathBuf,
     folder: File,
     /// Whether the kernel opens a cgroup by its id for us.
     by_handle: bool,
@@ -74,7 +78,47 @@ const SEARCH_MAX: usize = 65_536;
 impl Cgroups {
     /// Over the v2 tree at that folder.
     pub fn new(root: &Path) -> io::Result<Self> {
-        Ok(Self { root: root.to_owned(), folder: File::open(root)?, by_handle: true })
+        let folder = File::open(root)?;
+        let mut cgroups = Self { root: root.to_owned(), base: root.to_owned(), folder, by_handle: true };
+        if let Some(base) = cgroups.base() {
+            cgroups.base = base;
+        }
+        Ok(cgroups)
+    }
+
+    /// Where this process's cgroup namespace was made: its own cgroup is found by looking which one has it, and what
+    /// `/proc` says of it is below that place or beside it.
+    fn base(&self) -> Option<PathBuf> {
+        let own = of_process(std::process::id())?;
+        let id = std::process::id().to_string();
+        let has_us = |folder: &Path| {
+            let processes = std::fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+            // Those of other pid namespaces are 0.
+            processes.lines().any(|line| line == id)
+        };
+        if has_us(&self.below(&self.root, &own)) {
+            return None;
+        }
+        let folders = self.all().into_iter().map(|(_, path)| self.below(&self.root, Path::new(&path)));
+        let mut base = folders.into_iter().find(|folder| has_us(folder))?;
+        // A process that was moved deeper after its namespace was made: that many steps up.
+        for _ in own.components().filter(|part| matches!(part, Component::Normal(_))) {
+            base.pop();
+        }
+        base.starts_with(&self.root).then_some(base)
+    }
+
+    /// The folder of a path as `/proc` has it, which in a cgroup namespace leads out with `/..`; never out of the tree.
+    fn below(&self, base: &Path, path: &Path) -> PathBuf {
+        let mut folder = base.to_owned();
+        for part in path.components() {
+            match part {
+                Component::Normal(name) => folder.push(name),
+                Component::ParentDir if folder != self.root => drop(folder.pop()),
+                _ => {}
+            }
+        }
+        folder
     }
 
     /// The path below the root, starting with `/`; `None` if there is no such cgroup any more.
@@ -117,10 +161,9 @@ impl Cgroups {
         ids.iter().copied().filter(|id| !there.contains(id)).collect()
     }
 
-    /// The id of the cgroup at a path below the root, `None` if there is none.
+    /// The id of the cgroup at a path as `/proc` has it, `None` if there is none.
     pub fn id(&self, path: &Path) -> Option<u64> {
-        let below = path.strip_prefix("/").unwrap_or(path);
-        Some(self.root.join(below).metadata().ok()?.ino())
+        Some(self.below(&self.base, path).metadata().ok()?.ino())
     }
 
     /// All cgroups that there are now, with their ids; each after the one that it is in.
@@ -211,14 +254,35 @@ mod tests {
         let v1 = "31 23 0:27 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n";
         let beside = "32 23 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
         let part = "33 23 0:28 /docker/x /mnt rw - cgroup2 cgroup2 rw\n";
-        assert_eq!(Layout::of_mounts(v2), Layout::Unified("/sys/fs/cgroup".into()));
-        assert_eq!(
-            Layout::of_mounts(&[v1, beside].concat()),
-            Layout::Hybrid("/sys/fs/cgroup/unified".into())
-        );
-        assert_eq!(Layout::of_mounts(&[part, v2].concat()), Layout::Unified("/sys/fs/cgroup".into()));
-        assert_eq!(Layout::of_mounts(v1), Layout::V1);
-        assert_eq!(Layout::of_mounts(""), Layout::V1);
+        let of_mounts = |text: &str| Layout::of_mounts(text, |folder| folder.starts_with("/sys/fs/cgroup"));
+        assert_eq!(of_mounts(v2), Layout::Unified("/sys/fs/cgroup".into()));
+        assert_eq!(of_mounts(&[v1, beside].concat()), Layout::Hybrid("/sys/fs/cgroup/unified".into()));
+        assert_eq!(of_mounts(&[part, v2].concat()), Layout::Unified("/sys/fs/cgroup".into()));
+        assert_eq!(of_mounts(v1), Layout::V1);
+        assert_eq!(of_mounts(""), Layout::V1);
+    }
+
+    #[test]
+    fn in_a_cgroup_namespace_the_machines_root_is_found_beside_the_containers() {
+        let own = "30 23 0:26 / /own ro - cgroup2 cgroup rw\n";
+        let machine = "31 23 0:26 /../../.. /sys/fs/cgroup ro - cgroup2 cgroup2 rw\n";
+        let found = Layout::of_mounts(&[own, machine].concat(), |folder| folder != Path::new("/own"));
+        assert_eq!(found, Layout::Unified("/sys/fs/cgroup".into()));
+    }
+
+    #[test]
+    fn paths_out_of_a_cgroup_namespace_are_followed_and_end_at_the_root() {
+        let root = tempfile::tempdir().unwrap();
+        let [own, other] = ["kubepods/pod1/own", "kubepods/pod2/other"].map(|path| root.path().join(path));
+        for folder in [&own, &other] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        let cgroups = Cgroups { base: own.clone(), ..Cgroups::new(root.path()).unwrap() };
+        let id = |folder: &Path| Some(folder.metadata().unwrap().ino());
+        assert_eq!(cgroups.id(Path::new("/")), id(&own));
+        assert_eq!(cgroups.id(Path::new("/../../pod2/other")), id(&other));
+        assert_eq!(cgroups.id(Path::new("/../../../../../..")), id(root.path()));
+        assert_eq!(cgroups.id(Path::new("/../gone")), None);
     }
 
     /// A cgroup of this test, removed when it ends.
