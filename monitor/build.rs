@@ -7,6 +7,13 @@ fn main() -> anyhow::Result<()> {
     // Cargo shows what a build script says as warnings; the nested build's progress is none.
     // SAFETY: as above.
     unsafe { std::env::set_var("CARGO_TERM_QUIET", "true") };
+    // Which folder it was built in is no part of the object: the same sources give the same bytes.
+    for (option, value) in
+        [("CARGO_UNSTABLE_TRIM_PATHS", "true"), ("CARGO_PROFILE_RELEASE_TRIM_PATHS", "all")]
+    {
+        // SAFETY: as above.
+        unsafe { std::env::set_var(option, value) };
+    }
     let root_dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../monitor-ebpf");
     println!("cargo::rerun-if-changed={}/../monitor-common/src", env!("CARGO_MANIFEST_DIR"));
     aya_build::build_ebpf(

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
 use serde_json::Value;
 
-use crate::{cargo, root, succeed, vm};
+use crate::{cargo, output, root, succeed, vm};
 
 /// A processor architecture that Taffrail runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -43,6 +43,11 @@ impl Arch {
         }
     }
 
+    /// Its name in images, which is Debian's.
+    pub fn oci(self) -> &'static str {
+        self.debian()
+    }
+
     /// The name under which [`vm::fetch`] knows musl's headers for it.
     pub fn headers(self) -> String {
         format!("musl-{}", self.debian())
@@ -53,13 +58,37 @@ impl Arch {
 pub fn release(arch: Arch) -> Result<PathBuf> {
     let mut build = cargo(&["build", "--release", "--target", arch.target(), "--package", "taffrail"]);
     for_target(&mut build, arch)?;
+    forget_folders(&mut build, arch)?;
     succeed(&mut build)?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    let path = target.join(arch.target()).join("release/taffrail").canonicalize()?;
+    let path = target().join(arch.target()).join("release/taffrail").canonicalize()?;
     check_static(&path)?;
     let size = path.metadata()?.len();
     eprintln!("built {}, {:.1} MB, static", path.display(), size as f64 / 1e6);
     Ok(path)
+}
+
+/// Cargo's folder for what it builds.
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// Keeps this machine's folders out of the binary: the same sources give the same bytes in another one.
+fn forget_folders(build: &mut Command, arch: Arch) -> Result<()> {
+    let sysroot = output("rustc", &["--print", "sysroot"]).context("there is no rustc: install rustup")?;
+    let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(".cargo");
+    let folders = [
+        (PathBuf::from(sysroot), "/rust"),
+        (cargo_home.unwrap_or_else(home), "/cargo"),
+        (root().canonicalize()?, "/taffrail"),
+    ];
+    let flags: Vec<Value> = folders
+        .iter()
+        .map(|(folder, name)| format!("--remap-path-prefix={}={name}", folder.display()).into())
+        .collect();
+    // JSON's text of a list is TOML's.
+    build.args(["--config", &format!("target.{}.rustflags={}", arch.target(), Value::from(flags))]);
+    Ok(())
 }
 
 /// What a VM runs.

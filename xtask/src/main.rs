@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, bail};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum as _};
 
 mod build;
 #[allow(dead_code, reason = "the tests use more of it than the demo does")]
@@ -13,6 +13,7 @@ mod build;
 mod container;
 mod demo;
 mod fuzz;
+mod image;
 mod setup;
 mod test;
 mod vm;
@@ -41,6 +42,12 @@ enum Task {
         /// For which architecture; this machine's if none is named.
         #[arg(long)]
         arch: Option<build::Arch>,
+    },
+    /// Build the container image, without a container engine: an OCI layout, and archives for `docker load`.
+    Image {
+        /// For which architectures; all if none is named.
+        #[arg(long = "arch")]
+        archs: Vec<build::Arch>,
     },
     /// Build and run the daemon.
     Run {
@@ -128,11 +135,16 @@ fn run(task: Task) -> Result<()> {
         }
         Task::Build { arch } => {
             let arch = arch.unwrap_or(build::Arch::host());
-            if arch != build::Arch::host() {
-                setup::run(setup::For::Tests, false)?;
-                vm::fetch(&[arch.headers()])?;
-            }
+            prepare(arch)?;
             build::release(arch).map(|path| println!("{}", path.display()))
+        }
+        Task::Image { archs } => {
+            let archs = if archs.is_empty() { build::Arch::value_variants() } else { &archs };
+            archs.iter().try_for_each(|arch| prepare(*arch))?;
+            let image = image::build(archs)?;
+            println!("{}\t{}", image.layout.display(), image.digest);
+            image.archives.iter().for_each(|archive| println!("{}", archive.display()));
+            Ok(())
         }
         Task::Run { arguments } => {
             succeed(Command::new(build::release(build::Arch::host())?).arg("run").args(arguments))
@@ -161,6 +173,15 @@ fn run(task: Task) -> Result<()> {
             succeed(cargo(&tests).env("TAFFRAIL_BLESS", "1"))
         }
     }
+}
+
+/// Installs what building for a foreign architecture takes.
+fn prepare(arch: build::Arch) -> Result<()> {
+    if arch == build::Arch::host() {
+        return Ok(());
+    }
+    setup::run(setup::For::Tests, false)?;
+    vm::fetch(&[arch.headers()])
 }
 
 /// Measures here, and in VMs for both tiers.
