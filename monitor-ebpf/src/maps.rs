@@ -22,7 +22,7 @@ pub static OFFSETS: Offsets = Offsets::NONE;
 pub static FEATURES: u32 = 0;
 
 /// The daemon itself: its process id in its own pid namespace, and that namespace's inode number. What it does with
-/// BPF and with its own files would else be events that make more of the same. The daemon sets it before load.
+/// BPF and files would else be events that make more of the same. The daemon sets it before load.
 #[unsafe(no_mangle)]
 pub static SELF: [u32; 2] = [0; 2];
 

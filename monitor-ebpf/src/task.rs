@@ -7,7 +7,8 @@ use aya_ebpf::helpers::generated::{
 use taffrail_common::event::Header;
 use taffrail_common::map::feature;
 
-use crate::read::{feature, kernel, offset, trusted};
+use crate::maps::SELF;
+use crate::read::{constant, feature, kernel, offset, trusted};
 
 /// Inode number of the first pid namespace (`PROC_PID_INIT_INO`).
 pub const PID_NS_INIT: u32 = 0xEFFF_FFFC;
@@ -105,6 +106,13 @@ impl Task {
         let upid = upid(pid, level);
         let ns: *const u8 = kernel(upid, offset!(upid_ns));
         (kernel(upid, offset!(upid_nr)), kernel(ns, offset!(pid_ns_inum)))
+    }
+
+    /// Whether this is a thread of the daemon; only of the task that runs.
+    #[inline(always)]
+    pub fn is_daemon(self) -> bool {
+        let (pid, pid_ns) = self.leader().ns_pid((thread_key() >> 32) as u32);
+        pid == constant(&raw const SELF[0]) && pid_ns == constant(&raw const SELF[1])
     }
 
     /// v2 cgroup id of this task.

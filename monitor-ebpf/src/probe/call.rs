@@ -13,9 +13,9 @@ use super::open::{asked_name, base, file_of};
 use super::strong::{kept, object};
 use super::syscall::Ended;
 use crate::emit::{Draft, count_lost, lane};
-use crate::maps::{SCRATCH_SYSCALL, SELF, WRITTEN};
+use crate::maps::{SCRATCH_SYSCALL, WRITTEN};
 use crate::path;
-use crate::read::{address, constant, kernel, mask, offset, unknown, user};
+use crate::read::{address, kernel, mask, offset, unknown, user};
 use crate::{scope, task};
 
 /// A call with the record [`Call`] ended.
@@ -81,11 +81,7 @@ const S_IFREG: u16 = 0o100000;
 /// Whether it is the daemon's own BPF call or write.
 #[inline(always)]
 fn is_own(ended: &Ended) -> bool {
-    if !matches!(ended.kind, BPF | WRITE) {
-        return false;
-    }
-    let (pid, pid_ns) = ended.task.leader().ns_pid((task::thread_key() >> 32) as u32);
-    pid == constant(&raw const SELF[0]) && pid_ns == constant(&raw const SELF[1])
+    matches!(ended.kind, BPF | WRITE) && ended.task.is_daemon()
 }
 
 /// Whether the call passes its filter.

@@ -53,6 +53,10 @@ pub fn done<const LOOP: bool>(ended: Ended) -> i32 {
     if kept(OPEN) && strong::open::was_told() || !scope::watched(OPEN, ended.cgroup_id) {
         return 0;
     }
+    // A daemon in a container looks at the machine's files and at those of other containers all the time.
+    if ended.task.is_daemon() {
+        return 0;
+    }
     scope::count_offered(OPEN);
     let Request { dir_fd, name, flags } = Request::of(&ended);
     let Ended { task, cgroup_id, call, scratch, flags: header_flags, .. } = ended;

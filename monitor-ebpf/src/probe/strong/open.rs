@@ -44,7 +44,8 @@ fn opened<const LOOP: bool>(ctx: &FExitContext) -> i32 {
     }
     let task = Task::current();
     let Some((shape, header_flags, _)) = of_thread(task) else { return 0 };
-    if shape.kind != OPEN {
+    // Of the daemon itself the call's end says nothing either.
+    if shape.kind != OPEN || task.is_daemon() {
         return 0;
     }
     // The kernel adds this one by itself.
