@@ -63,7 +63,7 @@ impl Drop for Anchor {
 /// The file is opened anew each time: it may be rotated or mounted away.
 fn append(path: &Path, line: &[u8]) -> io::Result<()> {
     let mut file = std::fs::OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
-    let mut last = [b'\n'];
+    let mut last = *b"\n";
     if file.seek(SeekFrom::End(0))? > 0 {
         file.seek(SeekFrom::End(-1))?;
         file.read_exact(&mut last)?;

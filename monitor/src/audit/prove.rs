@@ -83,7 +83,7 @@ pub fn prove(folder: &Path, seq: u64, pinned: Option<PublicKey>) -> Result<Proof
     };
     let segments = segment::list(folder).map_err(unreadable(folder))?;
     let segment = segments.iter().rfind(|segment| segment.first <= seq).ok_or(ProveError::NoRecord(seq))?;
-    let (record, checkpoint) = find(segment, seq).map_err(unreadable(&segment.path))?;
+    let Found { record, checkpoint } = find(segment, seq).map_err(unreadable(&segment.path))?;
     let record = record.ok_or(ProveError::NoRecord(seq))?;
     let checkpoint = checkpoint.ok_or(ProveError::NoCheckpoint(seq))?;
     let signed = Signed::parse(&checkpoint).ok_or(ProveError::Damaged(seq))?;
@@ -167,20 +167,28 @@ fn successors(noted: &[Vec<u8>], pinned: PublicKey, epoch: u64) -> Vec<String> {
     lines
 }
 
-/// A record's line, and that of the first checkpoint behind it.
-fn find(segment: &Segment, seq: u64) -> io::Result<(Option<Vec<u8>>, Option<Vec<u8>>)> {
-    let (mut record, mut checkpoint) = (None, None);
+/// What a proof is made from.
+#[derive(Default)]
+struct Found {
+    /// The record's line.
+    record: Option<Vec<u8>>,
+    /// That of the first checkpoint behind it.
+    checkpoint: Option<Vec<u8>>,
+}
+
+fn find(segment: &Segment, seq: u64) -> io::Result<Found> {
+    let mut found = Found::default();
     each_line(segment, |line| {
         match Head::parse(line) {
-            Some(head) if head.seq == seq => record = Some(line.to_owned()),
+            Some(head) if head.seq == seq => found.record = Some(line.to_owned()),
             Some(head) if head.seq > seq && head.kind == RecordKind::Checkpoint.name() => {
-                checkpoint = Some(line.to_owned());
+                found.checkpoint = Some(line.to_owned());
             }
             _ => {}
         }
-        checkpoint.is_none()
+        found.checkpoint.is_none()
     })?;
-    Ok((record, checkpoint))
+    Ok(found)
 }
 
 /// Calls for each whole line of a segment, until it has had enough.

@@ -16,7 +16,7 @@ use super::key::{Epoch, Keys, PublicKey};
 use super::log::{FullDisk, Options};
 use super::packer::Packer;
 use super::queue::{Shared, pop_frame, push_frame};
-use super::record::{Chain, Origin, Why, now};
+use super::record::{Chain, Head, Origin, Why, now};
 use super::recover::{Recovered, recover};
 use super::retention::Closed;
 use super::tail::Tail;
@@ -57,9 +57,10 @@ pub struct Writer {
     is_full: bool,
     troubles: Troubles,
     packer: Option<Packer>,
-    /// The segment was begun then.
-    segment_since: Instant,
-    epoch_since: Instant,
+    /// The segment is closed then at the latest, if age matters.
+    segment_due: Instant,
+    /// And the key changed.
+    key_due: Instant,
     /// The oldest record that no checkpoint covers was written then.
     unsigned_since: Option<Instant>,
     last_record: Instant,
@@ -114,7 +115,11 @@ impl Writer {
         for body in found {
             push_frame(&mut kept, &now(RecordKind::Recovery, body.as_bytes()));
         }
-        let since = Instant::now();
+        let (since, policy) = (Instant::now(), &options.policy);
+        // A key that no record of the segment announces is at least as old as the segment.
+        let announced = key_line.as_deref().and_then(Head::parse).map(|head| head.time.to_owned());
+        let announced = announced.or(begun.clone()).filter(|_| !is_unannounced);
+        let key_due = since + left(policy.key_interval, announced.as_deref());
         let mut writer = Self {
             origin: Origin::new(&options.node, &options.boot_id),
             tail,
@@ -132,8 +137,8 @@ impl Writer {
             is_full: false,
             troubles,
             packer: None,
-            segment_since: begun.and_then(|time| since.checked_sub(age_of(&time))).unwrap_or(since),
-            epoch_since: since,
+            segment_due: since + left(policy.segment_age, begun.as_deref()),
+            key_due,
             unsigned_since: (chain.unsigned > 0).then_some(since),
             last_record: since,
             last_upkeep: None,
@@ -233,6 +238,7 @@ impl Writer {
             }
             Err(error) => {
                 self.not_before = Instant::now() + self.options.retry;
+                self.troubles.add("write", &error);
                 self.keep_alerts(&kept, &frames);
                 Err(error)
             }
@@ -301,8 +307,8 @@ impl Writer {
         let policy = &self.options.policy;
         let (at, age) = (Instant::now(), policy.segment_age);
         let is_grown = self.tail.len() >= Some(policy.segment_bytes);
-        let is_old = !age.is_zero() && at >= self.segment_since + age;
-        let is_key_old = !policy.key_interval.is_zero() && at >= self.epoch_since + policy.key_interval;
+        let is_old = !age.is_zero() && at >= self.segment_due;
+        let is_key_old = !policy.key_interval.is_zero() && at >= self.key_due;
         if let Some(line) = self.unfinished_key.take()
             && let Err(error) = self.finish_key(&line)
         {
@@ -354,8 +360,9 @@ impl Writer {
         batch.chain.begin_segment(&self.origin, self.epoch.number, &self.epoch.public(), &mut batch.lines);
         self.tail.begin(batch.chain.first, &batch.lines)?;
         self.chain = batch.chain;
-        self.segment_since = Instant::now();
-        self.unsigned_since = Some(self.segment_since);
+        let now = Instant::now();
+        self.segment_due = now + self.options.policy.segment_age;
+        self.unsigned_since = Some(now);
         Ok(())
     }
 
@@ -369,7 +376,7 @@ impl Writer {
         let line = batch.key(&self.origin, &new, &self.epoch);
         self.put(batch)?;
         self.epoch = new;
-        self.epoch_since = Instant::now();
+        self.key_due = Instant::now() + self.options.policy.key_interval;
         self.unfinished_key = Some(line.clone());
         self.finish_key(&line)?;
         self.unfinished_key = None;
@@ -514,10 +521,11 @@ fn choose_epoch(keys: &Keys, recovered: &Recovered, options: &Options) -> io::Re
     Ok((keys.create(highest.saturating_add(1))?, true))
 }
 
-/// How long ago something was that a record gives this time.
-fn age_of(time: &str) -> Duration {
-    let boot_ns = clock::boot_ns();
-    let now_ns = Clock::now().realtime_ns(boot_ns);
-    let then_ns = time.parse::<jiff::Timestamp>().map_or(now_ns.into(), jiff::Timestamp::as_nanosecond);
-    Duration::from_nanos(u64::try_from(i128::from(now_ns) - then_ns).unwrap_or(0))
+/// What is left of a time for something that a record says began then.
+fn left(interval: Duration, began: Option<&str>) -> Duration {
+    let now_ns = i128::from(Clock::now().realtime_ns(clock::boot_ns()));
+    let began_ns = began
+        .and_then(|time| time.parse::<jiff::Timestamp>().ok())
+        .map_or(now_ns, jiff::Timestamp::as_nanosecond);
+    interval.saturating_sub(Duration::from_nanos(u64::try_from(now_ns - began_ns).unwrap_or(0)))
 }
