@@ -29,6 +29,14 @@ impl Troubles {
         };
     }
 
+    /// Takes back what was taken and could not be told; newer reasons stand.
+    pub fn put_back(&self, told: BTreeMap<&'static str, Trouble>) {
+        let mut troubles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (what, Trouble { count, error }) in told {
+            troubles.entry(what).or_insert(Trouble { count: 0, error }).count += count;
+        }
+    }
+
     /// Takes all.
     pub fn take(&self) -> BTreeMap<&'static str, Trouble> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))

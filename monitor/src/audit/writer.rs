@@ -56,6 +56,8 @@ pub struct Writer {
     /// The disk is full, so that events are not recorded.
     is_full: bool,
     troubles: Troubles,
+    /// Those that the batch on its way tells.
+    telling: BTreeMap<&'static str, Trouble>,
     packer: Option<Packer>,
     /// The segment is closed then at the latest, if age matters.
     segment_due: Instant,
@@ -136,6 +138,7 @@ impl Writer {
             lost_why: "",
             is_full: false,
             troubles,
+            telling: BTreeMap::new(),
             packer: None,
             segment_due: since + left(policy.segment_age, begun.as_deref()),
             key_due,
@@ -228,6 +231,7 @@ impl Writer {
         }
         match self.put(batch) {
             Ok(()) => {
+                self.telling.clear();
                 if tells_loss {
                     self.lost.clear();
                 }
@@ -238,6 +242,7 @@ impl Writer {
             }
             Err(error) => {
                 self.not_before = Instant::now() + self.options.retry;
+                self.troubles.put_back(std::mem::take(&mut self.telling));
                 self.troubles.add("write", &error);
                 self.keep_alerts(&kept, &frames);
                 Err(error)
@@ -280,7 +285,8 @@ impl Writer {
         let at = Instant::now();
         if closing || self.last_upkeep.is_none_or(|last| at >= last + UPKEEP) {
             self.last_upkeep = Some(at);
-            for (what, Trouble { count, error }) in self.troubles.take() {
+            self.telling = self.troubles.take();
+            for (what, Trouble { count, error }) in &self.telling {
                 let mut body = format!("\"what\":\"{what}\",\"count\":{count},\"error\":").into_bytes();
                 json_string(error.as_bytes(), &mut body);
                 batch.chain.line(&self.origin, &now(RecordKind::Degraded, &body), &mut batch.lines);
