@@ -188,7 +188,7 @@ fn prepare(arch: build::Arch) -> Result<()> {
 fn bench() -> Result<()> {
     setup::run(setup::For::Tests, false)?;
     vm::fetch(&["6.12".to_owned()])?;
-    for bench in ["rules_bench", "audit_bench"] {
+    for bench in ["rules_bench", "audit_bench", "search_bench"] {
         succeed(&mut cargo(&["run", "--release", "--package", "taffrail-tests", "--bin", bench]))?;
     }
     let (daemon, bench) = (build::release(build::Arch::host())?, build::bench()?);

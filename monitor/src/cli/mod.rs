@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 mod audit;
+mod changes;
 mod config;
+mod diff;
 mod doctor;
 mod restart;
 mod rules;
@@ -36,6 +38,10 @@ enum Command {
     /// Work with the audit log.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Show what changed inside a container: files, packages, users, programs, sessions, rights.
+    Changes(changes::Args),
+    /// Show what a service does in one time and not in another: programs, files, peers.
+    Diff(diff::Args),
     /// Check the configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -65,6 +71,8 @@ pub fn main(give_back_memory: fn()) -> ExitCode {
         Command::Trace(args) => trace::run(args),
         Command::Rules(command) => rules::run(command),
         Command::Audit(command) => audit::run(command),
+        Command::Changes(args) => changes::run(&args),
+        Command::Diff(args) => diff::run(&args),
         Command::Config(command) => config::run(command),
         Command::Doctor(args) => doctor::run(args),
         Command::Unload(args) => unload::run(&args),

@@ -11,7 +11,7 @@ pub mod human;
 pub mod json;
 pub mod logged;
 pub mod model;
-mod path;
+pub mod path;
 mod table;
 pub mod text;
 

@@ -6,15 +6,15 @@ use crate::audit::hex::from_hex;
 
 mod export;
 mod prove;
-mod search;
-mod select;
+pub(super) mod search;
+pub(super) mod select;
 mod show;
 mod stats;
 mod tail;
 mod verify;
 
 /// Where the log is unless somebody says otherwise.
-const DEFAULT_FOLDER: &str = "/var/log/taffrail";
+pub(super) const DEFAULT_FOLDER: &str = "/var/log/taffrail";
 
 /// The log, or a proof, is not what it was.
 const CHANGED: u8 = 1;

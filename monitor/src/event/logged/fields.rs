@@ -226,6 +226,8 @@ const TABLE: &[(&str, Where, Get)] = &[
     ("signal.outcome", ALL, One(|r| text(of_kind(r, "signal")?, "outcome"))),
     // The file or the connection.
     ("fd.name", ALL, One(|r| match fd_path(r) { Some(path) => Some(Value::Text(path)), None => { let (remote, local) = (remote(r)?, local(r)?); Some(Value::Inline(Inline::format(format_args!("{local}->{remote}")))) } })),
+    ("fd.nameraw", ALL, One(|r| { let name = if result(r)? < 0 { "file" } else { "asked" }; non_empty(of_kind(r, "open")?.text(name)?) })),
+    ("fd.rip.name", ALL, One(|r| text(network(r)?, "remote_name"))),
     ("fd.directory", ALL, One(|r| Some(Value::Text(split(fd_path(r)?).0)))),
     ("fd.filename", ALL, One(|r| Some(Value::Text(split(fd_path(r)?).1)))),
     ("fd.num", ALL, One(|r| match r.event_kind() { "open" => number(result(r)?.max(-1)), _ => number(socket(r)?.number("fd")?) })),
@@ -333,7 +335,7 @@ fn rights<'r, 'a>(record: &'r Record<'a>) -> Option<&'r Object<'a>> {
 
 /// An event of a socket.
 fn socket<'r, 'a>(record: &'r Record<'a>) -> Option<&'r Object<'a>> {
-    record.event().filter(|_| matches!(record.event_kind(), "connect" | "bind" | "listen" | "accept"))
+    record.event().filter(|_| matches!(record.event_kind(), "connect" | "bind" | "listen" | "accept" | "dup"))
 }
 
 fn network<'r, 'a>(record: &'r Record<'a>) -> Option<&'r Object<'a>> {
@@ -533,13 +535,14 @@ fn serves(record: &Record<'_>) -> bool {
     match record.event_kind() {
         "flow" | "udp" => direction == Some("in"),
         "dns" => (event.str("message") == Some("answer")) == (direction == Some("out")),
-        kind => kind != "connect",
+        kind => !matches!(kind, "connect" | "dup"),
     }
 }
 
 fn is_connected(record: &Record<'_>) -> Option<bool> {
     match record.event_kind() {
         "connect" | "accept" => Some(result(record)? >= 0),
+        "dup" => Some(remote(record).is_some()),
         "bind" | "listen" | "udp" | "dns" => Some(false),
         "flow" => record.event()?.bool("established"),
         _ => None,
@@ -628,7 +631,7 @@ fn named_number(
     match (record.event_kind(), name) {
         ("open", "flags") => Some((open_flags(record)?.into(), &constant::OPEN)),
         ("fork", "flags") => Some((event.number("clone_flags")? as u64, &constant::CLONE)),
-        ("connect" | "bind" | "listen" | "accept", "domain" | "family") => {
+        ("connect" | "bind" | "listen" | "accept" | "dup", "domain" | "family") => {
             Some((event.number("family")? as u64, &constant::FAMILY))
         }
         ("signal" | "exit", "sig") => Some((event.number("signal")? as u64, &constant::SIGNAL)),
@@ -694,7 +697,7 @@ fn raw_argument<'r>(
     match (record.event_kind(), name) {
         ("open", "fd") => number(result(record)?),
         ("open", "flags") => number(event.number("flags")?),
-        ("connect" | "bind" | "listen" | "accept", name) => match name {
+        ("connect" | "bind" | "listen" | "accept" | "dup", name) => match name {
             "fd" => number(event.number("fd")?),
             "domain" | "family" => number(event.number("family")?),
             "tuple" => match fd_path(record) {

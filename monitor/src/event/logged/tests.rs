@@ -146,3 +146,27 @@ fn line_that_is_no_record_has_no_values_and_does_no_harm() {
     let odd = odd.unwrap();
     assert!(FIELDS.iter().all(|field| all(&odd, field).iter().all(|value| value.len() < 20)));
 }
+
+#[test]
+fn page_of_fields_that_a_search_can_use_is_fresh() {
+    let names = |is_wanted: &dyn Fn(Option<Where>) -> bool| -> String {
+        let with_values = FIELDS.iter().filter(|field| !matches!(field.get, Get::Nothing));
+        let wanted = with_values.filter(|field| is_wanted(of_field(field.name).map(|logged| logged.place)));
+        wanted.map(|field| format!("`{}`", field.name)).collect::<Vec<_>>().join(", ")
+    };
+    let mut page = String::from(
+        "# Fields in the log\n\nWhich [fields](fields.md) a [search of the log](../audit-search.md) can use. All but those that are \
+         named here.\n\n## Not in the log\n\nA condition with one of them is an error.\n\n",
+    );
+    page.push_str(&names(&|place| place.is_none()));
+    page.push_str("\n\n## Only in some records\n\nA condition with one of them finds fewer records than a rule would match, and warns.\n");
+    for (title, place) in [
+        ("`exec` events", Where::Kinds("exec")),
+        ("`exec` and `cred` events", Where::Kinds("exec, cred")),
+        ("`exit` events", Where::Kinds("exit")),
+        ("`container` records", Where::Containers),
+    ] {
+        page.push_str(&format!("\nOnly in {title}: {}.\n", names(&|of| of == Some(place))));
+    }
+    testing::assert_fresh("docs/reference/log-fields.md", &page);
+}
