@@ -302,14 +302,10 @@ impl Ledger {
             let how: Vec<_> = how.iter().copied().collect();
             let lineage: Vec<_> = lineage.iter().map(|name| escaped(name)).collect();
             let often = if *count > 1 { format!(", {count} times") } else { String::new() };
+            let user = if user.is_empty() { String::new() } else { format!(" as {}", escaped(user)) };
             let time = escaped(first_time.get(..19).unwrap_or(first_time).as_bytes());
             println!("  {time}  {}", escaped(what));
-            println!(
-                "      {}{often}; by {} as {}; record {first_seq}",
-                how.join(", "),
-                lineage.join(" < "),
-                escaped(user)
-            );
+            println!("      {}{often}; by {}{user}; record {first_seq}", how.join(", "), lineage.join(" < "));
         }
     }
 
