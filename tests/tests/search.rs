@@ -111,9 +111,9 @@ fn search_finds_records_byte_for_byte_and_its_exit_code_says_whether_there_are_a
     assert_eq!(log.run(&["audit", "search", "--since", "2037-01-01"]), (1, String::new(), String::new()));
     let (code, out, err) = log.run(&["audit", "search", "proc.aname = sh"]);
     assert_eq!((code, out.as_str()), (2, ""));
-    assert!(err.contains("error[S101]: the log does not have `proc.aname`"), "{err}");
+    assert!(err.contains("error[A101]: the log does not have `proc.aname`"), "{err}");
     let (code, _, err) = log.run(&["audit", "search", "proc.cwd = /"]);
-    assert!(code == 0 && err.contains("warning[S102]"), "{err}");
+    assert!(code == 0 && err.contains("warning[A102]"), "{err}");
     assert_eq!(log.run(&["audit", "search", "--kind", "nothing"]).0, 2);
     assert_eq!(taffrail(&["audit", "search", "--log", "/nowhere"]).output().unwrap().status.code(), Some(2));
 }

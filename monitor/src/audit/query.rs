@@ -83,7 +83,7 @@ impl Query {
     pub fn with_condition(mut self, filter: Filter) -> Result<Self, Vec<Diagnostic>> {
         let unknown = filter.fields.iter().filter(|(field, _)| of_field(field.name).is_none());
         let error = |(field, place): &(&Field, Span)| {
-            Diagnostic::error("S101", format!("the log does not have `{}`", field.name))
+            Diagnostic::error("A101", format!("the log does not have `{}`", field.name))
                 .label(place.clone(), "only rules can use this field")
                 .hint("the page on searching the log tells which fields it has")
         };
@@ -116,7 +116,7 @@ impl Query {
             };
             let message = format!("the log has `{}` only in {only}", field.name);
             warnings
-                .push(Diagnostic::warning("S102", message).label(place.clone(), "no value in other records"));
+                .push(Diagnostic::warning("A102", message).label(place.clone(), "no value in other records"));
         }
         warnings
     }

@@ -339,7 +339,7 @@ mod tests {
             ["proc.aname = x", "evt.num > 3", "tolower(proc.pcmdline) = x", "not proc.name = val(proc.pexe)"]
         {
             let errors = of(text).err().unwrap();
-            assert_eq!((errors.len(), errors[0].code), (1, "S101"), "{text}");
+            assert_eq!((errors.len(), errors[0].code), (1, "A101"), "{text}");
         }
         for (text, count) in
             [("proc.cwd = /", 1), ("evt.kind = exec and proc.cwd = /", 0), ("container.label[a] = b", 1)]
