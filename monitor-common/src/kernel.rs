@@ -58,6 +58,7 @@ kernel_fields! {
     cred_user_ns = "cred.user_ns",
     css_set_dfl_cgroup = "css_set.dfl_cgrp",
     cgroup_kn = "cgroup.kn",
+    cgroup_level = "cgroup.level",
     cgroup_root = "cgroup.root",
     cgroup_root_hierarchy = "cgroup_root.hierarchy_id",
     kernfs_node_id = "kernfs_node.id",

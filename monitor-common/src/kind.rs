@@ -38,12 +38,13 @@ macro_rules! for_each_kind {
             (28, udp, Udp, Bulk)
             (29, dns, Dns, Bulk)
             (30, dup, Connect, Bulk)
+            (31, cgroup, Cgroup, Urgent)
         }
     };
 }
 
 /// One more than the highest kind id: the size of tables indexed by kind.
-pub const KINDS: usize = 31;
+pub const KINDS: usize = 32;
 
 /// A process replaced its image.
 pub const EXEC: u16 = 1;
@@ -105,6 +106,9 @@ pub const UDP: u16 = 28;
 pub const DNS: u16 = 29;
 /// A socket became a process's standard input, output or error.
 pub const DUP: u16 = 30;
+
+/// A v2 cgroup was made or removed.
+pub const CGROUP: u16 = 31;
 
 /// No kind: its bit in a set of kinds says that opens are to carry the name that the caller gave.
 pub const ASKED_NAME: u16 = 62;

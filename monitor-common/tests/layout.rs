@@ -135,6 +135,7 @@ fn layout_of_the_abi_is_fresh() {
     layout!(out, Owner { header, established_ns, direction, reserved });
     layout!(out, Written { inode, ino });
     layout!(out, Cred { header, old, new, old_known, user_ns, secure_bits, result, call, reserved });
+    layout!(out, Cgroup { header, path, cgroup_id, level, removed });
     layout!(
         out,
         CgroupMove { header, path, target_start_ns, cgroup_id, target_tgid, target_ns_tgid, whole, reserved }
@@ -234,6 +235,7 @@ fn table_of_kinds_agrees_with_the_constants() {
         (kind::SYSCALL, "syscall"),
         (kind::UDP, "udp"),
         (kind::DNS, "dns"),
+        (kind::CGROUP, "cgroup"),
     ] {
         assert_eq!(table[usize::from(constant) - 1], (constant, name));
     }

@@ -18,7 +18,7 @@ use taffrail_common::event::{Header, PAYLOAD_MAX, TEXT_MAX, Text};
 use taffrail_common::map::{LossKey, Share};
 
 use crate::atomic;
-use crate::maps::{BULK, LOST, RECORD_MAX, RING_BYTES, SCRATCH, Scratch, URGENT, USED};
+use crate::maps::{AHEAD, BULK, LOST, RECORD_MAX, RING_BYTES, SCRATCH, Scratch, URGENT, USED};
 use crate::path::WalkMemory;
 use crate::read::{constant, mask, user};
 use crate::scope;
@@ -168,11 +168,29 @@ impl<R> Draft<R> {
     /// Sends the record.
     #[inline(always)]
     pub fn emit(self, lane: Lane) {
+        // SAFETY: a record starts with its header, and `RECORD_MAX` bounds it.
+        unsafe { send(self.record().cast(), self.len(), lane) }
+    }
+
+    /// Sends a copy to whoever has to look at the thing before it is gone, who is woken at once. It is not the event: if
+    /// there is no room, he looks when that is handled.
+    #[inline(always)]
+    pub fn send_ahead(&self) {
+        let (header, len) = (self.record().cast::<Header>(), self.len());
+        // SAFETY: a record starts with its header.
+        unsafe { (*header).len = len as u32 };
+        let ring = (&raw const AHEAD).cast_mut();
+        // SAFETY: the verifier checks that `len` bytes are there.
+        unsafe { bpf_ringbuf_output(ring.cast(), header.cast(), len, FORCE_WAKEUP) };
+    }
+
+    /// Bytes of the record and its payload.
+    #[inline(always)]
+    fn len(&self) -> u64 {
         const { assert!(512 + 0x3fff <= RECORD_MAX) };
         // SAFETY: within the entry.
         let payload = mask::<0x3fff>(unsafe { read_volatile(&raw const (*self.scratch).payload_len) });
-        // SAFETY: a record starts with its header, and `RECORD_MAX` bounds it.
-        unsafe { send(self.record().cast(), size_of::<R>() as u64 + payload, lane) }
+        size_of::<R>() as u64 + payload
     }
 }
 

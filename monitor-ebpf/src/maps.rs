@@ -47,6 +47,11 @@ pub static URGENT: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 #[map]
 pub static BULK: RingBuf = RingBuf::with_byte_size(1 << 22, 0);
 
+/// Copies of records of what has to be looked at before it is gone: new cgroups, and removed ones. They are told to
+/// whoever looks at once, and do not wait behind events. The daemon reads it.
+#[map]
+pub static AHEAD: RingBuf = RingBuf::with_byte_size(1 << 18, 0);
+
 /// What became of the events, by kind: one entry. The daemon reads it.
 #[map]
 pub static TALLY: PerCpuArray<Tallies> = PerCpuArray::with_max_entries(1, 0);

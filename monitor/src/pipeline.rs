@@ -7,7 +7,7 @@
 
 mod takeover;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +27,7 @@ use crate::detect::alert::Verdict;
 use crate::detect::memory::{Limits, Memory, Occurrence, Report};
 use crate::enrich::container::Container;
 use crate::enrich::metadata::api::{Apis, Told};
+use crate::enrich::resolve::{self, Asker};
 use crate::enrich::users::Names;
 use crate::enrich::{Enricher, Finding, Handled, Subject};
 use crate::event::field::KindSet;
@@ -159,6 +160,14 @@ pub fn ask_runtimes(settings: &Settings, to_match: &SyncSender<Message>) -> io::
 
 /// How often the kernel's counters of lost events are read.
 const LOSS_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The thread that looks ahead: asks about new cgroups before their events are handled, until `stop` is set.
+pub fn look_ahead(mut ahead: probe::receive::Ahead, asker: &Asker, stop: &AtomicBool) {
+    resolve::hurry();
+    while !stop.load(Ordering::Acquire) {
+        ahead.take(LOSS_INTERVAL, |record| asker.look_ahead(record));
+    }
+}
 
 /// The receive thread: until `stop` is set, and then once more.
 pub fn receive(
@@ -372,6 +381,7 @@ impl<S: Sink> Worker<S> {
             let message = match messages.recv_timeout(interval) {
                 Ok(message) => message,
                 Err(RecvTimeoutError::Timeout) => {
+                    self.take_answers();
                     self.release(HELD_BYTES_MAX);
                     self.look();
                     continue;
@@ -380,6 +390,7 @@ impl<S: Sink> Worker<S> {
             };
             match message {
                 Message::Batch(mut batch, give_back) => {
+                    self.take_answers();
                     batch.records().for_each(|record| self.record(record));
                     batch.clear();
                     self.release(HELD_BYTES_MAX);
@@ -467,6 +478,13 @@ impl<S: Sink> Worker<S> {
         self.take_findings();
     }
 
+    /// From here on files of runtimes are read by a thread of their own; to be called once all is seeded. Gives what is
+    /// needed to look ahead.
+    pub fn start_resolving(&mut self) -> io::Result<Option<(probe::receive::Ahead, Asker)>> {
+        let asker = self.enricher.start()?;
+        Ok(self.live.as_mut().and_then(|live| live.probes.ahead.take()).zip(asker))
+    }
+
     /// One record's whole way; or it has to wait, and all that come after it.
     pub fn record(&mut self, bytes: &[u8]) {
         let event = match event::decode(bytes) {
@@ -504,8 +522,7 @@ impl<S: Sink> Worker<S> {
         if self.held.records.is_empty() {
             return;
         }
-        self.enricher.look_again();
-        self.take_findings();
+        self.take_answers();
         while let Some(first) = self.held.pop() {
             // It was decoded when it came.
             let Ok(event) = event::decode(&first) else { continue };
@@ -517,6 +534,12 @@ impl<S: Sink> Worker<S> {
             }
             self.handle(&first, &event);
         }
+    }
+
+    /// Takes in what was found out about containers meanwhile.
+    fn take_answers(&mut self) {
+        self.enricher.take_answers();
+        self.take_findings();
     }
 
     fn handle(&mut self, bytes: &[u8], event: &Event<'_>) {
@@ -607,7 +630,10 @@ impl<S: Sink> Worker<S> {
         from_boot_ns: u64,
     ) {
         let to_boot_ns = self.now_ns();
-        let container = cgroup_id.and_then(|id| self.enricher.container_of(id));
+        let container = cgroup_id.and_then(|id| {
+            self.enricher.wait_for(&[id]);
+            self.enricher.container_of(id)
+        });
         self.take_findings();
         let gap = Gap {
             place,
@@ -739,6 +765,8 @@ impl<S: Sink> Worker<S> {
         let between = (std::mem::replace(&mut live.counted_ns, now_ns), now_ns);
         let host = self.scope.host;
         let enricher = &mut self.enricher;
+        let counted: BTreeSet<u64> = new.iter().map(|(key, _)| key.cgroup_id).collect();
+        enricher.wait_for(&counted.into_iter().collect::<Vec<_>>());
         let (by_container, nobodys) = syscalls::by_container(new, |id| enricher.owner_of(id), between);
         let time_ns = self.clock.realtime_ns(now_ns);
         let is_watched = |counts: &Counts| counts.container.as_ref().map_or(host, |of| of.watched.get());

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use taffrail_common::map::{COMPAT, Count, CountKey, FlightEntry};
 
-use crate::enrich::Owner;
 use crate::enrich::container::Container;
+use crate::enrich::owner::Owner;
 use crate::event::errno;
 use crate::event::json::{Members, write_container};
 use crate::event::model::named_arguments;

@@ -330,6 +330,19 @@ pub fn signal(tgid: u32, start_ns: u64, target: (u32, u64), signal: u32) -> Vec<
     record_bytes(&record, &[])
 }
 
+/// Process `tgid` makes a cgroup of that id and path, or removes it.
+pub fn cgroup(tgid: u32, start_ns: u64, (cgroup_id, path): (u64, &str), removed: bool) -> Vec<u8> {
+    let len = path.len() as u32;
+    let record = abi::Cgroup {
+        header: header(kind::CGROUP, tgid, start_ns),
+        path: abi::Text { len, full_len: len },
+        cgroup_id,
+        level: path.matches('/').count() as u32,
+        removed: removed.into(),
+    };
+    record_bytes(&record, &[path.as_bytes()])
+}
+
 /// Process `tgid` puts another one into a cgroup.
 pub fn cgroup_move(tgid: u32, start_ns: u64, target: (u32, u64), to: &str) -> Vec<u8> {
     let len = to.len() as u32;

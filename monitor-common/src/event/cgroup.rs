@@ -1,6 +1,26 @@
-//! `cgroup_move`: a task was put into another cgroup.
+//! `cgroup` and `cgroup_move`: a cgroup was made or removed; a task was put into another one.
 
 use super::{Header, Text};
+
+/// The most bytes of a cgroup's path: the kernel's own for its tracepoints (`TRACE_CGROUP_PATH_LEN`), without the NUL. A
+/// longer one loses its end, and is said to have had one byte more: how long it was is not known.
+pub const CGROUP_PATH_MAX: u32 = 1023;
+
+/// A v2 cgroup was made or removed (`cgroup_mkdir`, `cgroup_rmdir`). Payload: `path`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Cgroup {
+    /// Who did it.
+    pub header: Header,
+    /// Its path below the v2 root.
+    pub path: Text,
+    /// Its id.
+    pub cgroup_id: u64,
+    /// How many cgroups it is below the root (`cgroup->level`).
+    pub level: u32,
+    /// 1 if it was removed, 0 if it was made.
+    pub removed: u32,
+}
 
 /// A task or a whole process was put into another v2 cgroup (`cgroup_attach_task`). Payload: `path`.
 /// `header.cgroup_id` is the one that the caller is in then, which may be the new one.

@@ -17,7 +17,7 @@ mod signal;
 mod udp;
 
 pub use call::Call;
-pub use cgroup::CgroupMove;
+pub use cgroup::{CGROUP_PATH_MAX, Cgroup, CgroupMove};
 pub use connect::{Connect, source};
 pub use cred::Cred;
 pub use dns::{DNS_MAX, Dns};

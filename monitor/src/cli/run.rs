@@ -154,6 +154,10 @@ fn watch(
     if let Some(last) = last {
         last.take_over(&mut worker, &settings.log_dir, (left, attached_ns), problems);
     }
+    let ahead = worker.start_resolving().map_err(|error| {
+        super::complain(&error, None);
+        ExitCode::from(super::FAILED)
+    })?;
     let ended = std::thread::scope(|threads| {
         let matching =
             std::thread::Builder::new().name("match".to_owned()).spawn_scoped(threads, move || {
@@ -162,6 +166,11 @@ fn watch(
             });
         let receiving = to_match.clone();
         let (stop, to_match) = (&stop, &to_match);
+        if let Some((ahead, asker)) = ahead {
+            std::thread::Builder::new()
+                .name("ahead".to_owned())
+                .spawn_scoped(threads, move || pipeline::look_ahead(ahead, &asker, stop))?;
+        }
         let receive = std::thread::Builder::new()
             .name("receive".to_owned())
             .spawn_scoped(threads, move || pipeline::receive(rings, losses, &receiving, stop));

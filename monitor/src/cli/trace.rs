@@ -185,15 +185,19 @@ fn live(args: &Args, rules: RuleSet, scope: Scope, sink: Printer) -> Result<(), 
     worker.enricher.set_apis(apis);
 
     stop_on_signals();
+    worker.seed();
+    let ahead = worker.start_resolving().map_err(|error| failed(&error, None))?;
     let watching = &mut worker;
     std::thread::scope(|threads| {
         threads.spawn(move || {
-            watching.seed();
             eprintln!("taffrail: watching; end with Ctrl-C");
             watching.run(&messages);
             watching.tell_flights();
         });
         threads.spawn(move || pipeline::receive(rings, losses, &to_match, &STOP));
+        if let Some((ahead, asker)) = ahead {
+            threads.spawn(move || pipeline::look_ahead(ahead, &asker, &STOP));
+        }
         let end = args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
         while !STOP.load(Ordering::Acquire) {
             if end.is_some_and(|end| Instant::now() >= end) {

@@ -103,7 +103,7 @@ impl Default for Settings {
             max_processes: 65_536,
             folders: Folders::default(),
             sockets: Sockets::default(),
-            name_wait: crate::enrich::WAIT,
+            name_wait: crate::enrich::owner::WAIT,
             syscalls_events: Vec::new(),
             syscalls_count: false,
             syscalls_interval: Duration::from_secs(60),

@@ -121,6 +121,12 @@ impl Cgroups {
         folder
     }
 
+    /// Another one over the same tree.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        let (root, base) = (self.root.clone(), self.base.clone());
+        Ok(Self { root, base, folder: self.folder.try_clone()?, by_handle: self.by_handle })
+    }
+
     /// The path below the root, starting with `/`; `None` if there is no such cgroup any more.
     pub fn path(&mut self, id: u64) -> Option<String> {
         if self.by_handle {
@@ -159,6 +165,11 @@ impl Cgroups {
         }
         let there: hashbrown::HashSet<u64> = all.into_iter().map(|(id, _)| id).collect();
         ids.iter().copied().filter(|id| !there.contains(id)).collect()
+    }
+
+    /// The id of the cgroup at a path below the root, `None` if there is none.
+    pub fn id_below_root(&self, path: &str) -> Option<u64> {
+        Some(self.below(&self.root, Path::new(path)).metadata().ok()?.ino())
     }
 
     /// The id of the cgroup at a path as `/proc` has it, `None` if there is none.

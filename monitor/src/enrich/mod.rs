@@ -4,28 +4,29 @@ pub mod answers;
 pub mod cgroup;
 pub mod container;
 pub mod metadata;
+pub mod owner;
 pub mod process;
+pub mod resolve;
 pub mod seed;
 pub mod state;
 pub mod users;
 
-use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use hashbrown::{HashMap, HashSet};
 use taffrail_common::event::{CgroupMove, Fork, Header, direction};
 
 use crate::event::Event;
-use crate::probe::count::COUNTS_MAX;
 use answers::Answers;
 use cgroup::Cgroups;
-use container::{Container, Identity, identify};
+use container::Container;
+use metadata::Metadata;
 use metadata::api::{Apis, Told};
-use metadata::{Found, Metadata};
+use owner::{Owner, Owners};
 use process::{Process, ProcessKey, ProcessTable};
+use resolve::{Asker, Hint};
 use seed::Seed;
-use state::{Folders, States};
+use state::Folders;
 use users::{Names, Users};
 
 /// An event and all that is known about who did it: what rules, formats and views look at.
@@ -98,54 +99,13 @@ pub enum Finding {
     },
 }
 
-/// What a cgroup is known to be.
-#[derive(Clone)]
-struct Known {
-    container: Option<Arc<Container>>,
-    /// The path that an event told: of a cgroup that is gone it is all there is.
-    told: Option<Box<str>>,
-    /// When it was seen first.
-    since: Instant,
-    /// When to look again: the path was of no known form, the cgroup was not found, or its container has no name yet.
-    /// `None`: all is clear.
-    retry: Option<Instant>,
-}
-
-impl Known {
-    /// Whether it is the host's: by its path, or since no runtime has claimed it for some seconds.
-    fn is_host(&self) -> bool {
-        self.container.is_none() && (self.retry.is_none() || self.since.elapsed() > GIVE_UP)
-    }
-}
-
-/// Whose a cgroup is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Owner {
-    /// That container's.
-    Container(Arc<Container>),
-    /// The host's for sure.
-    Host,
-    /// Nobody knows, or not yet.
-    Unknown,
-}
-
 /// The process table, the containers, and how events change them.
 pub struct Enricher {
     /// All processes.
     pub processes: ProcessTable,
     /// Names of users and groups.
     pub users: Users,
-    source: Source,
-    cgroups: HashMap<u64, Known>,
-    /// Containers by the path of their cgroup, with its id.
-    containers: HashMap<String, (u64, Arc<Container>)>,
-    /// Cgroups that somebody waits for.
-    awaited: Vec<u64>,
-    folders: Folders,
-    states: States,
-    apis: Option<Apis>,
-    /// How long an event waits for the name of its container.
-    wait: Duration,
+    owners: Owners,
     /// What was found out since the last [`Enricher::take_findings`].
     findings: Vec<Finding>,
     /// Events so far.
@@ -162,41 +122,18 @@ pub enum Handled {
     Duplicate,
 }
 
-/// Cgroups that are remembered: then those without counters are forgotten and looked up again, half at least.
-const CGROUPS_MAX: usize = 2 * COUNTS_MAX as usize;
-
-/// How long until the runtimes are asked again about a cgroup at the least; it grows with the time that it was asked
-/// in vain. A runtime by hand writes its state only after the first processes are in the cgroup.
-const RETRY_MIN: Duration = Duration::from_millis(5);
-
-/// How long until then at the most.
-const RETRY_MAX: Duration = Duration::from_secs(5);
-
-/// After this time a container that no runtime knows stays nameless, and a cgroup that none claims is the host's.
-const GIVE_UP: Duration = Duration::from_secs(5);
-
-/// How long an event waits for the name of its container, if nothing else is said.
-pub const WAIT: Duration = Duration::from_millis(500);
-
-/// Cgroups that are looked at again while events wait for them, at most; those of others only when they have an event.
-const AWAITED_MAX: usize = 256;
-
 impl Enricher {
     /// An enricher that knows nobody yet.
     pub fn new(source: Source, max_processes: usize) -> Self {
         Self {
             processes: ProcessTable::new(max_processes),
             users: Users::default(),
-            source,
             events: 0,
             host_answers: Answers::default(),
-            cgroups: HashMap::new(),
-            containers: HashMap::new(),
-            awaited: Vec::new(),
-            folders: Folders::default(),
-            states: States::default(),
-            apis: None,
-            wait: WAIT,
+            owners: match source {
+                Source::Live(tree) => Owners::live(tree),
+                Source::Recorded => Owners::recorded(),
+            },
             findings: Vec::new(),
         }
     }
@@ -208,56 +145,50 @@ impl Enricher {
 
     /// Where runtimes keep their files, and how long events wait for what these say.
     pub fn set_runtimes(&mut self, folders: Folders, wait: Duration) {
-        (self.folders, self.wait) = (folders, wait);
+        self.owners.set_runtimes(folders, wait);
     }
 
     /// Whom to ask for what the files do not say.
     pub fn set_apis(&mut self, apis: Apis) {
-        self.apis = Some(apis);
+        self.owners.set_apis(apis);
     }
 
     /// Takes in what a runtime says of a container, or that it cannot be asked now.
     pub fn told(&mut self, told: Told) {
-        let (container, found) = told.into_parts();
-        if let Some(apis) = &mut self.apis {
-            apis.close(&container, found.is_some());
-        }
-        if let Some(found) = found {
-            self.describe(&container, found);
-            self.settle(&container);
-        }
-        let now = Instant::now();
-        for id in &self.awaited {
-            if let Some(known) = self.cgroups.get_mut(id)
-                && known.container.as_ref() == Some(&container)
-            {
-                known.retry = known.retry.map(|_| now);
-            }
-        }
+        self.owners.told(told);
+    }
+
+    /// From here on files of runtimes are read by a thread of their own; to be called once all is seeded. Gives whom to
+    /// ask about new cgroups.
+    pub fn start(&mut self) -> std::io::Result<Option<Asker>> {
+        self.owners.start()
     }
 
     /// What was found out since the last call.
     pub fn take_findings(&mut self) -> Vec<Finding> {
-        std::mem::take(&mut self.findings)
+        // A recording has whose a cgroup is before who runs in it.
+        let mut findings = std::mem::take(&mut self.owners.findings);
+        findings.append(&mut self.findings);
+        findings
     }
 
     /// Looks at all cgroups and processes that there are. To be called once the probes are attached, so
     /// that nobody falls between.
     pub fn seed(&mut self) {
-        let cgroups = self.live_cgroups().map(Cgroups::all).unwrap_or_default();
+        let cgroups = self.owners.tree().map(Cgroups::all).unwrap_or_default();
         for (id, path) in cgroups {
-            self.learn_cgroup(id, Some(path));
+            self.owners.sight(id, || Some(Hint::new(path.as_bytes(), true)));
         }
-        for seed in seed::all(self.live_cgroups()) {
+        for seed in seed::all(self.owners.tree()) {
             self.learn_process(seed);
         }
     }
 
     /// Takes in a process that was found in `/proc` or in a recording.
     pub fn learn_process(&mut self, seed: Seed) {
-        let container = self.container_of(seed.cgroup_id);
+        let container = self.owners.container_of(seed.cgroup_id);
         let mut process = Process::of_seed(&seed, seed.cgroup_id, container);
-        process.from_host = self.is_host(seed.cgroup_id);
+        process.from_host = self.owners.is_host(seed.cgroup_id);
         if let Some(container) = &process.container {
             let _ = container.first.set(process.key);
             process.exec_session = self.session_of_seed(&process);
@@ -297,7 +228,7 @@ impl Enricher {
     }
 
     fn names_of(&mut self, container: Option<&Container>, pid: u32) -> Option<Arc<Names>> {
-        if let Source::Recorded = self.source {
+        if !self.owners.is_live() {
             return self.users.recalled(container);
         }
         let Some((names, is_new)) = self.users.names(container, pid) else {
@@ -312,268 +243,85 @@ impl Enricher {
 
     /// Takes in what a recording says of a cgroup.
     pub fn recall_cgroup(&mut self, id: u64, container: Option<Container>) {
-        let container = container.map(|container| self.learn_container(id, container));
-        let known = Known { container: container.clone(), told: None, since: Instant::now(), retry: None };
-        self.cgroups.insert(id, known);
-        self.findings.push(Finding::Cgroup { id, path: None, container, host: false });
+        self.owners.recall_cgroup(id, container);
     }
 
     /// Takes in what a recording says of the container of a cgroup.
     pub fn recall_container(&mut self, cgroup_path: &str, metadata: Metadata) {
-        let Some((_, container)) = self.containers.get(cgroup_path) else { return };
-        let container = Arc::clone(container);
-        self.describe(&container, Found { metadata: Some(metadata), ..Found::default() });
+        self.owners.recall_container(cgroup_path, metadata);
     }
 
-    /// Takes in a cgroup's path, `None` if it was gone.
-    fn learn_cgroup(&mut self, id: u64, path: Option<String>) -> Option<Arc<Container>> {
-        let now = Instant::now();
-        let known = self.cgroups.remove(&id).unwrap_or(Known {
-            container: None,
-            told: None,
-            since: now,
-            retry: None,
-        });
-        let Known { container, told, since, retry: _ } = known;
-        let age = now.duration_since(since);
-        let at = self.findings.len();
-        let (container, host) = match (container, path.as_deref()) {
-            (None, Some(path)) => self.identify(id, path),
-            // It stays its container's when it is gone.
-            (container, _) => (container, false),
-        };
-        let is_clear = match &container {
-            Some(container) => self.look_for(container, age),
-            None => host,
-        };
-        let retry = (!is_clear).then(|| now + (age / 2).clamp(RETRY_MIN, RETRY_MAX));
-        if retry.is_some()
-            && age < self.wait
-            && self.awaited.len() < AWAITED_MAX
-            && !self.awaited.contains(&id)
-        {
-            self.awaited.push(id);
-        }
-        self.cgroups.insert(id, Known { container: container.clone(), told, since, retry });
-        // A recording has the cgroup before what its container is called.
-        self.findings.insert(at, Finding::Cgroup { id, path, container: container.clone(), host });
-        container
-    }
-
-    /// Whose a cgroup with that path is, and whether it is the host's for sure.
-    fn identify(&mut self, id: u64, path: &str) -> (Option<Arc<Container>>, bool) {
-        // What is below a container is the container's, whatever names it gave to cgroups of its own.
-        if let Some(outer) = self.container_around(path) {
-            return (Some(outer), false);
-        }
-        let container = match identify(path) {
-            Identity::Host => return (None, true),
-            Identity::Container(container) if container.is_in_known_folder() => Some(container),
-            // It may be a cgroup that a container made, whose own path its user chose.
-            Identity::Container(container) => {
-                let outer = self
-                    .states
-                    .owner(path, &self.folders)
-                    .filter(|outer| outer.cgroup_path.len() < container.cgroup_path.len());
-                Some(outer.unwrap_or(container))
-            }
-            Identity::Unknown => self.states.owner(path, &self.folders),
-        };
-        (container.map(|container| self.learn_container(id, container)), false)
-    }
-
-    /// The outermost container that has a cgroup above that path.
-    fn container_around(&mut self, path: &str) -> Option<Arc<Container>> {
-        for (end, _) in path.match_indices('/').filter(|(end, _)| *end > 0) {
-            let Some((id, container)) = self.containers.get(&path[..end]) else { continue };
-            // The same path again after it was removed is another container's.
-            if self.live_cgroups().is_none_or(|cgroups| cgroups.id(Path::new(&path[..end])) == Some(*id)) {
-                return Some(Arc::clone(container));
-            }
-            self.containers.remove(&path[..end]);
-        }
-        None
-    }
-
-    /// The one copy of a container that all its processes share; `id` is that of one of its cgroups.
-    fn learn_container(&mut self, id: u64, mut container: Container) -> Arc<Container> {
-        let path = &container.cgroup_path;
-        if let Some((_, known)) = self.containers.get(path)
-            && **known == container
-        {
-            return Arc::clone(known);
-        }
-        let found = match self.source {
-            Source::Live(_) => metadata::find(&container, &self.folders),
-            Source::Recorded => Found::default(),
-        };
-        container.runtime = found.runtime.unwrap_or(container.runtime);
-        let path = &container.cgroup_path;
-        // The id that tells whether the path is still this container's, if another of its cgroups was seen first.
-        let id = self.live_cgroups().and_then(|cgroups| cgroups.id(Path::new(path))).unwrap_or(id);
-        let (path, shared) = (path.clone(), Arc::new(container));
-        if self.containers.len() >= CGROUPS_MAX {
-            self.containers.retain(|_, (_, container)| Arc::strong_count(container) > 1);
-        }
-        if self.containers.len() >= CGROUPS_MAX {
-            self.containers.clear();
-        }
-        self.containers.insert(path, (id, Arc::clone(&shared)));
-        self.describe(&shared, found);
-        if let Some(apis) = &mut self.apis {
-            apis.ask(&shared);
-        }
-        self.settle(&shared);
-        shared
-    }
-
-    /// Makes sure that it is known what a container is called, or that nobody can tell; returns whether it is.
-    fn look_for(&mut self, container: &Arc<Container>, age: Duration) -> bool {
-        let is_live = matches!(self.source, Source::Live(_));
-        if is_live && age > Duration::ZERO && container.metadata.get().is_none() {
-            let mut found = metadata::find(container, &self.folders);
-            if age >= GIVE_UP {
-                found.metadata.get_or_insert_default();
-            }
-            self.describe(container, found);
-            self.settle(container);
-        }
-        let is_to_come = || self.apis.as_ref().is_some_and(|apis| apis.expects(container));
-        !is_live || container.metadata.get().is_some() && !is_to_come()
-    }
-
-    /// Takes in what was found out about a container.
-    fn describe(&mut self, container: &Arc<Container>, found: Found) {
-        let Found { metadata, runtime: _, problems } = found;
-        let is_new = metadata.is_some_and(|metadata| container.metadata.set(metadata));
-        // While nothing else is known the same problems are found again and again.
-        if is_new || container.metadata.get().is_some() && !problems.is_empty() {
-            let problems = problems.iter().map(ToString::to_string).collect();
-            self.findings.push(Finding::Container { container: Arc::clone(container), problems });
-        }
-    }
-
-    /// Notes that nothing more can come of a container, if that is so.
-    fn settle(&mut self, container: &Arc<Container>) {
-        let is_open = self.apis.as_ref().is_some_and(|apis| apis.is_open(container));
-        // A recording has what was known as soon as it has the container.
-        let is_described = container.metadata.get().is_some() || matches!(self.source, Source::Recorded);
-        if is_described && !is_open && !container.metadata.is_final() {
-            container.metadata.settle();
-            self.findings.push(Finding::Final(Arc::clone(container)));
-        }
-    }
-
-    /// The cgroups of a container.
-    pub fn cgroups_of(&self, container: &Container) -> Vec<u64> {
-        let its = |known: &Known| known.container.as_deref() == Some(container);
-        self.cgroups.iter().filter(|(_, known)| its(known)).map(|(id, _)| *id).collect()
-    }
-
-    /// Whether an event can go out: whose it is and what that one is called is known, or has been waited for. Looks
-    /// also at what the event is the first to tell of.
+    /// Whether an event can go out: whose it is and what that one is called is known, or has been waited for. Asks also
+    /// about what the event is the first to tell of.
     pub fn is_ready(&mut self, event: &Event<'_>) -> bool {
-        if let Source::Recorded = self.source {
+        if !self.owners.is_live() {
             return true;
         }
-        match event {
-            Event::Fork(fork) => self.sight(fork.child_cgroup_id, None),
+        let other = match event {
+            Event::Fork(fork) => {
+                self.owners.sight(fork.child_cgroup_id, || None);
+                fork.child_cgroup_id
+            }
             Event::CgroupMove(moved) => {
-                let path = moved.record.path;
-                let is_whole = path.len == path.full_len;
-                self.sight(moved.record.cgroup_id, std::str::from_utf8(moved.path).ok().filter(|_| is_whole));
+                let (id, path) = (moved.record.cgroup_id, moved.record.path);
+                self.owners.sight(id, || Some(Hint::new(moved.path, path.len == path.full_len)));
+                id
             }
-            _ => {}
-        }
-        let id = event.header().cgroup_id;
-        self.sight(id, None);
-        self.cgroups.get(&id).is_none_or(|known| known.retry.is_none() || known.since.elapsed() >= self.wait)
-    }
-
-    /// Looks at a cgroup, unless all is clear. Of one that is gone already its path may be told otherwise.
-    fn sight(&mut self, id: u64, path: Option<&str>) {
-        let is_new = match self.cgroups.get(&id) {
-            Some(Known { retry: None, .. }) => return,
-            known => known.is_none(),
+            Event::Cgroup(made) if made.record.removed == 0 => {
+                let (id, path) = (made.record.cgroup_id, made.record.path);
+                self.owners.made(id, || Some(Hint::new(made.path, path.len == path.full_len)));
+                0
+            }
+            _ => 0,
         };
-        if let Some(path) = path.filter(|_| is_new) {
-            let now = Instant::now();
-            self.cgroups
-                .insert(id, Known { container: None, told: Some(path.into()), since: now, retry: Some(now) });
-        }
-        self.container_of(id);
+        let id = event.header().cgroup_id;
+        self.owners.sight(id, || None);
+        self.owners.is_answered(other) && self.owners.is_settled(id)
     }
 
-    /// Looks again at all that events wait for, if it is time.
-    pub fn look_again(&mut self) {
-        for id in std::mem::take(&mut self.awaited) {
-            self.container_of(id);
-            let is_awaited = |known: &Known| known.retry.is_some() && known.since.elapsed() < self.wait;
-            if self.cgroups.get(&id).is_some_and(is_awaited) && !self.awaited.contains(&id) {
-                self.awaited.push(id);
-            }
-        }
+    /// Takes in what was found out meanwhile.
+    pub fn take_answers(&mut self) {
+        self.owners.take_answers();
     }
 
     /// Those of these cgroups that are not there any more.
     pub fn gone(&mut self, cgroups: &[u64]) -> Vec<u64> {
-        match &mut self.source {
-            Source::Live(Some(tree)) => tree.gone(cgroups),
-            Source::Live(None) | Source::Recorded => Vec::new(),
-        }
-    }
-
-    fn live_cgroups(&self) -> Option<&Cgroups> {
-        match &self.source {
-            Source::Live(cgroups) => cgroups.as_ref(),
-            Source::Recorded => None,
-        }
+        self.owners.gone(cgroups)
     }
 
     /// Whether so many cgroups are remembered that it is time for [`Enricher::forget_cgroups`].
     pub fn is_full(&self) -> bool {
-        self.cgroups.len() >= CGROUPS_MAX
+        self.owners.is_full()
     }
 
     /// Forgets all cgroups but these.
     pub fn forget_cgroups(&mut self, but: &[u64]) {
-        let but: HashSet<u64> = but.iter().copied().collect();
-        self.cgroups.retain(|id, _| but.contains(id));
+        self.owners.forget(but);
+    }
+
+    /// Waits a moment for what is not known of these cgroups.
+    pub fn wait_for(&mut self, cgroups: &[u64]) {
+        self.owners.wait_for(cgroups);
     }
 
     /// Whose a cgroup is, for whoever must not take what is not known for the host's.
     pub fn owner_of(&mut self, id: u64) -> Owner {
-        match self.container_of(id) {
-            Some(container) => Owner::Container(container),
-            None if self.is_host(id) => Owner::Host,
-            None => Owner::Unknown,
-        }
+        self.owners.owner_of(id)
     }
 
-    /// Whether a cgroup is known to be the host's.
-    fn is_host(&self, cgroup_id: u64) -> bool {
-        self.cgroups.get(&cgroup_id).is_some_and(Known::is_host)
-    }
-
-    /// Whose a cgroup is; asks again if that was not clear and it is time.
+    /// Whose a cgroup is; `None`: the host's, or not known.
     pub fn container_of(&mut self, id: u64) -> Option<Arc<Container>> {
-        // Of a process that `/proc` tells no cgroup of.
-        if id == 0 {
-            return None;
-        }
-        if let Some(known) = self.cgroups.get(&id) {
-            let stale = known.retry.is_some_and(|retry| Instant::now() >= retry);
-            if !stale || matches!(self.source, Source::Recorded) {
-                return known.container.clone();
-            }
-        }
-        let told = || self.cgroups.get(&id)?.told.as_deref().map(str::to_owned);
-        let path = match &mut self.source {
-            Source::Live(Some(cgroups)) => cgroups.path(id).or_else(told),
-            Source::Live(None) if self.cgroups.contains_key(&id) => told(),
-            Source::Live(None) | Source::Recorded => return None,
-        };
-        self.learn_cgroup(id, path)
+        self.owners.container_of(id)
+    }
+
+    /// The cgroups of a container.
+    pub fn cgroups_of(&self, container: &Container) -> Vec<u64> {
+        self.owners.cgroups_of(container)
+    }
+
+    /// What has become of containers.
+    pub fn container_stats(&self) -> owner::Stats {
+        self.owners.stats()
     }
 
     /// Changes the tables by an event, and tells whose it is.
@@ -598,7 +346,7 @@ impl Enricher {
                 });
                 self.processes.exec(key, exec);
                 self.place(key, header.cgroup_id);
-                let on_host = self.is_host(header.cgroup_id);
+                let on_host = self.owners.is_host(header.cgroup_id);
                 if let Some(process) = self.processes.get_mut(key) {
                     let was_from_host = std::mem::replace(&mut process.from_host, on_host || outside);
                     process.mnt_ns = header.mnt_ns;
@@ -631,6 +379,13 @@ impl Enricher {
                 self.place(key, header.cgroup_id);
                 self.moved(&moved.record);
             }
+            Event::Cgroup(cgroup) => {
+                self.place(key, header.cgroup_id);
+                let (record, path) = (&cgroup.record, cgroup.record.path);
+                if record.removed != 0 {
+                    self.owners.removed(record.cgroup_id, Hint::new(cgroup.path, path.len == path.full_len));
+                }
+            }
             // Not of the acting task's doing, or of an earlier moment: the cgroup may be another one by now.
             Event::Dns(_) => self.learn_answers(key, event),
             Event::Flow(_) | Event::Udp(_) => {}
@@ -661,7 +416,7 @@ impl Enricher {
             return;
         }
         // Its fork was lost, or it is older than the probes and was missed.
-        if let Source::Live(_) = self.source
+        if self.owners.is_live()
             && let Some(mut seed) = seed::one(key.tgid)
             && seed.start_ticks == key.start_ticks
         {
@@ -674,7 +429,7 @@ impl Enricher {
         self.place(key, header.cgroup_id);
         // Of a process that was just found inside nothing is known of where it was started, nor of one whose
         // cgroup could not be told: the mark is for those that are the host's for sure.
-        let on_host = self.is_host(header.cgroup_id);
+        let on_host = self.owners.is_host(header.cgroup_id);
         if let Some(process) = self.processes.get_mut(key) {
             process.from_host = on_host && process.container.is_none();
         }
@@ -890,45 +645,6 @@ mod tests {
             handle(&mut enricher, &exec(tgid, 2 * SECOND, (1, 0), "/bin/x", &["x"]));
         }
         assert!(enricher.processes.len() <= 64 && enricher.processes.stats().evicted_running > 0);
-    }
-
-    #[test]
-    fn cgroup_below_a_container_is_the_containers_whatever_its_name() {
-        let mut enricher = Enricher::new(Source::Live(None), 64);
-        let (id, other) = ("c".repeat(64), "d".repeat(64));
-        let own = enricher.learn_cgroup(10, Some(format!("/{id}")));
-        for (below, name) in [(21, "web"), (22, "x/y")] {
-            let container = Container::new(name.into(), Runtime::Oci, None, format!("/{name}"));
-            let container = enricher.learn_container(20, container);
-            let fake = enricher.learn_cgroup(below, Some(format!("/{name}/docker-{other}.scope")));
-            assert_eq!(fake, Some(container));
-            assert_ne!(fake, own);
-        }
-    }
-
-    #[test]
-    fn cgroup_that_was_gone_before_it_was_known_is_nobodys_and_not_the_hosts() {
-        let mut enricher = Enricher::new(Source::Live(None), 64);
-        let container = enricher.learn_cgroup(10, Some(format!("/docker/{}", "c".repeat(64))));
-        enricher.learn_cgroup(11, Some("/system.slice/ssh.service".to_owned()));
-        enricher.learn_cgroup(12, None);
-        assert_eq!(enricher.owner_of(10), Owner::Container(container.unwrap()));
-        assert_eq!(
-            [11, 12, 13].map(|id| enricher.owner_of(id)),
-            [Owner::Host, Owner::Unknown, Owner::Unknown]
-        );
-    }
-
-    #[test]
-    fn cgroups_that_have_counters_are_not_forgotten_for_room() {
-        let mut enricher = Enricher::new(Source::Live(None), 64);
-        for id in 0..CGROUPS_MAX as u64 {
-            assert!(!enricher.is_full());
-            enricher.learn_cgroup(id, Some("/system.slice/x.service".to_owned()));
-        }
-        assert!(enricher.is_full());
-        enricher.forget_cgroups(&[7, 9]);
-        assert_eq!([7, 8, 9].map(|id| enricher.owner_of(id)), [Owner::Host, Owner::Unknown, Owner::Host]);
     }
 
     #[test]

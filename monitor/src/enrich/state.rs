@@ -238,6 +238,12 @@ impl States {
     }
 }
 
+/// The container at a path as runc and crun make it where nobody chose one.
+pub fn of_default(path: &str) -> Option<Container> {
+    let (id, own) = by_default(path)?;
+    Some(Container::new(id.to_owned(), Runtime::Oci, None, own.to_owned()))
+}
+
 /// The id in a path as runc and crun make it where nobody chose one, and the part of the path that is the container's.
 fn by_default(path: &str) -> Option<(&str, &str)> {
     for (at, name) in path.match_indices('/').map(|(at, _)| (at, path[at + 1..].split('/').next())) {

@@ -4,7 +4,7 @@
 use taffrail_common::{event as abi, kind};
 use thiserror::Error;
 
-use super::{Call, CgroupMove, Connect, Dns, Event, Exec, Open};
+use super::{Call, Cgroup, CgroupMove, Connect, Dns, Event, Exec, Open};
 
 /// Why bytes are not an event. Each is counted by the receiver, never skipped in silence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -84,6 +84,11 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, Malformed> {
             let mut payload = Payload::after::<abi::Dns>(bytes, kind);
             Ok(Event::Dns(Dns::new(record, payload.take(record.message.len)?)))
         }
+        kind::CGROUP => {
+            let record: abi::Cgroup = fixed(bytes, kind)?;
+            let mut payload = Payload::after::<abi::Cgroup>(bytes, kind);
+            Ok(Event::Cgroup(Cgroup { path: payload.take(record.path.len)?, record }))
+        }
         kind::CGROUP_MOVE => {
             let record: abi::CgroupMove = fixed(bytes, kind)?;
             let mut payload = Payload::after::<abi::CgroupMove>(bytes, kind);
@@ -136,6 +141,8 @@ unsafe impl Record for abi::Connect {}
 unsafe impl Record for abi::Cred {}
 // SAFETY: integers and arrays of integers only.
 unsafe impl Record for abi::Signal {}
+// SAFETY: integers and arrays of integers only.
+unsafe impl Record for abi::Cgroup {}
 // SAFETY: integers and arrays of integers only.
 unsafe impl Record for abi::CgroupMove {}
 // SAFETY: integers and arrays of integers only.
@@ -212,6 +219,7 @@ mod tests {
             testing::call(7, 1_000, id::FINIT_MODULE, parts),
             testing::udp(7, 1_000, ([10, 0, 0, 1], 123)),
             testing::dns(7, 1_000, testing::DNS_ANSWER),
+            testing::cgroup(7, 1_000, (9, "/docker/x"), false),
         ]
     }
 
@@ -233,6 +241,10 @@ mod tests {
         let moved = testing::cgroup_move(7, 1_000, (6, 500), "/elsewhere");
         let Ok(Event::CgroupMove(moved)) = decode(&moved) else { panic!("no move") };
         assert_eq!((moved.path, moved.record.target_tgid), (&b"/elsewhere"[..], 6));
+        let removed = testing::cgroup(7, 1_000, (9, "/docker/x"), true);
+        let Ok(Event::Cgroup(removed)) = decode(&removed) else { panic!("no cgroup") };
+        assert_eq!((removed.path, removed.record.cgroup_id), (&b"/docker/x"[..], 9));
+        assert_eq!((removed.record.level, removed.record.removed), (2, 1));
     }
 
     #[test]
@@ -275,6 +287,7 @@ mod tests {
             (&samples()[12], std::mem::offset_of!(abi::Call, text)),
             (&samples()[9], std::mem::offset_of!(abi::CgroupMove, path)),
             (&samples()[14], std::mem::offset_of!(abi::Dns, message)),
+            (&samples()[15], std::mem::offset_of!(abi::Cgroup, path)),
         ] {
             for len in [sample.len() as u32, u32::MAX] {
                 let mut bad = sample.clone();

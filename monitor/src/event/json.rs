@@ -528,6 +528,7 @@ mod tests {
             call(id::PRCTL, CallParts { text: "kworker/0:1", args: [15, 0, 0, 0, 0, 0], ..parts }),
             call(id::MPROTECT, CallParts { args: [0x7f12_3456_7000, 4096, 7, 0, 0, 0], ..parts }),
             call(id::MEMFD_CREATE, CallParts { text: "x", args: [0, 1, 0, 0, 0, 0], result: 3, ..parts }),
+            testing::cgroup(7, 1_000, (9, "/docker/x"), false),
             testing::cgroup_move(7, 1_000, (6, 500), "/elsewhere"),
             call(
                 id::RENAMEAT2,

@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use taffrail_common::event as abi;
 
 pub use decode::{Malformed, decode};
-pub use model::{Call, CgroupMove, Connect, Dns, Exec, Model, Open};
+pub use model::{Call, Cgroup, CgroupMove, Connect, Dns, Exec, Model, Open};
 
 /// One event, by its record. The text parts borrow from the ring's bytes; all of them were chosen by whoever
 /// runs in the container.
@@ -41,6 +41,8 @@ pub enum Event<'a> {
     Cred(abi::Cred),
     /// A signal was sent.
     Signal(abi::Signal),
+    /// A cgroup was made or removed.
+    Cgroup(Cgroup<'a>),
     /// A task was put into another cgroup.
     CgroupMove(CgroupMove<'a>),
     /// A TCP connection ended, or was never made.
@@ -64,6 +66,7 @@ impl<'a> Event<'a> {
             Event::Connect(connect) => connect,
             Event::Cred(cred) => cred,
             Event::Signal(signal) => signal,
+            Event::Cgroup(cgroup) => cgroup,
             Event::CgroupMove(cgroup_move) => cgroup_move,
             Event::Flow(flow) => flow,
             Event::Call(call) => call,
@@ -82,6 +85,7 @@ impl<'a> Event<'a> {
             Event::Connect(connect) => &connect.record.header,
             Event::Cred(cred) => &cred.header,
             Event::Signal(signal) => &signal.header,
+            Event::Cgroup(cgroup) => &cgroup.record.header,
             Event::CgroupMove(cgroup_move) => &cgroup_move.record.header,
             Event::Flow(flow) => &flow.header,
             Event::Call(call) => &call.record.header,

@@ -120,7 +120,7 @@ pub const fn bit(kind: u16) -> KindSet {
 
 /// Kinds that the process table lives on: always on, for every cgroup.
 pub const PROCESS_KINDS: KindSet =
-    bit(kind::EXEC) | bit(kind::FORK) | bit(kind::EXIT) | bit(kind::CGROUP_MOVE);
+    bit(kind::EXEC) | bit(kind::FORK) | bit(kind::EXIT) | bit(kind::CGROUP) | bit(kind::CGROUP_MOVE);
 
 macro_rules! all_kinds {
     ($( ($id:literal, $name:ident, $record:ident, $lane:ident) )*) => { 0 $( | bit($id) )* };
@@ -177,6 +177,26 @@ pub const HOOKS: &[Hook] = &[
         kinds: bit(kind::SIGNAL),
         vital: true,
         blinds: "signals that end processes or go to other containers",
+    },
+    Hook {
+        program: "cgroup_made",
+        fallback: None,
+        attach: Attach::BtfTracepoint("cgroup_mkdir"),
+        tier: Tier::Portable,
+        since: "5.5",
+        kinds: bit(kind::CGROUP),
+        vital: true,
+        blinds: "new cgroups before their first process: a container that ends at once may stay nameless",
+    },
+    Hook {
+        program: "cgroup_removed",
+        fallback: None,
+        attach: Attach::BtfTracepoint("cgroup_rmdir"),
+        tier: Tier::Portable,
+        since: "5.5",
+        kinds: bit(kind::CGROUP),
+        vital: false,
+        blinds: "the end of cgroups",
     },
     Hook {
         program: "cgroup_move",

@@ -23,7 +23,7 @@ use super::flight::Flights;
 use super::handover::{self, Ledger, Pins};
 use super::hook::{ALL_KINDS, Attach, PROCESS_KINDS, ProbeState, Status, bit};
 use super::loss::{LossKeyPod, LossReader, TalliesPod};
-use super::receive::Receiver;
+use super::receive::{Ahead, Receiver};
 use super::scope::Scopes;
 use super::strong;
 use crate::clock;
@@ -162,6 +162,8 @@ pub struct Probes {
     pub flights: Option<Flights>,
     /// When they began to be attached, by the boot clock: nothing was counted before.
     pub loaded_ns: u64,
+    /// What has to be looked at before it is gone; whoever does takes it.
+    pub ahead: Option<Ahead>,
     debug_log: Option<EbpfLogger<Stderr>>,
 }
 
@@ -282,6 +284,7 @@ impl Probes {
         };
         let receiver = Receiver::new(ring(&mut ebpf, "URGENT")?, ring(&mut ebpf, "BULK")?)
             .map_err(|_| LoadError::Map("URGENT"))?;
+        let ahead = Ahead::new(ring(&mut ebpf, "AHEAD")?).map_err(|_| LoadError::Map("AHEAD"))?;
         let losses = LossReader::new(
             PerCpuArray::<_, TalliesPod>::try_from(take(&mut ebpf, "TALLY")?)
                 .map_err(|_| LoadError::Map("TALLY"))?,
@@ -324,6 +327,7 @@ impl Probes {
             moved_count,
             counts: options.count_calls.then_some(counts),
             flights: (options.flight > 0).then_some(flights),
+            ahead: Some(ahead),
             loaded_ns,
             debug_log,
         };

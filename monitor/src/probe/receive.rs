@@ -5,7 +5,7 @@
 //! in which a process's records follow one another and its fork.
 
 use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::time::Duration;
 
 use aya::maps::ring_buf::RingBufItem;
@@ -23,30 +23,13 @@ pub struct Receiver {
 
 impl Receiver {
     pub(super) fn new(urgent: RingBuf<MapData>, bulk: RingBuf<MapData>) -> io::Result<Self> {
-        // SAFETY: no pointers.
-        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: a new descriptor that nobody else owns.
-        let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
-        for ring in [urgent.as_raw_fd(), bulk.as_raw_fd()] {
-            // Edge-triggered: waiting data alone is no reason to wake up, only the kernel side's call is.
-            let mut event = libc::epoll_event { events: (libc::EPOLLIN | libc::EPOLLET) as u32, u64: 0 };
-            // SAFETY: both descriptors are open and `event` lives.
-            if unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, ring, &raw mut event) } < 0 {
-                return Err(io::Error::last_os_error());
-            }
-        }
+        let epoll = epoll(&[urgent.as_raw_fd(), bulk.as_raw_fd()])?;
         Ok(Self { urgent, bulk, epoll })
     }
 
     /// Waits until a ring fills up, at most one [`TICK`].
     pub fn wait(&self) {
-        let mut events = [libc::epoll_event { events: 0, u64: 0 }; 2];
-        // An interrupted wait is a short wait.
-        // SAFETY: there is room for two events.
-        unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), 2, TICK.as_millis() as i32) };
+        wait(&self.epoll, TICK);
     }
 
     /// Hands each record that was made before that time of the boot clock, which is now or earlier, to `take`,
@@ -84,6 +67,54 @@ impl Receiver {
             }
         }
     }
+}
+
+/// The reading end of the ring of what has to be looked at before it is gone.
+pub struct Ahead {
+    ring: RingBuf<MapData>,
+    epoll: OwnedFd,
+}
+
+impl Ahead {
+    pub(super) fn new(ring: RingBuf<MapData>) -> io::Result<Self> {
+        let epoll = epoll(&[ring.as_raw_fd()])?;
+        Ok(Self { ring, epoll })
+    }
+
+    /// Waits for records, at most that long, and hands them to `take`.
+    pub fn take(&mut self, at_most: Duration, mut take: impl FnMut(&[u8])) {
+        wait(&self.epoll, at_most);
+        while let Some(record) = self.ring.next() {
+            take(&record);
+        }
+    }
+}
+
+/// What waits for these rings.
+fn epoll(rings: &[RawFd]) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers.
+    let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a new descriptor that nobody else owns.
+    let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
+    for ring in rings {
+        // Edge-triggered: waiting data alone is no reason to wake up, only the kernel side's call is.
+        let mut event = libc::epoll_event { events: (libc::EPOLLIN | libc::EPOLLET) as u32, u64: 0 };
+        // SAFETY: both descriptors are open and `event` lives.
+        if unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, *ring, &raw mut event) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(epoll)
+}
+
+fn wait(epoll: &OwnedFd, at_most: Duration) {
+    let mut events = [libc::epoll_event { events: 0, u64: 0 }; 2];
+    // An interrupted wait is a short wait.
+    // SAFETY: there is room for two events.
+    unsafe { libc::epoll_wait(epoll.as_raw_fd(), events.as_mut_ptr(), 2, at_most.as_millis() as i32) };
 }
 
 /// The record if it was made before that time; else it stays in its ring.

@@ -27,6 +27,7 @@ pub fn kinds_of(field: &Field, name: &str) -> KindSet {
         "clone" => bit(kind::FORK),
         "procexit" => bit(kind::EXIT),
         "signal" => bit(kind::SIGNAL),
+        "cgroup_mkdir" | "cgroup_rmdir" => bit(kind::CGROUP),
         "cgroup_attach_task" => bit(kind::CGROUP_MOVE),
         "flow" => bit(kind::FLOW),
         "udp" => bit(kind::UDP),

@@ -1,6 +1,8 @@
 //! runc by hand, which writes its state only when the container's first process is there.
 
-use serde_json::json;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
 use taffrail_tests::container::Container;
 use taffrail_tests::daemon::{Daemon, is_event};
 use taffrail_tests::{cannot_trace, skip};
@@ -42,4 +44,72 @@ fn remove_parents(path: &str) {
     for tree in trees.chain(["/sys/fs/cgroup".into()]) {
         let _ = std::fs::remove_dir(tree.join(parent));
     }
+}
+
+/// Containers of the storm.
+const STORM: usize = 200;
+
+#[test]
+fn each_of_200_containers_that_start_at_once_and_end_at_once_is_named() {
+    if let Some(reason) = cannot_trace() {
+        skip!("each_of_200_containers_that_start_at_once_and_end_at_once_is_named", "{reason}");
+    }
+    let daemon = Daemon::start(&["log.record=evt.kind = exec or container.id != host"]);
+    let template = Container::start("storm").unwrap();
+    let ids: Vec<String> = (0..STORM).map(|n| format!("{}-{n}", template.id())).collect();
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    std::thread::scope(|threads| {
+        for _ in 0..8 {
+            threads.spawn(|| {
+                while let Some(id) = ids.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+                    // Each has a bundle of its own, over the same root.
+                    let bundle = tempfile::tempdir().unwrap();
+                    let config = std::fs::read_to_string(template.bundle().join("config.json")).unwrap();
+                    let mut config: Value = serde_json::from_str(&config).unwrap();
+                    config["process"]["args"] = json!(["cat", "/etc/hostname", id]);
+                    config["root"]["path"] = template.root().to_string_lossy().into();
+                    std::fs::write(bundle.path().join("config.json"), config.to_string()).unwrap();
+                    let mut runc = Command::new("runc");
+                    runc.args(["run", "--bundle"]).arg(bundle.path()).arg(id);
+                    // It ends with an error, for neither file is there; runc itself must have none.
+                    let said = runc.stdin(Stdio::null()).output().unwrap();
+                    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+                    assert!(said.contains("cat: can't open"), "{id}: {said}");
+                }
+            });
+        }
+    });
+    let is_its = |record: &Value, id: &str| {
+        record["event"]["kind"] == "exec"
+            && record["event"]["args"][0] == "cat"
+            && record["event"]["args"][2] == *id
+    };
+    // It handles all that happened before it is asked to stop.
+    let (_, records) = daemon.stop();
+    // What the kernel lost or skipped is told; all other programs are there.
+    let gaps: Vec<&Value> = records.iter().filter(|record| record["kind"] == "gap").collect();
+    let lost: u64 = gaps.iter().filter_map(|gap| gap["count"].as_u64()).sum();
+    let unseen: Vec<_> = ids.iter().filter(|id| !records.iter().any(|record| is_its(record, id))).collect();
+    assert!(unseen.len() as u64 <= lost, "no programs of {unseen:?}, {gaps:?}");
+    let of_storm = |record: &&Value| {
+        let container = record["container"]["id"].as_str().unwrap_or_default();
+        record["event"] != Value::Null && ids.iter().any(|id| id == container || is_its(record, id))
+    };
+    let (mut seen, mut nameless, mut misattributed) = (0, Vec::new(), Vec::new());
+    for record in records.iter().filter(of_storm) {
+        seen += 1;
+        let container = &record["container"];
+        let wanted = ids
+            .iter()
+            .find(|id| is_its(record, id))
+            .map_or(&container["id"], |id| &record["event"]["args"][usize::from(!id.is_empty()) * 2]);
+        if container["name"] == Value::Null || container["pending"] == true {
+            nameless.push(record.to_string());
+        } else if container["name"] != *wanted || container["id"] != *wanted {
+            misattributed.push(record.to_string());
+        }
+    }
+    eprintln!("storm: {seen} events of {STORM} containers, {lost} lost");
+    assert!(nameless.is_empty(), "{} nameless, such as {}", nameless.len(), nameless[0]);
+    assert!(misattributed.is_empty(), "{} misattributed, such as {}", misattributed.len(), misattributed[0]);
 }

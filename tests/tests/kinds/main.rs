@@ -8,6 +8,7 @@ mod accept;
 mod access;
 mod bind;
 mod bpf;
+mod cgroup;
 mod cgroup_move;
 mod change;
 mod compat;

@@ -159,6 +159,7 @@ pub fn type_names(kind: u16) -> Option<Vec<&'static str>> {
         kind::FORK => vec!["clone"],
         kind::EXIT => vec!["procexit"],
         kind::SIGNAL => vec!["signal"],
+        kind::CGROUP => vec!["cgroup_mkdir", "cgroup_rmdir"],
         kind::CGROUP_MOVE => vec!["cgroup_attach_task"],
         kind::FLOW => vec!["flow"],
         kind::UDP => vec!["udp"],

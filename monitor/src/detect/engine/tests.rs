@@ -335,6 +335,7 @@ fn names_of_events_are_those_that_their_kind_can_have() {
         testing::connect(7, 1_000, ([10, 0, 0, 1], 443), 0),
         testing::cred(7, 1_000, (1000, 1 << 21), 0),
         testing::signal(7, 1_000, (6, 500), 9),
+        testing::cgroup(7, 1_000, (9, "/docker/x"), false),
         testing::cgroup_move(7, 1_000, (6, 500), "/elsewhere"),
         testing::flow(7, 1_000, ([10, 0, 0, 1], 443), 104),
         testing::udp(7, 1_000, ([10, 0, 0, 1], 123)),

@@ -298,6 +298,24 @@ fn read_all(container: &Container, folders: &Folders) -> (Draft, Vec<Problem>) {
     (draft, problems)
 }
 
+/// Looks for a container in the bundle that it is made of, for one that no manager has files of.
+pub fn find_in_bundle(container: &Container, bundle: &Path) -> Found {
+    let user = state::user_of(&container.cgroup_path);
+    let query = Query { container, folders: &Folders::default(), user };
+    let mut draft = Draft::of(Metadata::default());
+    let problems = oci::read_bundle(&query, &mut draft, bundle, &[]).err().into_iter().collect();
+    draft.complete(container);
+    Found { metadata: draft.is_found.then_some(draft.metadata), runtime: None, problems }
+}
+
+/// What the id of a container says of it: its name, if it was started by hand.
+pub fn of_id(container: &Container) -> Option<Metadata> {
+    let mut draft = Draft::of(Metadata::default());
+    draft.is_found = true;
+    draft.complete(container);
+    draft.metadata.name.is_some().then_some(draft.metadata)
+}
+
 /// Which container is looked for, and where.
 struct Query<'a> {
     container: &'a Container,

@@ -26,7 +26,7 @@ use super::text::escape;
 use crate::enrich::Subject;
 
 pub use call::{Argument, Call, Role, arguments, named_arguments};
-pub use cgroup::CgroupMove;
+pub use cgroup::{Cgroup, CgroupMove};
 pub use connect::Connect;
 pub use dns::Dns;
 pub use exec::Exec;

@@ -380,6 +380,6 @@ fn raw_value<'a>(subject: &Subject<'a>, name: &str, own: &[&str]) -> Option<Valu
             "spid" => process.key.tgid.into(),
             _ => return None,
         }),
-        Event::CgroupMove(_) | Event::Flow(_) | Event::Udp(_) | Event::Dns(_) => None,
+        Event::Cgroup(_) | Event::CgroupMove(_) | Event::Flow(_) | Event::Udp(_) | Event::Dns(_) => None,
     }
 }

@@ -40,6 +40,7 @@ pub fn subjects() -> Vec<Vec<Vec<u8>>> {
         testing::dns(7, 1_000, testing::DNS_ANSWER),
         testing::of_kind(testing::connect_unix(7, 1_000, "/run/x.sock"), kind::DUP),
         testing::of_kind(testing::connect(7, 1_000, ([10, 0, 0, 1], 443), 0), kind::DUP),
+        testing::cgroup(7, 1_000, (9, "/docker/x"), false),
     ];
     let last = last.into_iter().chain(testing::calls(7, 1_000));
     last.map(|last| before.iter().cloned().chain([last]).collect()).collect()

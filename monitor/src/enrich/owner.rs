@@ -1,0 +1,515 @@
+//! Whose each cgroup is, as far as it is known where events are handled; `resolve.rs` finds it out. It keeps what it
+//! knows of cgroups that are gone, for events that were still on their way then. It is bounded, and counts what it had
+//! to forget.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use hashbrown::{HashMap, HashSet};
+
+use super::Finding;
+use super::cgroup::Cgroups;
+use super::container::Container;
+use super::metadata::api::{Apis, Told};
+use super::metadata::{self, Metadata};
+use super::resolve::{self, Answer, Asker, GIVE_UP, Hint, Question, Resolver};
+use super::state::Folders;
+use crate::probe::count::COUNTS_MAX;
+
+/// Whose a cgroup is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// That container's.
+    Container(Arc<Container>),
+    /// The host's for sure.
+    Host,
+    /// Nobody knows, or not yet.
+    Unknown,
+}
+
+/// What is known of all cgroups.
+pub struct Owners {
+    resolving: Resolving,
+    apis: Option<Apis>,
+    tree: Option<Cgroups>,
+    known: HashMap<u64, Known>,
+    /// Cgroups that were removed, oldest first: those of containers, and all others, so that a container which makes and
+    /// removes many inside itself has only these forgotten.
+    gone: [VecDeque<u64>; 2],
+    /// Containers of a recording, by the path of their cgroup.
+    recorded: HashMap<String, Arc<Container>>,
+    /// How long an event waits for the name of its container.
+    wait: Duration,
+    pub(super) findings: Vec<Finding>,
+    stats: Stats,
+}
+
+/// Who finds it out.
+enum Resolving {
+    /// Nobody: a recording tells it.
+    Recorded,
+    /// We do, when it is asked.
+    Here(Box<Resolver>),
+    /// A thread does.
+    There(Asker, Receiver<Answer>),
+}
+
+/// What has become of containers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Containers that were gone before anybody told what they are called.
+    pub late: u64,
+    /// Cgroups that were gone and had to be forgotten to make room.
+    pub forgotten: u64,
+}
+
+/// What is known of a cgroup.
+struct Known {
+    container: Option<Arc<Container>>,
+    /// When it was seen first.
+    since: Instant,
+    /// Whether anything has been found out.
+    is_answered: bool,
+    /// Whether no better answer comes by itself.
+    is_last: bool,
+    /// Whether it is the host's, by its path or since nobody has claimed it.
+    is_host: bool,
+    /// Whether it was removed.
+    is_gone: bool,
+    /// When an event in it is reason to ask again.
+    again: Option<Instant>,
+}
+
+/// How long an event waits for the name of its container, if nothing else is said.
+pub const WAIT: Duration = Duration::from_millis(500);
+
+/// Cgroups that are remembered: then those without counters are forgotten and looked up again, half at least.
+const CGROUPS_MAX: usize = 2 * COUNTS_MAX as usize;
+
+/// Cgroups that are gone and remembered, at most, of each of the two sorts.
+const GONE_MAX: usize = 4096;
+const _: () = assert!(2 * GONE_MAX <= CGROUPS_MAX / 2);
+
+/// How long the answer about a cgroup is waited for that was just made, before it is asked for once more: whoever read
+/// the record asked, but may have found no room.
+const ASKED_ELSEWHERE: Duration = Duration::from_millis(50);
+
+/// How long whoever needs an answer waits for it, where no event does.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+impl Owners {
+    /// Of the running system.
+    pub fn live(tree: Option<Cgroups>) -> Self {
+        let other = tree.as_ref().and_then(|tree| tree.try_clone().ok());
+        let resolver = Resolver::new(other, Folders::default());
+        Self::new(Resolving::Here(Box::new(resolver)), tree)
+    }
+
+    /// Of a recording: only what it tells.
+    pub fn recorded() -> Self {
+        Self::new(Resolving::Recorded, None)
+    }
+
+    fn new(resolving: Resolving, tree: Option<Cgroups>) -> Self {
+        Self {
+            resolving,
+            apis: None,
+            tree,
+            known: HashMap::new(),
+            gone: [VecDeque::new(), VecDeque::new()],
+            recorded: HashMap::new(),
+            wait: WAIT,
+            findings: Vec::new(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// Whether it is the running system.
+    pub fn is_live(&self) -> bool {
+        !matches!(self.resolving, Resolving::Recorded)
+    }
+
+    /// The tree of the running system.
+    pub fn tree(&self) -> Option<&Cgroups> {
+        self.tree.as_ref()
+    }
+
+    /// What has become of containers.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Where runtimes keep their files, and how long events wait for what these say. To be called before the start.
+    pub fn set_runtimes(&mut self, folders: Folders, wait: Duration) {
+        self.wait = wait;
+        if let Resolving::Here(resolver) = &mut self.resolving {
+            resolver.set_folders(folders);
+        }
+    }
+
+    /// Whom to ask for what the files do not say.
+    pub fn set_apis(&mut self, apis: Apis) {
+        self.apis = Some(apis);
+    }
+
+    /// Takes in what a runtime says of a container, or that it cannot be asked now.
+    pub fn told(&mut self, told: Told) {
+        let (container, found) = told.into_parts();
+        if let Some(apis) = &mut self.apis {
+            apis.close(&container, found.is_some());
+        }
+        if let Some(found) = found {
+            let problems = found.problems.iter().map(ToString::to_string).collect();
+            self.describe(&container, found.metadata, problems);
+            self.settle(&container);
+        }
+    }
+
+    /// From here on a thread of its own looks things up. Gives whom to ask.
+    pub fn start(&mut self) -> std::io::Result<Option<Asker>> {
+        match std::mem::replace(&mut self.resolving, Resolving::Recorded) {
+            Resolving::Here(resolver) => {
+                let (asker, answers) = resolve::start(*resolver)?;
+                self.resolving = Resolving::There(asker.clone(), answers);
+                Ok(Some(asker))
+            }
+            other => {
+                self.resolving = other;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Takes in what was found out meanwhile.
+    pub fn take_answers(&mut self) {
+        match &mut self.resolving {
+            Resolving::Recorded => {}
+            Resolving::Here(resolver) => {
+                let answers = resolver.look_again(Instant::now());
+                answers.into_iter().for_each(|answer| self.take(answer));
+            }
+            Resolving::There(_, answers) => {
+                let answers: Vec<Answer> = answers.try_iter().collect();
+                answers.into_iter().for_each(|answer| self.take(answer));
+            }
+        }
+    }
+
+    /// Waits a moment for what is not known of these cgroups.
+    pub fn wait_for(&mut self, ids: &[u64]) {
+        ids.iter().for_each(|id| self.sight(*id, || None));
+        let end = Instant::now() + PATIENCE;
+        while ids.iter().any(|id| self.known.get(id).is_some_and(|known| !known.is_answered))
+            && let Resolving::There(_, answers) = &self.resolving
+            && let Ok(answer) = answers.recv_timeout(end.saturating_duration_since(Instant::now()))
+        {
+            self.take(answer);
+        }
+    }
+
+    /// Makes sure that it is asked whose a cgroup is, once something happens in it.
+    pub fn sight(&mut self, id: u64, hint: impl FnOnce() -> Option<Hint>) {
+        let known = self.known.get(&id);
+        if id != 0 && known.is_none_or(|known| known.again.is_some_and(|again| again <= Instant::now())) {
+            self.ask(id, hint());
+        }
+    }
+
+    /// A cgroup was made: it was asked already whose it is.
+    pub fn made(&mut self, id: u64, hint: impl FnOnce() -> Option<Hint>) {
+        if let Resolving::There(..) = self.resolving {
+            let again = Some(Instant::now() + ASKED_ELSEWHERE);
+            self.known.entry(id).or_insert_with(|| Known { again, ..Known::new() });
+        } else {
+            self.sight(id, hint);
+        }
+    }
+
+    /// A cgroup was removed. What is known of it stays a while.
+    pub fn removed(&mut self, id: u64, hint: Hint) {
+        let Some(known) = self.known.get_mut(&id) else { return };
+        known.is_gone = true;
+        let is_containers =
+            known.container.as_ref().is_some_and(|container| container.cgroup_path == hint.path());
+        if let Resolving::Here(resolver) = &mut self.resolving
+            && let Some(answer) = resolver.ask(Question::Gone(id, hint), Instant::now())
+        {
+            self.take(answer);
+        }
+        let gone = &mut self.gone[usize::from(is_containers)];
+        gone.push_back(id);
+        if gone.len() > GONE_MAX
+            && let Some(oldest) = gone.pop_front()
+        {
+            self.known.remove(&oldest);
+            self.stats.forgotten += 1;
+        }
+    }
+
+    fn ask(&mut self, id: u64, hint: Option<Hint>) {
+        let again = match &mut self.resolving {
+            Resolving::Recorded => return,
+            Resolving::Here(resolver) => match resolver.ask(Question::Whose(id, hint), Instant::now()) {
+                Some(answer) => return self.take(answer),
+                None => None,
+            },
+            Resolving::There(asker, _) => {
+                let is_asked = asker.ask(Question::Whose(id, hint));
+                (!is_asked).then(Instant::now)
+            }
+        };
+        self.known.entry(id).or_insert_with(Known::new).again = again;
+    }
+
+    fn take(&mut self, answer: Answer) {
+        let Answer { id, path, container, is_new, mut metadata, mut problems, is_host, is_last, is_late } =
+            answer;
+        let known = self.known.entry(id).or_insert_with(Known::new);
+        let is_news = !known.is_answered || known.container != container;
+        let is_unclaimed = is_last && !is_host && container.is_none() && path.is_some();
+        known.is_answered = true;
+        known.is_last = is_last;
+        known.is_host = is_host || is_unclaimed;
+        known.again = is_unclaimed.then(|| Instant::now() + GIVE_UP);
+        // It stays its container's when it is gone.
+        if container.is_some() {
+            known.container.clone_from(&container);
+        }
+        if is_news {
+            self.findings.push(Finding::Cgroup { id, path, container: container.clone(), host: is_host });
+        }
+        let Some(container) = container else { return };
+        let is_nameless = metadata.is_none() && container.metadata.get().is_none();
+        if is_late {
+            self.stats.late += 1;
+            problems.push("it was gone before its runtime's files were read".to_owned());
+            metadata = metadata.or_else(|| is_nameless.then(|| metadata::of_id(&container))?);
+        } else if is_last && is_nameless {
+            metadata = Some(Metadata::default());
+        }
+        self.describe(&container, metadata, problems);
+        if let Some(apis) = self.apis.as_mut().filter(|_| is_new) {
+            apis.ask(&container);
+        }
+        self.settle(&container);
+    }
+
+    /// Takes in what was found out about a container.
+    fn describe(&mut self, container: &Arc<Container>, metadata: Option<Metadata>, problems: Vec<String>) {
+        let is_new = metadata.is_some_and(|metadata| container.metadata.set(metadata));
+        if is_new || !problems.is_empty() {
+            self.findings.push(Finding::Container { container: Arc::clone(container), problems });
+        }
+    }
+
+    /// Notes that nothing more can come of a container, if that is so.
+    fn settle(&mut self, container: &Arc<Container>) {
+        let is_open = self.apis.as_ref().is_some_and(|apis| apis.is_open(container));
+        // A recording has what was known as soon as it has the container.
+        let is_described = container.metadata.get().is_some() || !self.is_live();
+        if is_described && !is_open && !container.metadata.is_final() {
+            container.metadata.settle();
+            self.findings.push(Finding::Final(Arc::clone(container)));
+        }
+    }
+
+    /// The cgroups of a container.
+    pub fn cgroups_of(&self, container: &Container) -> Vec<u64> {
+        let its = |known: &Known| known.container.as_deref() == Some(container);
+        self.known.iter().filter(|(_, known)| its(known)).map(|(id, _)| *id).collect()
+    }
+
+    /// Takes in what a recording says of a cgroup.
+    pub fn recall_cgroup(&mut self, id: u64, container: Option<Container>) {
+        let container = container.map(|container| {
+            let known = self.recorded.get(&container.cgroup_path).filter(|known| ***known == container);
+            known.cloned().unwrap_or_else(|| {
+                let shared = Arc::new(container);
+                if self.recorded.len() < CGROUPS_MAX {
+                    self.recorded.insert(shared.cgroup_path.clone(), Arc::clone(&shared));
+                }
+                shared
+            })
+        });
+        let known = Known {
+            is_host: container.is_none(),
+            container: container.clone(),
+            is_answered: true,
+            is_last: true,
+            ..Known::new()
+        };
+        self.known.insert(id, known);
+        if let Some(container) = &container {
+            self.settle(container);
+        }
+        self.findings.push(Finding::Cgroup { id, path: None, container, host: false });
+    }
+
+    /// Takes in what a recording says of the container of a cgroup.
+    pub fn recall_container(&mut self, cgroup_path: &str, metadata: Metadata) {
+        if let Some(container) = self.recorded.get(cgroup_path)
+            && container.metadata.set(metadata)
+        {
+            let container = Arc::clone(container);
+            self.findings.push(Finding::Container { container, problems: Vec::new() });
+        }
+    }
+
+    /// Whose a cgroup is; asks if nobody did. `None`: the host's, or not known.
+    pub fn container_of(&mut self, id: u64) -> Option<Arc<Container>> {
+        self.sight(id, || None);
+        self.known.get(&id)?.container.clone()
+    }
+
+    /// Whose a cgroup is, for whoever must not take what is not known for the host's.
+    pub fn owner_of(&mut self, id: u64) -> Owner {
+        match self.container_of(id) {
+            Some(container) => Owner::Container(container),
+            None if self.is_host(id) => Owner::Host,
+            None => Owner::Unknown,
+        }
+    }
+
+    /// Whether a cgroup is known to be the host's.
+    pub fn is_host(&self, id: u64) -> bool {
+        self.known.get(&id).is_some_and(|known| known.is_host)
+    }
+
+    /// Whether it is known whose a cgroup is, or that was waited for.
+    pub fn is_answered(&self, id: u64) -> bool {
+        self.known.get(&id).is_none_or(|known| known.is_answered || known.since.elapsed() >= self.wait)
+    }
+
+    /// Whether it is known whose a cgroup is and what that one is called, or that was waited for.
+    pub fn is_settled(&self, id: u64) -> bool {
+        self.known.get(&id).is_none_or(|known| {
+            let container = known.container.as_deref();
+            let has_name = || container.is_some_and(|of| of.metadata.get().is_some());
+            let is_to_come =
+                || self.apis.as_ref().zip(container).is_some_and(|(apis, container)| apis.expects(container));
+            (known.is_last || has_name()) && !is_to_come() || known.since.elapsed() >= self.wait
+        })
+    }
+
+    /// Those of these cgroups that are not there any more.
+    pub fn gone(&mut self, cgroups: &[u64]) -> Vec<u64> {
+        self.tree.as_mut().map(|tree| tree.gone(cgroups)).unwrap_or_default()
+    }
+
+    /// Whether so many cgroups are remembered that it is time for [`Owners::forget`].
+    pub fn is_full(&self) -> bool {
+        self.known.len() >= CGROUPS_MAX
+    }
+
+    /// Forgets all cgroups but these: they are looked up again. What is gone could not be.
+    pub fn forget(&mut self, but: &[u64]) {
+        let but: HashSet<u64> = but.iter().copied().collect();
+        self.known.retain(|id, known| known.is_gone || but.contains(id));
+    }
+}
+
+impl Known {
+    /// Nothing.
+    fn new() -> Self {
+        Self {
+            container: None,
+            since: Instant::now(),
+            is_answered: false,
+            is_last: false,
+            is_host: false,
+            is_gone: false,
+            again: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hint(path: &str) -> Hint {
+        Hint::new(path.as_bytes(), true)
+    }
+
+    /// Owners that were told these paths.
+    fn owners(paths: &[(u64, &str)]) -> Owners {
+        let mut owners = Owners::live(None);
+        for (id, path) in paths {
+            owners.sight(*id, || Some(hint(path)));
+        }
+        owners
+    }
+
+    fn id_of(owners: &mut Owners, cgroup: u64) -> Option<String> {
+        owners.container_of(cgroup).map(|container| container.id.clone())
+    }
+
+    #[test]
+    fn cgroup_that_was_gone_before_it_was_known_is_nobodys_and_not_the_hosts() {
+        let id = "c".repeat(64);
+        let mut owners = owners(&[(10, &format!("/docker/{id}")), (11, "/system.slice/ssh.service")]);
+        assert_eq!(id_of(&mut owners, 10), Some(id));
+        let [known, host, unknown] = [10, 11, 12].map(|cgroup| owners.owner_of(cgroup));
+        assert!(matches!(known, Owner::Container(_)));
+        assert_eq!([host, unknown], [Owner::Host, Owner::Unknown]);
+    }
+
+    #[test]
+    fn cgroups_that_have_counters_or_are_gone_are_not_forgotten_for_room() {
+        let mut owners = Owners::live(None);
+        for id in 1..=CGROUPS_MAX as u64 {
+            assert!(!owners.is_full());
+            owners.sight(id, || Some(hint("/system.slice/x.service")));
+        }
+        assert!(owners.is_full());
+        owners.removed(8, hint("/system.slice/x.service"));
+        owners.forget(&[7, 10]);
+        let known = [7, 8, 9, 10].map(|id| owners.owner_of(id));
+        assert_eq!(known, [Owner::Host, Owner::Host, Owner::Unknown, Owner::Host]);
+    }
+
+    #[test]
+    fn container_that_is_gone_is_known_for_events_that_come_late() {
+        let id = "c".repeat(64);
+        let path = format!("/docker/{id}");
+        let mut owners = owners(&[(10, &path)]);
+        owners.removed(10, hint(&path));
+        assert_eq!(id_of(&mut owners, 10), Some(id));
+        assert!(owners.is_settled(10));
+    }
+
+    #[test]
+    fn what_is_gone_is_bounded_and_counted_and_a_container_crowds_out_only_what_is_within_containers() {
+        let id = "c".repeat(64);
+        let path = format!("/docker/{id}");
+        let mut owners = owners(&[(10, &path)]);
+        owners.removed(10, hint(&path));
+        for below in 1_000..1_000 + 2 * GONE_MAX as u64 {
+            let path = format!("/docker/{}/x", "d".repeat(64));
+            owners.sight(below, || Some(hint(&path)));
+            owners.removed(below, hint(&path));
+        }
+        assert_eq!(id_of(&mut owners, 10), Some(id));
+        assert_eq!(owners.known.len(), GONE_MAX + 1);
+        assert_eq!(owners.stats().forgotten, GONE_MAX as u64);
+    }
+
+    #[test]
+    fn thread_answers_what_whoever_reads_the_records_asks_before_the_events_are_handled() {
+        let path = format!("/docker/{}", "c".repeat(64));
+        let mut owners = Owners::live(None);
+        let asker = owners.start().unwrap().unwrap();
+        asker.look_ahead(&crate::testing::cgroup(1, 1, (10, &path), false));
+        asker.look_ahead(&crate::testing::open(1, 1, "/x", 0, 3));
+        owners.made(10, || None);
+        owners.wait_for(&[10]);
+        let found = owners.container_of(10).unwrap();
+        assert_eq!(found.cgroup_path, path);
+        let Some(Finding::Cgroup { id: 10, container: Some(container), .. }) = owners.findings.first() else {
+            panic!("{:?}", owners.findings);
+        };
+        assert!(Arc::ptr_eq(container, &found));
+    }
+}
