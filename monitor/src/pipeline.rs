@@ -108,7 +108,7 @@ pub enum Message {
     /// New rules, checked whole.
     Rules(Arc<RuleSet>),
     /// What a runtime says of a container.
-    Told(Box<Told>),
+    Told(Told),
     /// Somebody wants to see the last system calls of containers.
     Flights,
     /// A record for the log from elsewhere.
@@ -155,7 +155,7 @@ pub fn queue() -> (SyncSender<Message>, Receiver<Message>) {
 /// Starts the thread that asks runtimes for what their files do not say.
 pub fn ask_runtimes(settings: &Settings, to_match: &SyncSender<Message>) -> io::Result<Apis> {
     let (sockets, folders, to_match) = (settings.sockets.clone(), settings.folders.clone(), to_match.clone());
-    Apis::start(sockets, folders, move |told| to_match.send(Message::Told(Box::new(told))).is_ok())
+    Apis::start(sockets, folders, move |told| to_match.send(Message::Told(told)).is_ok())
 }
 
 /// How often the kernel's counters of lost events are read.
@@ -400,7 +400,7 @@ impl<S: Sink> Worker<S> {
                 Message::Losses(losses) => losses.iter().for_each(|loss| self.loss(loss)),
                 Message::Rules(set) => self.take_rules(set),
                 Message::Told(told) => {
-                    self.enricher.told(*told);
+                    self.enricher.told(told);
                     self.take_findings();
                 }
                 Message::Flights => self.tell_flights(),

@@ -11,8 +11,8 @@ use hashbrown::{HashMap, HashSet};
 
 use super::Finding;
 use super::cgroup::Cgroups;
-use super::container::Container;
-use super::metadata::api::{Apis, Told};
+use super::container::{Container, Runtime};
+use super::metadata::api::{self, Apis, Told};
 use super::metadata::{self, Metadata};
 use super::resolve::{self, Answer, Asker, GIVE_UP, Hint, Question, Resolver};
 use super::state::Folders;
@@ -156,7 +156,10 @@ impl Owners {
 
     /// Takes in what a runtime says of a container, or that it cannot be asked now.
     pub fn told(&mut self, told: Told) {
-        let (container, found) = told.into_parts();
+        let (container, found) = match told {
+            Told::Answer { container, found } => (container, found),
+            Told::Name { id, name } => return self.rename(&id, &name),
+        };
         if let Some(apis) = &mut self.apis {
             apis.close(&container, found.is_some());
         }
@@ -164,6 +167,18 @@ impl Owners {
             let problems = found.problems.iter().map(ToString::to_string).collect();
             self.describe(&container, found.metadata, problems);
             self.settle(&container);
+        }
+    }
+
+    /// Takes in the new name of a container of docker.
+    fn rename(&mut self, id: &str, name: &str) {
+        let containers = self.known.values().filter_map(|known| known.container.as_ref());
+        let its = |container: &&Arc<Container>| container.id == id && container.runtime == Runtime::Docker;
+        let mut found: Vec<Arc<Container>> = containers.filter(its).cloned().collect();
+        found.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        for container in found {
+            let metadata = api::renamed(&container, name);
+            self.describe(&container, metadata, Vec::new());
         }
     }
 

@@ -108,3 +108,33 @@ fn containers_of_docker_are_named_from_the_first_event_on_and_an_exec_is_a_sessi
     assert_eq!(session["exec_session"], session["key"]);
     assert_eq!(process("cat")["exec_session"], session["key"]);
 }
+
+#[test]
+fn new_name_of_a_container_of_docker_is_that_of_later_events() {
+    let Some((mut stage, mut settings)) =
+        start("new_name_of_a_container_of_docker_is_that_of_later_events", &json!({}))
+    else {
+        return;
+    };
+    settings.push(format!("enrich.sockets.docker=[{}]", stage.text("docker.sock")));
+    let daemon = Daemon::start(&settings.iter().map(String::as_str).collect::<Vec<_>>());
+    let id = docker(
+        &stage,
+        &["run", "--detach", "--network", "none", "--name", "old", image::NAME, "sleep", "3600"],
+    );
+    stage.remember(&id);
+    let is_named = |record: &Value, name: &str| {
+        record["kind"] == "container"
+            && record["container"]["id"] == *id
+            && record["container"]["name"] == name
+    };
+    daemon.wait_for(|record| is_named(record, "old"));
+    docker(&stage, &["rename", "old", "new"]);
+    daemon.wait_for(|record| is_named(record, "new"));
+    docker(&stage, &["exec", "new", "cat", "/etc/group"]);
+    let event =
+        daemon.wait_for(|record| is_event(record, "exec", &id) && record["event"]["args"][0] == "cat");
+    assert_eq!(event["container"]["name"], "new");
+    drop(daemon);
+    docker(&stage, &["rm", "--force", "new"]);
+}

@@ -75,3 +75,29 @@ fn bundle_that_is_a_pipe_or_no_json_is_reported_and_the_container_is_named_all_t
         assert!(said.contains(&*config(container).to_string_lossy()) && said.contains(problem), "{said}");
     }
 }
+
+#[test]
+fn annotations_of_any_size_are_cut_and_the_container_is_named_all_the_same() {
+    const TEST: &str = "annotations_of_any_size_are_cut_and_the_container_is_named_all_the_same";
+    if let Some(reason) = cannot_trace() {
+        skip!(TEST, "{reason}");
+    }
+    let busy = json!(["sh", "-c", "while true; do cat /etc/passwd; sleep 0.2; done"]);
+    let mut annotations: serde_json::Map<String, Value> =
+        (0..2000).map(|n| (format!("key{n}\u{1b}"), json!("x".repeat(32)))).collect();
+    annotations.insert("huge".to_owned(), json!("x".repeat(64 << 10)));
+    let container = Container::start_as("annotated", |config| {
+        config["process"]["args"] = busy.clone();
+        config["annotations"] = Value::Object(annotations.clone());
+    });
+    let container = container.unwrap();
+    let daemon = Daemon::start(&[crate::ALL]);
+    daemon.wait_for(|record| is_event(record, "exec", container.id()) && record["event"]["args"][0] == "cat");
+    let (_, records) = daemon.stop();
+    let whole = named(&records, container.id(), &json!({ "name": container.id() }));
+    let labels = &whole["container"]["labels"];
+    assert_eq!(whole["container"]["is_cut"], true);
+    assert_eq!(labels["huge"].as_str().map(str::len), Some(1024));
+    assert_eq!(labels["key0\u{1b}"], "x".repeat(32));
+    assert!(labels.to_string().len() < 16 << 10);
+}

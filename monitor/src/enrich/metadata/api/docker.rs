@@ -58,6 +58,22 @@ struct Component {
     name: String,
 }
 
+/// `GET /events`, of a container that gets another name.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Event {
+    action: Option<String>,
+    actor: Option<Actor>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Actor {
+    #[serde(rename = "ID")]
+    id: String,
+    attributes: BTreeMap<String, String>,
+}
+
 /// Asks about a container.
 pub(super) async fn ask(socket: &Socket, container: &Container) -> Result<Fill, Error> {
     let found = inspect(socket, &container.id).await?;
@@ -83,6 +99,27 @@ pub(super) async fn ask_podman(socket: &Socket, container: &Container) -> Result
             take_pod(pod, &id, draft);
         }
     }))
+}
+
+/// Tells id and new name of each container that is renamed, also of those since a time in seconds since 1970; until the
+/// runtime hangs up or nobody wants to know.
+pub(super) async fn watch_names(
+    socket: &Socket,
+    since_s: i64,
+    tell: impl Fn(&str, &str) -> bool,
+) -> Result<(), Error> {
+    // {"type":["container"],"event":["rename"]}
+    const FILTERS: &str = "%7B%22type%22:%5B%22container%22%5D,%22event%22:%5B%22rename%22%5D%7D";
+    let path = format!("/events?since={since_s}&filters={FILTERS}");
+    socket.lines(&path, |line| renamed(line).is_none_or(|(id, name)| tell(&id, &name))).await
+}
+
+/// Whose new name a line tells, and which; others may come all the same.
+fn renamed(line: &[u8]) -> Option<(String, String)> {
+    let Event { action, actor } = serde_json::from_slice(line).ok()?;
+    let Actor { id, mut attributes } = actor.filter(|_| action.as_deref() == Some("rename"))?;
+    let name = attributes.remove("name").filter(|name| !name.is_empty() && is_id(&id))?;
+    Some((id, name))
 }
 
 async fn inspect(socket: &Socket, id: &str) -> Result<Inspected, Error> {

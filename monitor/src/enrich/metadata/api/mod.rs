@@ -140,18 +140,29 @@ enum Error {
     Wrong(String),
 }
 
-/// What came of asking.
-pub struct Told {
-    container: Arc<Container>,
-    /// `None` as long as nobody can be asked.
-    found: Option<Found>,
+/// What a runtime tells.
+pub enum Told {
+    /// What came of asking about a container.
+    Answer {
+        /// Whom it is about.
+        container: Arc<Container>,
+        /// What was found; `None` as long as nobody can be asked.
+        found: Option<Box<Found>>,
+    },
+    /// A container of docker has another name now.
+    Name {
+        /// Its id.
+        id: String,
+        /// Its name.
+        name: String,
+    },
 }
 
-impl Told {
-    /// Whom it is about, and what was found: `None` as long as nobody can be asked.
-    pub fn into_parts(self) -> (Arc<Container>, Option<Found>) {
-        (self.container, self.found)
-    }
+/// What is known of a container that has another name now; `None` if nothing was.
+pub fn renamed(container: &Container, name: &str) -> Option<Metadata> {
+    let mut draft = Draft::of(Metadata { name: None, ..container.metadata.get()?.clone() });
+    draft.name(name);
+    Some(draft.metadata)
 }
 
 /// Containers that wait for an answer, at most.
@@ -271,6 +282,10 @@ async fn answer<F: Fn(Told) -> bool + Send + Sync + 'static>(
     asker: Arc<Asker<F>>,
 ) {
     let mut asked = JoinSet::new();
+    for socket in Api::Docker.sockets(&asker.sockets, None) {
+        let asker = Arc::clone(&asker);
+        asked.spawn(async move { asker.watch_names(socket).await });
+    }
     loop {
         tokio::select! {
             Some(wanted) = asked.join_next() => match wanted {
@@ -283,7 +298,7 @@ async fn answer<F: Fn(Told) -> bool + Send + Sync + 'static>(
                     asked.spawn(async move { asker.ask_until_told(container).await });
                 }
                 Some(container) => {
-                    (asker.tell)(Told { container, found: Some(Found::default()) });
+                    (asker.tell)(Told::Answer { container, found: Some(Box::default()) });
                 }
                 None => return,
             },
@@ -298,9 +313,9 @@ impl<F: Fn(Told) -> bool> Asker<F> {
         let mut pause = PAUSE_MIN;
         let mut is_out = false;
         loop {
-            let tell = |found| (self.tell)(Told { container: Arc::clone(&container), found });
+            let tell = |found| (self.tell)(Told::Answer { container: Arc::clone(&container), found });
             let give_up = match self.ask_all(&container).await {
-                Ok(found) => return tell(Some(found)),
+                Ok(found) => return tell(Some(Box::new(found))),
                 Err(Error::Unknown) => UNKNOWN_AFTER,
                 Err(Error::Unreachable(_)) => {
                     // Nobody waits for a runtime that is not there.
@@ -312,7 +327,27 @@ impl<F: Fn(Told) -> bool> Asker<F> {
                 Err(Error::Wrong(_)) => Duration::ZERO,
             };
             if begin.elapsed() >= give_up {
-                return tell(Some(Found::default()));
+                return tell(Some(Box::default()));
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// Tells new names of docker's containers, as long as anybody wants to know them. (To listen to podman would keep its
+    /// service running, which ends by itself else.)
+    async fn watch_names(&self, socket: Socket) -> bool {
+        let now_s = || jiff::Timestamp::now().as_second();
+        let (mut pause, mut since_s) = (PAUSE_MIN, now_s());
+        loop {
+            let tell = |id: &str, name: &str| (self.tell)(Told::Name { id: id.into(), name: name.into() });
+            let begin = Instant::now();
+            if docker::watch_names(&socket, since_s, tell).await.is_ok() {
+                return false;
+            }
+            // It was there for long: what it told then is not to be told again.
+            if begin.elapsed() > PAUSE_MAX {
+                (pause, since_s) = (PAUSE_MIN, now_s());
             }
             sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);

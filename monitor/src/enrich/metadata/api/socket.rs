@@ -17,6 +17,9 @@ use super::Error;
 /// Most bytes of an answer.
 const BYTES_MAX: usize = 1 << 20;
 
+/// Most bytes of a line of an answer that goes on.
+const LINE_MAX: usize = 64 << 10;
+
 /// Most bytes of what somebody says that is repeated.
 pub(super) const SAID_MAX: usize = 200;
 
@@ -60,13 +63,36 @@ impl Socket {
         Ok(TokioIo::new(stream))
     }
 
+    /// Takes each line of an answer that goes on, until `take` gives `false` or the other side hangs up.
+    pub(super) async fn lines(&self, path: &str, mut take: impl FnMut(&[u8]) -> bool) -> Result<(), Error> {
+        let (mut sender, connection) = http1::handshake(self.connect().await?).await.map_err(unreachable)?;
+        let _driver = drive(connection);
+        let (head, mut body) = sender.send_request(question(path)?).await.map_err(unreachable)?.into_parts();
+        if head.status != StatusCode::OK {
+            return Err(Error::Wrong(head.status.to_string()));
+        }
+        let mut rest = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(unreachable)?.into_data() else { continue };
+            rest.extend_from_slice(&data);
+            while let Some(end) = memchr::memchr(b'\n', &rest) {
+                if !take(&rest[..end]) {
+                    return Ok(());
+                }
+                rest.drain(..=end);
+            }
+            if rest.len() > LINE_MAX {
+                return Err(Error::Wrong(format!("a line of more than {LINE_MAX} bytes")));
+            }
+        }
+        Err(Error::Unreachable("it hung up".to_owned()))
+    }
+
     /// What a path's JSON says.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
         let (mut sender, connection) = http1::handshake(self.connect().await?).await.map_err(unreachable)?;
         let _driver = drive(connection);
-        let question = Request::get(path).header(HOST, "localhost").body(Empty::<Bytes>::new());
-        let question = question.map_err(|error| Error::Wrong(error.to_string()))?;
-        let (head, body) = sender.send_request(question).await.map_err(unreachable)?.into_parts();
+        let (head, body) = sender.send_request(question(path)?).await.map_err(unreachable)?.into_parts();
         let bytes = read(body).await?.to_bytes();
         match head.status {
             StatusCode::OK => serde_json::from_slice(&bytes).map_err(|error| Error::Wrong(error.to_string())),
@@ -75,6 +101,11 @@ impl Socket {
             status => Err(Error::Wrong(said(status, &bytes))),
         }
     }
+}
+
+fn question(path: &str) -> Result<Request<Empty<Bytes>>, Error> {
+    let question = Request::get(path).header(HOST, "localhost").body(Empty::new());
+    question.map_err(|error| Error::Wrong(error.to_string()))
 }
 
 /// All of an answer's body, and what follows it.

@@ -19,6 +19,11 @@ fn container(runtime: Runtime, cgroup_path: String) -> Arc<Container> {
 
 /// Answers each request at a socket by its path, until the test ends.
 fn serve(path: &Path, answer: impl Fn(&str) -> Vec<u8> + Send + 'static) {
+    serve_only(path, false, answer);
+}
+
+/// Answers those for events, or all others.
+fn serve_only(path: &Path, events: bool, answer: impl Fn(&str) -> Vec<u8> + Send + 'static) {
     let listener = UnixListener::bind(path).unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
@@ -30,6 +35,9 @@ fn serve(path: &Path, answer: impl Fn(&str) -> Vec<u8> + Send + 'static) {
             }
             let request = String::from_utf8(request).unwrap();
             let path = request.split(' ').nth(1).unwrap_or_default();
+            if path.starts_with("/events") != events {
+                continue;
+            }
             // The other side hangs up in the middle of what is too long.
             let _ = stream.write_all(&answer(path));
         }
@@ -52,6 +60,15 @@ fn asking(path: &Path) -> (Apis, mpsc::Receiver<Told>) {
     (Apis::start(sockets, no_folders(), move |answer| tell.send(answer).is_ok()).unwrap(), told)
 }
 
+/// The next answer about a container.
+fn next(told: &mpsc::Receiver<Told>) -> (Arc<Container>, Option<Box<Found>>) {
+    loop {
+        if let Told::Answer { container, found } = told.recv_timeout(Duration::from_secs(60)).unwrap() {
+            return (container, found);
+        }
+    }
+}
+
 /// What comes of asking docker about a container, if that is the answer.
 fn found(answer: Vec<u8>) -> Found {
     let folder = tempfile::tempdir().unwrap();
@@ -59,7 +76,7 @@ fn found(answer: Vec<u8>) -> Found {
     serve(&path, move |_| answer.clone());
     let (mut apis, told) = asking(&path);
     apis.ask(&container(Runtime::Docker, format!("/docker/{ID}")));
-    told.recv_timeout(Duration::from_secs(60)).unwrap().into_parts().1.unwrap()
+    *next(&told).1.unwrap()
 }
 
 #[test]
@@ -130,7 +147,7 @@ fn files_come_first_and_an_answer_fills_the_room_that_they_leave() {
     assert!(container.metadata.set(files.clone()));
     apis.ask(&container);
     assert!(apis.expects(&container), "the name of its pod is to come");
-    let (_, found) = told.recv_timeout(Duration::from_secs(60)).unwrap().into_parts();
+    let (_, found) = next(&told);
     let known = found.unwrap().metadata.unwrap();
     apis.close(&container, true);
     assert!(!apis.expects(&container));
@@ -148,7 +165,7 @@ fn runtime_that_is_gone_is_asked_again_when_it_is_back_and_nobody_waits_for_it()
     let (mut apis, told) = asking(&path);
     let container = container(Runtime::Docker, format!("/docker/{ID}"));
     apis.ask(&container);
-    let (of, found) = told.recv_timeout(Duration::from_secs(60)).unwrap().into_parts();
+    let (of, found) = next(&told);
     assert!(of == container && found.is_none());
     // It is up, and still starts.
     let times = std::sync::atomic::AtomicUsize::new(0);
@@ -158,7 +175,7 @@ fn runtime_that_is_gone_is_asked_again_when_it_is_back_and_nobody_waits_for_it()
         2 => http("404 Not Found", ""),
         _ => http("200 OK", &json!({ "Id": ID, "Name": "/web" }).to_string()),
     });
-    let (_, found) = told.recv_timeout(Duration::from_secs(60)).unwrap().into_parts();
+    let (_, found) = next(&told);
     assert_eq!(found.unwrap().metadata.unwrap().name.as_deref(), Some("web"));
     assert!(told.try_recv().is_err(), "it is told once");
 }
@@ -214,4 +231,38 @@ fn pods_of_podman_are_told_by_the_path() {
     ] {
         assert_eq!(docker::pod_of(&path), expected, "{path}");
     }
+}
+
+#[test]
+fn new_names_are_told_also_after_the_runtime_was_gone_and_other_lines_are_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let event = |id: &str, name: Value| {
+        json!({ "Action": "rename", "Actor": { "ID": id, "Attributes": { "name": name } } }).to_string()
+    };
+    let lines = [
+        "{".to_owned(),
+        event("../web", json!("x")),
+        event(ID, json!(7)),
+        event(ID, json!("")),
+        json!({ "Action": "start", "Actor": { "ID": ID, "Attributes": { "name": "x" } } }).to_string(),
+        event(ID, json!("new\u{1b}")),
+        "x".repeat(100_000),
+    ];
+    let all = lines.join("\n");
+    let (_apis, told) = asking(&path);
+    serve_only(&path, true, move |_| {
+        // Without a length it goes on until it hangs up.
+        format!("HTTP/1.1 200 OK\r\n\r\n{all}").into_bytes()
+    });
+    for _ in 0..2 {
+        let Told::Name { id, name } = told.recv_timeout(Duration::from_secs(60)).unwrap() else {
+            panic!("a name")
+        };
+        assert_eq!((id.as_str(), name.as_str()), (ID, "new\u{1b}"));
+    }
+    let container = container(Runtime::Docker, format!("/docker/{ID}"));
+    assert_eq!(renamed(&container, "new"), None);
+    container.metadata.set(Metadata { name: Some("old".into()), ..Metadata::default() });
+    assert_eq!(renamed(&container, &"n".repeat(5000)).unwrap().name.unwrap().len(), 1024);
 }
