@@ -53,8 +53,8 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// How many of [`BYTES_MAX`] it takes.
-    fn bytes(&self) -> usize {
+    /// How many of [`TEXTS_MAX`] and of [`LISTS_MAX`] it takes.
+    fn bytes(&self) -> (usize, usize) {
         let Self {
             name,
             image,
@@ -75,9 +75,9 @@ impl Metadata {
         let of_pod = pod.map_or([&None; 4], |pod| [&pod.name, &pod.namespace, &pod.uid, &pod.sandbox_id]);
         let texts = [name, &image.name, &image.digest, &image.id, user, root].into_iter().chain(of_pod);
         let labels = [Some(labels), Some(annotations), pod.map(|pod| &pod.labels)].into_iter().flatten();
-        texts.flatten().map(String::len).sum::<usize>()
-            + labels.map(|labels| labels.text.len() + LABEL_BYTES * labels.lengths.len()).sum::<usize>()
-            + mounts.iter().map(|mount| mount.text.len() + size_of::<Mount>()).sum::<usize>()
+        let labels = labels.map(|labels| labels.text.len() + LABEL_BYTES * labels.lengths.len());
+        let mounts = mounts.iter().map(|mount| mount.text.len() + size_of::<Mount>());
+        (texts.flatten().map(String::len).sum(), labels.chain(mounts).sum())
     }
 }
 
@@ -248,8 +248,12 @@ const MODE_MAX: usize = 64;
 /// What a label takes besides its text.
 const LABEL_BYTES: usize = 8;
 
-/// Most bytes that all texts of a container take, with what it takes to hold them.
-const BYTES_MAX: usize = 7 << 10;
+/// Most bytes that names and other single texts of a container take.
+const TEXTS_MAX: usize = 3 << 10;
+
+/// Most bytes that its labels, annotations and mounts take, with what it takes to hold them: however many there are,
+/// no name is cut for them.
+const LISTS_MAX: usize = 4 << 10;
 
 /// Why a file was of no use.
 #[derive(Debug, Error)]
@@ -347,21 +351,25 @@ struct Draft {
     metadata: Metadata,
     is_found: bool,
     runtime: Option<Runtime>,
+    /// Bytes that are left for texts, and for lists.
+    text_room: usize,
     room: usize,
 }
 
 impl Draft {
     /// One that begins with what is known.
     fn of(metadata: Metadata) -> Self {
-        let room = BYTES_MAX.saturating_sub(metadata.bytes());
-        Self { metadata, is_found: false, runtime: None, room }
+        let (texts, lists) = metadata.bytes();
+        let text_room = TEXTS_MAX.saturating_sub(texts);
+        let room = LISTS_MAX.saturating_sub(lists);
+        Self { metadata, is_found: false, runtime: None, text_room, room }
     }
 
     /// A copy of a text, as much as there is room for.
     fn copy(&mut self, text: &str) -> String {
-        let fits = cut(text, self.room.min(TEXT_MAX));
+        let fits = cut(text, self.text_room.min(TEXT_MAX));
         self.metadata.is_cut |= fits.len() < text.len();
-        self.room -= fits.len();
+        self.text_room -= fits.len();
         fits.to_owned()
     }
 

@@ -273,11 +273,15 @@ fn what_is_known_of_a_container_is_bounded_and_says_so() {
     let metadata = Host::new().with(&path, &file).find(Runtime::Docker, None).metadata.unwrap();
     assert!(metadata.is_cut);
     assert_eq!(metadata.name.as_ref().map(String::len), Some(TEXT_MAX));
+    assert_eq!(metadata.image.id.as_ref().map(String::len), Some(64), "no text is cut for lists");
     // Those that fit are whole.
     assert_eq!(metadata.labels.get("a").map(str::len), Some(TEXT_MAX));
     assert_eq!(metadata.labels.get("l0\u{1b}[2J\n"), Some("\"\u{202e}\\,x:y"));
     let texts = serde_json::to_string(&metadata).unwrap().len();
-    assert!(metadata.labels.text().len() <= BYTES_MAX && texts < 4 * BYTES_MAX, "{texts} bytes");
+    assert!(
+        metadata.labels.text().len() <= LISTS_MAX && texts < 4 * (TEXTS_MAX + LISTS_MAX),
+        "{texts} bytes"
+    );
 }
 
 #[test]
