@@ -143,6 +143,8 @@ pub fn bench() -> Result<PathBuf> {
         "--bin",
         "bench",
     ]);
+    // As the daemon, with which it shares what is built.
+    forget_folders(&mut build, arch)?;
     let (_, path) = executables(&mut build)?.pop().context("cargo built no `bench`")?;
     check_static(&path)?;
     Ok(path)

@@ -16,6 +16,7 @@ mod fuzz;
 mod image;
 mod setup;
 mod test;
+mod tools;
 mod vm;
 
 /// Taffrail's tasks.

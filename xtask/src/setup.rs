@@ -64,15 +64,18 @@ pub fn run(wanted: For, print: bool) -> Result<()> {
     if wanted == For::Tests {
         nextest(print)?;
         services(print)?;
+        crate::tools::fetch(print)?;
     }
     Ok(())
 }
 
-fn there(what: &str) {
+/// Says that something needs not be done.
+pub fn there(what: &str) {
     eprintln!("setup: {what}: already there");
 }
 
-fn doing(what: &str, why: &str) {
+/// Says what is done, and what for.
+pub fn doing(what: &str, why: &str) {
     eprintln!("setup: {what}: {why}");
 }
 
@@ -188,7 +191,7 @@ fn llvm_library(folder: &Path) -> Result<PathBuf> {
 }
 
 /// Where things stay that are no part of the workspace.
-fn cache() -> PathBuf {
+pub fn cache() -> PathBuf {
     PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(".cache/taffrail")
 }
 

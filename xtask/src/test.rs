@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 
-use crate::{cargo, setup, succeed, vm};
+use crate::tools::Tools;
+use crate::{build, cargo, image, setup, succeed, vm};
 
 /// A suite.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -25,6 +26,8 @@ pub enum Suite {
     Evasion,
     /// Whose an event is, with all container runtimes.
     Identity,
+    /// What is shipped for a cluster: the image, the chart, the rights that it asks for.
+    Deploy,
     /// Recorded sessions, the command line, and what the tests are made of, without root.
     Replay,
     /// Other kernels.
@@ -97,6 +100,7 @@ fn run_suite(suite: Suite) -> Result<Count> {
         Suite::Pack => with_daemon("binary(pack)"),
         Suite::Evasion => evasion(),
         Suite::Identity => with_daemon("binary(identity)"),
+        Suite::Deploy => deploy(),
         Suite::Replay => with_daemon("binary(replay) or binary(cli) or binary(audit) or kind(lib)"),
         Suite::Vm => vm::test(&vm::Plan::default(), vm::Record::Compare),
     }
@@ -124,6 +128,27 @@ fn evasion() -> Result<Count> {
     Ok(count)
 }
 
+/// Makes the image twice, for this machine's architecture, and tries it.
+fn deploy() -> Result<Count> {
+    let [first, image] = [(), ()].map(|()| image::build(&[build::Arch::host()]));
+    let (first, image) = (first?, image?);
+    let Tools { helm, python, .. } = Tools::places();
+    let tests = ["nextest", "run", "--package", "taffrail-tests", "-E", "binary(deploy)"];
+    let mut count = nextest(
+        cargo(&tests)
+            .env("TAFFRAIL_IMAGE", build::target().join("image").canonicalize()?)
+            .env("TAFFRAIL_HELM", helm)
+            .env("TAFFRAIL_SCHEMAS", python),
+    )?;
+    if first.digest == image.digest {
+        count.passed += 1;
+    } else {
+        eprintln!("image: {} the first time, {} the second", first.digest, image.digest);
+        count.failed += 1;
+    }
+    Ok(count)
+}
+
 fn lint() -> Result<Count> {
     let mut count = Count::default();
     let format = succeed(&mut cargo(&["fmt", "--all", "--check"]));
@@ -137,7 +162,17 @@ fn lint() -> Result<Count> {
         "--deny",
         "warnings",
     ]));
-    for (what, result) in [("cargo fmt", format), ("cargo clippy", clippy)] {
+    let mut checks = vec![("cargo fmt", format), ("cargo clippy", clippy)];
+    let deny = Tools::places().deny;
+    if deny.exists() {
+        let check = ["--workspace", "--offline", "check", "bans", "licenses", "sources"];
+        checks.push(("cargo deny", succeed(Command::new(deny).current_dir(crate::root()).args(check))));
+    } else {
+        count
+            .skipped
+            .push("SKIPPED: crates_may_be_linked: no cargo-deny: it could not be fetched".to_owned());
+    }
+    for (what, result) in checks {
         match result {
             Ok(()) => count.passed += 1,
             Err(error) => {

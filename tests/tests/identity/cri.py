@@ -29,18 +29,29 @@ def call(channel, name, message):
     method = channel.unary_unary("/runtime.v1.RuntimeService/" + name, lambda m: m, lambda m: m)
     return method(message, timeout=60)
 
+def capabilities(container):
+    add, drop = container.get("add", []), container.get("drop", [])
+    return field(1, field(1, add) + field(2, drop)) if add or drop else b""
+
 def run(channel, pod, container):
     metadata = field(1, pod["name"]) + field(2, pod["uid"]) + field(3, pod["namespace"])
-    # NamespaceOption: each container has its own processes.
-    namespaces = field(2, 1)
+    # NamespaceOption: each container has its own processes; the network is the pod's (0) or the machine's (2).
+    namespaces = field(1, pod.get("network", 0)) + field(2, 1)
     linux = field(1, pod["cgroup_parent"]) + field(2, field(1, namespaces) )
-    sandbox_config = (field(1, metadata) + field(2, pod["name"]) + field(3, pod["log_dir"])
+    # On the machine's network it has the machine's name.
+    hostname = b"" if pod.get("network") else field(2, pod["name"])
+    sandbox_config = (field(1, metadata) + hostname + field(3, pod["log_dir"])
         + field(6, pod["labels"]) + field(7, pod["annotations"]) + field(8, linux))
     sandbox = first_text(call(channel, "RunPodSandbox", field(1, sandbox_config)))
-    security = field(2, int(container.get("privileged", False))) + field(3, namespaces)
+    security = (capabilities(container) + field(2, int(container.get("privileged", False))) + field(3, namespaces)
+        + field(7, int(container.get("read_only", False))) + field(11, int(container.get("no_new_privileges", False))))
+    # SecurityProfile: empty is the runtime's own for seccomp; without one there is none.
+    security += field(15, b"") if container.get("confined") else b""
+    mounts = [field(1, m["inside"]) + field(2, m["outside"]) + field(3, int(m["read_only"])) + field(5, m["propagation"])
+        for m in container.get("mounts", [])]
     config = (field(1, field(1, container["name"])) + field(2, field(1, container["image"]))
-        + field(3, container["command"]) + field(9, container["labels"]) + field(10, container["annotations"])
-        + field(15, field(2, security)))
+        + field(3, container.get("command", [])) + field(4, container.get("args", [])) + field(7, mounts)
+        + field(9, container["labels"]) + field(10, container["annotations"]) + field(15, field(2, security)))
     made = call(channel, "CreateContainer", field(1, sandbox) + field(2, config) + field(3, sandbox_config))
     call(channel, "StartContainer", field(1, first_text(made)))
     return {"sandbox": sandbox, "container": first_text(made)}

@@ -16,7 +16,7 @@ use crate::build::{self, Arch};
 mod bill;
 
 /// The name under which an archive is loaded; whoever pushes it gives it another.
-pub const NAME: &str = "localhost/taffrail";
+const NAME: &str = "localhost/taffrail";
 
 /// Most bytes of an image as it is pulled, for one architecture.
 const BYTES_MAX: u64 = 20_000_000;

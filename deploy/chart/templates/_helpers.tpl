@@ -1,0 +1,69 @@
+{{- define "taffrail.name" -}}
+{{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "taffrail.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
+{{- else if contains (include "taffrail.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 63 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "taffrail.name" .) | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "taffrail.selector" -}}
+app.kubernetes.io/name: {{ include "taffrail.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "taffrail.labels" -}}
+{{ include "taffrail.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "taffrail.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- .Values.serviceAccount.name | default (include "taffrail.fullname" .) -}}
+{{- else -}}
+{{- .Values.serviceAccount.name | default "default" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "taffrail.image" -}}
+{{- with .Values.image -}}
+{{- if .digest -}}
+{{ .repository }}@{{ .digest }}
+{{- else -}}
+{{ .repository }}:{{ .tag | default $.Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The settings with what the chart itself decides. */}}
+{{- define "taffrail.config" -}}
+{{- $config := deepCopy .Values.config -}}
+{{- $_ := set $config "log" (merge (dict "dir" "/var/log/taffrail") ($config.log | default dict)) -}}
+{{- if .Values.rules -}}
+{{- $_ := set $config "rules" (merge (dict "files" (list "/etc/taffrail-rules")) ($config.rules | default dict)) -}}
+{{- end -}}
+{{- if .Values.pinProbes -}}
+{{- $_ := set $config "probes" (merge (dict "pin" "/sys/fs/bpf/taffrail") ($config.probes | default dict)) -}}
+{{- end -}}
+{{- toYaml $config -}}
+{{- end -}}
+
+{{/* A seccomp profile by the name that OpenShift has for it. */}}
+{{- define "taffrail.sccSeccomp" -}}
+{{- with .Values.seccomp -}}
+{{- if eq .type "Localhost" -}}
+localhost/{{ .localhostProfile }}
+{{- else if eq .type "Unconfined" -}}
+unconfined
+{{- else -}}
+runtime/default
+{{- end -}}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,149 @@
+//! The chart: helm renders it in all its variants, the schemas of several versions of Kubernetes accept what comes out,
+//! its own schema refuses what it does not know, and the plain manifests are what it renders.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use taffrail_tests::skip;
+
+use crate::stage::said;
+use crate::{given, root};
+
+/// Versions of Kubernetes: the oldest that the chart says it works on, those around the change of AppArmor's place, the
+/// newest.
+const VERSIONS: &[&str] = &["1.25.0", "1.29.0", "1.30.0", "1.35.0", "1.37.0"];
+
+/// Values that switch on what is off and off what is on.
+const OTHER: &[&str] = &[
+    "rules.10-ours\\.yaml=- list: ours",
+    "runtimeSockets={/run/containerd/containerd.sock}",
+    "hostProc=false",
+    "tracefs=false",
+    "pinProbes=true",
+    "seccomp.type=Localhost",
+    "seLinuxType=spc_t",
+    "serviceAccount.create=false",
+    "imagePullSecrets[0].name=pull",
+    "networkPolicy.egress[0].to[0].ipBlock.cidr=10.0.0.0/8",
+];
+
+/// What no variant may have.
+const FORBIDDEN: &[&str] =
+    &["privileged: true", "hostNetwork", "hostPID", "hostIPC", "SYS_ADMIN", "ClusterRole"];
+
+/// Renders it.
+fn render(helm: &Path, kubernetes: &str, values: &[&str], options: &[&str]) -> Output {
+    let mut command = Command::new(helm);
+    command.args(["template", "taffrail", "deploy/chart", "--namespace", "taffrail"]).current_dir(root());
+    command.args(["--kube-version", kubernetes]).args(options);
+    command.args(values.iter().flat_map(|value| ["--set", value])).output().unwrap()
+}
+
+/// The pod that a node would get, and its settings, as podman takes them.
+pub fn pod(helm: &Path, values: &[String]) -> String {
+    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+    let shown = |file: &str| {
+        said("helm", &render(helm, "1.30.0", &values, &["--show-only", &format!("templates/{file}")]))
+    };
+    let set = shown("daemonset.yaml");
+    let (_, template) = set.split_once("\n  template:\n").unwrap();
+    let template: Vec<&str> =
+        template.lines().map(|line| line.strip_prefix("    ").unwrap_or(line)).collect();
+    // Podman knows no nodes, and fills nothing in for arguments.
+    let template = template.join("\n").replacen("metadata:", "metadata:\n  name: taffrail", 1);
+    let template = template.replace("spec.nodeName", "metadata.name").replace("$(NODE_NAME)", "node");
+    format!("{}\n---\napiVersion: v1\nkind: Pod\n{template}\n", shown("configmap.yaml"))
+}
+
+/// All that the chart renders, read with Python's help.
+pub fn objects(helm: &Path, schemas: &Path, values: &[String]) -> Vec<Value> {
+    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+    let manifests = said("helm", &render(helm, "1.35.0", &values, &[]));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("manifests.yaml");
+    std::fs::write(&path, manifests).unwrap();
+    let script =
+        "import json, sys, yaml; print(json.dumps([d for d in yaml.safe_load_all(open(sys.argv[1])) if d]))";
+    let mut command = Command::new("python3");
+    let output = command.args(["-c", script]).arg(path).env("PYTHONPATH", schemas).output().unwrap();
+    serde_json::from_str(&said("python3", &output)).unwrap()
+}
+
+#[test]
+fn helm_finds_nothing_wrong_with_the_chart() {
+    let helm = match given("TAFFRAIL_HELM") {
+        Ok(helm) => helm,
+        Err(reason) => skip!("helm_finds_nothing_wrong_with_the_chart", "{reason}"),
+    };
+    let output = Command::new(helm).args(["lint", "--strict", "deploy/chart"]).current_dir(root()).output();
+    said("helm lint", &output.unwrap());
+}
+
+#[test]
+fn kubernetes_accepts_every_variant_of_the_chart_and_none_asks_for_more_than_it_may() {
+    const TEST: &str = "kubernetes_accepts_every_variant_of_the_chart_and_none_asks_for_more_than_it_may";
+    let (helm, schemas) = match given("TAFFRAIL_HELM").and_then(|helm| Ok((helm, given("TAFFRAIL_SCHEMAS")?)))
+    {
+        Ok(tools) => tools,
+        Err(reason) => skip!(TEST, "{reason}"),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let validate = |version: &str, manifests: &str| {
+        let path = folder.path().join("manifests.yaml");
+        std::fs::write(&path, manifests).unwrap();
+        let mut command = Command::new("python3");
+        command.args(["-m", "kubernetes_validate", "--strict", "--quiet", "-k", version]).arg(path);
+        command.env("PYTHONPATH", &schemas).output().unwrap()
+    };
+    for version in VERSIONS {
+        for values in [&[][..], OTHER] {
+            let manifests = said("helm", &render(&helm, version, values, &[]));
+            said(&format!("Kubernetes {version}, {values:?}: {manifests}"), &validate(version, &manifests));
+            for forbidden in FORBIDDEN {
+                assert!(!manifests.contains(forbidden), "{forbidden} in {manifests}");
+            }
+        }
+    }
+    // It would see what is wrong.
+    let manifests = said("helm", &render(&helm, "1.35.0", &[], &[]));
+    let wrong = manifests.replace("readOnlyRootFilesystem: true", "readOnlyRoot: true");
+    assert!(!validate("1.35.0", &wrong).status.success());
+    // OpenShift's own kind is not Kubernetes'.
+    let constraints = said("helm", &render(&helm, "1.35.0", &["openshift.scc=true"], &[]));
+    assert!(constraints.contains("kind: SecurityContextConstraints"));
+}
+
+#[test]
+fn values_that_the_chart_does_not_know_or_that_would_widen_it_are_refused() {
+    const TEST: &str = "values_that_the_chart_does_not_know_or_that_would_widen_it_are_refused";
+    let helm = match given("TAFFRAIL_HELM") {
+        Ok(helm) => helm,
+        Err(reason) => skip!(TEST, "{reason}"),
+    };
+    for (value, place) in [
+        ("tolerationz=x", "tolerationz"),
+        ("capabilities={SYS_ADMIN}", "/capabilities/0"),
+        ("seccomp.type=None", "/seccomp/type"),
+        ("runtimeFolders={run}", "/runtimeFolders/0"),
+        ("config.log.dir=/tmp", "/config/log/dir"),
+        ("rules.notes\\.txt=x", "notes.txt"),
+        ("image.digest=latest", "/image/digest"),
+    ] {
+        let output = render(&helm, "1.35.0", &[value], &[]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(place), "{value}: {said}");
+    }
+}
+
+#[test]
+fn plain_manifests_are_fresh() {
+    let helm = match given("TAFFRAIL_HELM") {
+        Ok(helm) => helm,
+        Err(reason) => skip!("plain_manifests_are_fresh", "{reason}"),
+    };
+    let manifests = said("helm", &render(&helm, "1.30.0", &[], &[]));
+    let namespace = "# Rendered from deploy/chart by `cargo xtask test deploy`.\napiVersion: v1\nkind: Namespace\n\
+                     metadata:\n  name: taffrail\n  labels:\n    pod-security.kubernetes.io/enforce: privileged\n";
+    taffrail::testing::assert_fresh("deploy/manifests/taffrail.yaml", &format!("{namespace}{manifests}\n"));
+}
