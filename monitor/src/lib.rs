@@ -11,6 +11,7 @@ pub mod detect;
 pub mod diagnostic;
 pub mod enrich;
 pub mod event;
+pub mod export;
 pub mod pipeline;
 pub mod probe;
 pub mod rules;
