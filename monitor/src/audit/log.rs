@@ -217,6 +217,11 @@ impl Log {
         self.shared.append(&entry);
     }
 
+    /// How far the log is durable, for those who read it meanwhile.
+    pub fn durable(&self) -> Durable {
+        Durable(Arc::clone(&self.shared))
+    }
+
     /// What the log has done.
     pub fn stats(&self) -> &Stats {
         &self.shared.stats
@@ -243,6 +248,17 @@ impl Log {
         self.shared.close();
         let thread = self.thread.take()?;
         thread.join().unwrap_or_else(|_| Some(io::Error::other("the writing thread failed")))
+    }
+}
+
+/// Tells how far the log is durable, also when it is closed.
+#[derive(Clone)]
+pub struct Durable(Arc<Shared>);
+
+impl Durable {
+    /// The number of the last record that cannot be taken back.
+    pub fn seq(&self) -> u64 {
+        self.0.stats.durable_seq.load(Ordering::Acquire)
     }
 }
 

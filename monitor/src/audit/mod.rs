@@ -35,7 +35,7 @@ pub mod verify;
 pub mod witness;
 mod writer;
 
-pub use log::{CloseError, FullDisk, Log, OpenError, Options, Policy};
+pub use log::{CloseError, Durable, FullDisk, Log, OpenError, Options, Policy};
 pub use queue::{Entry, Stats};
 
 macro_rules! record_kinds {
@@ -72,6 +72,7 @@ record_kinds! {
     Suppressed "suppressed" "Matches of a rule that raised no alert, since there were too many.",
     Evicted "evicted" "Memory of a rule that was given up too early, since there was too much.",
     Restart "restart" "Who watched since the last daemon, and what was read of that.",
+    Export "export" "What became of an exporter: it goes on, fails, works again, or passed something over.",
     Container "container" "What a container is called and was given: once, when that is known.",
     Segment "segment" "The first record of each segment.",
     Checkpoint "checkpoint" "The root of the segment's records so far, signed.",

@@ -38,11 +38,22 @@ impl Source {
 pub enum ConfigCommand {
     /// Check it, and print all settings with their defaults. Exit code 1: it is not valid.
     Check(Source),
+    /// Print a JSON schema of the configuration file, for editors.
+    Schema,
 }
 
 /// Runs the sub-command.
 pub fn run(command: ConfigCommand) -> ExitCode {
-    let ConfigCommand::Check(source) = command;
+    match command {
+        ConfigCommand::Check(source) => check(&source),
+        ConfigCommand::Schema => {
+            println!("{:#}", config::schema());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn check(source: &Source) -> ExitCode {
     match source.load() {
         Ok(settings) => {
             print!("{}", settings.to_yaml());

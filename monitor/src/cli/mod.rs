@@ -11,6 +11,7 @@ mod changes;
 mod config;
 mod diff;
 mod doctor;
+mod export;
 mod restart;
 mod rules;
 mod run;
@@ -45,6 +46,9 @@ enum Command {
     /// Check the configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Say what exporters do, test them, send again.
+    #[command(subcommand)]
+    Export(export::ExportCommand),
     /// Say what works on this machine, what does not, what that blinds, and what to do.
     Doctor(doctor::Args),
     /// Take off the probes that a daemon has left at work.
@@ -74,6 +78,7 @@ pub fn main(give_back_memory: fn()) -> ExitCode {
         Command::Changes(args) => changes::run(&args),
         Command::Diff(args) => diff::run(&args),
         Command::Config(command) => config::run(command),
+        Command::Export(command) => export::run(command),
         Command::Doctor(args) => doctor::run(args),
         Command::Unload(args) => unload::run(&args),
         Command::Completions { shell } => {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
+use std::time::Duration;
 
 use serde_json::json;
 use taffrail_common::kind::{ASKED_NAME, KINDS, SYSCALL};
@@ -25,12 +26,16 @@ use crate::event;
 use crate::event::field::KindSet;
 use crate::event::json::{Members, write_container, write_subject};
 use crate::event::text::escaped;
+use crate::export::Exporters;
 use crate::pipeline::{self, Gap, Live, Message, Sink, Worker};
 use crate::probe::handover::{self, Progress};
 use crate::probe::hook::{PROCESS_KINDS, Status, bit};
 use crate::probe::{LoadError, Options, ProbeState, Probes};
 use crate::rules::{self, Filter, RuleSet};
 use crate::scope::{Scope, Selector};
+
+/// How long exporters may take at the end.
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// Run the daemon.
 #[derive(clap::Args)]
@@ -137,6 +142,7 @@ fn watch(
         ExitCode::from(super::FAILED)
     })?);
     let attached_ns = clock::boot_ns();
+    let durable = log.durable();
     let sink = LogSink {
         log,
         sent: 0,
@@ -158,6 +164,14 @@ fn watch(
         super::complain(&error, None);
         ExitCode::from(super::FAILED)
     })?;
+    let telling = to_match.clone();
+    // The match thread only ends when nobody tells it anything any more.
+    let tell = move |kind, body| drop(telling.send(Message::Note(kind, body)));
+    let exporters =
+        Exporters::start(&settings.exporters, &settings.log_dir, &durable, tell).map_err(|error| {
+            super::complain(&error, Some("look at the folder `export` beside the log"));
+            ExitCode::from(super::FAILED)
+        })?;
     let ended = std::thread::scope(|threads| {
         let matching =
             std::thread::Builder::new().name("match".to_owned()).spawn_scoped(threads, move || {
@@ -177,6 +191,7 @@ fn watch(
         let waited = control(args, settings.clone(), &watched, to_match, || {
             report(&states, settings, rules.enabled().count())
         });
+        exporters.hush();
         stop.store(true, Ordering::Release);
         waited.and(receive.map(drop)).and(matching).map(|thread| thread.join())
     });
@@ -188,7 +203,10 @@ fn watch(
             return Err(ExitCode::from(super::FAILED));
         }
     };
-    sink.stop()
+    let stopped = sink.stop();
+    // The last record has to get out too, but nobody waits long for a receiver that does not answer.
+    exporters.drain(DRAIN);
+    stopped
 }
 
 fn cannot_load(error: &LoadError) -> ExitCode {

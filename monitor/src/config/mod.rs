@@ -22,6 +22,9 @@ use crate::rules::{Filter, Maturity, hex};
 use crate::scope::{Scope, Selector};
 use crate::yaml::{self, Kind, Node};
 
+mod export;
+mod schema;
+
 /// Where the settings are looked for if no file is named.
 pub const DEFAULT_PATH: &str = "/etc/taffrail/taffrail.yaml";
 
@@ -80,6 +83,8 @@ pub struct Settings {
     pub syscalls_flight_recorder: u32,
     /// This node's name.
     pub node_name: String,
+    /// Exporters.
+    pub exporters: Vec<crate::export::settings::Settings>,
 }
 
 impl Default for Settings {
@@ -109,6 +114,7 @@ impl Default for Settings {
             syscalls_interval: Duration::from_secs(60),
             syscalls_flight_recorder: 0,
             node_name: crate::enrich::cgroup::host_name(),
+            exporters: Vec::new(),
         }
     }
 }
@@ -252,17 +258,21 @@ pub fn load(path: Option<&Path>, overrides: &[String]) -> Result<Settings, LoadE
     }
     let mut settings = Settings::default();
     let mut diagnostics = Vec::new();
+    let mut exporters = export::Drafts::default();
     for source in &sources {
         match yaml::parse(source) {
             Ok(documents) => {
-                documents.iter().for_each(|node| apply(&mut settings, "", node, &mut diagnostics))
+                for node in &documents {
+                    apply(&mut settings, &mut exporters, "", node, &mut diagnostics);
+                }
             }
             Err(diagnostic) => diagnostics.push(diagnostic),
         }
     }
     for text in overrides {
-        apply_override(&mut settings, text, &mut diagnostics);
+        apply_override(&mut settings, &mut exporters, text, &mut diagnostics);
     }
+    settings.exporters = exporters.finish(&mut diagnostics);
     if settings.log.retention_bytes > 0 && settings.log.retention_bytes < settings.log.segment_bytes {
         diagnostics.push(
             Diagnostic::error(
@@ -284,7 +294,13 @@ pub fn read_bounded(path: &Path) -> io::Result<String> {
 }
 
 /// Takes in a value, or all values of a mapping.
-fn apply(settings: &mut Settings, name: &str, node: &Node, diagnostics: &mut Vec<Diagnostic>) {
+fn apply(
+    settings: &mut Settings,
+    exporters: &mut export::Drafts,
+    name: &str,
+    node: &Node,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
     if let Some(key) = KEYS.iter().find(|key| key.name == name) {
         if let Err(found) = (key.set)(settings, node) {
             diagnostics.extend(found);
@@ -299,7 +315,9 @@ fn apply(settings: &mut Settings, name: &str, node: &Node, diagnostics: &mut Vec
                 let known =
                     KEYS.iter().any(|key| key.name == full || key.name.starts_with(&format!("{full}.")));
                 if known {
-                    apply(settings, &full, value, diagnostics);
+                    apply(settings, exporters, &full, value, diagnostics);
+                } else if full == "export" {
+                    exporters.take(value, diagnostics);
                 } else {
                     diagnostics.push(unknown(&full, key));
                 }
@@ -310,16 +328,17 @@ fn apply(settings: &mut Settings, name: &str, node: &Node, diagnostics: &mut Vec
     }
 }
 
-fn apply_override(settings: &mut Settings, text: &str, diagnostics: &mut Vec<Diagnostic>) {
+fn apply_override(
+    settings: &mut Settings,
+    exporters: &mut export::Drafts,
+    text: &str,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
     let source = Arc::new(Source { name: "-o".to_owned(), text: text.to_owned() });
     let whole = Node::whole(&source);
     let Some((name, value)) = text.split_once('=') else {
         let diagnostic = Diagnostic::error("C103", format!("`{text}` is not of the form key=value"));
         diagnostics.push(diagnostic.label(whole.span.clone(), "no `=`").hint("write `-o log.dir=/path`"));
-        return;
-    };
-    let Some(key) = KEYS.iter().find(|key| key.name == name) else {
-        diagnostics.push(unknown(name, &whole));
         return;
     };
     // Only a value that looks like a list needs YAML: conditions and paths may hold anything.
@@ -334,8 +353,14 @@ fn apply_override(settings: &mut Settings, text: &str, diagnostics: &mut Vec<Dia
             node
         }
     };
-    if let Err(found) = (key.set)(settings, &node) {
-        diagnostics.extend(found);
+    let exporter = name.strip_prefix("export.").and_then(|rest| rest.rsplit_once('.'));
+    if let Some((exporter, key)) = exporter {
+        exporters.set((exporter, &whole), (key, &whole), &node, diagnostics);
+        return;
+    }
+    match KEYS.iter().find(|key| key.name == name) {
+        Some(key) => diagnostics.extend((key.set)(settings, &node).err().into_iter().flatten()),
+        None => diagnostics.push(unknown(name, &whole)),
     }
 }
 
@@ -506,18 +531,26 @@ impl Settings {
             }
             text.push_str(&format!("  {leaf}: {}\n", (key.show)(self)));
         }
+        text.push_str(&export::to_yaml(&self.exporters));
         text
     }
 
     /// The keys that have another value here than there.
     pub fn changed_from(&self, before: &Settings) -> Vec<&'static str> {
-        KEYS.iter().filter(|key| (key.show)(self) != (key.show)(before)).map(|key| key.name).collect()
+        let keys = KEYS.iter().filter(|key| (key.show)(self) != (key.show)(before)).map(|key| key.name);
+        let exporters = export::to_yaml(&self.exporters) != export::to_yaml(&before.exporters);
+        keys.chain(exporters.then_some("export")).collect()
     }
 
     /// SHA-256 over all settings, as hex digits.
     pub fn hash(&self) -> String {
         hex(&Sha256::digest(self.to_yaml()))
     }
+}
+
+/// The JSON schema of a configuration file.
+pub fn schema() -> serde_json::Value {
+    schema::schema(KEYS.iter().map(|Key { name, ty, doc, .. }| (*name, *ty, *doc)), export::keys())
 }
 
 /// The reference page of all settings, in Markdown.
@@ -532,7 +565,7 @@ pub fn reference() -> String {
             if *name == "node.name" { "host name".to_owned() } else { format!("`{}`", show(&defaults)) };
         page.push_str(&format!("| `{name}` | {ty} | {default} | {doc} |\n"));
     }
-    page
+    page + &export::reference()
 }
 
 #[cfg(test)]

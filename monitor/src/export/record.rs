@@ -42,6 +42,8 @@ pub struct Severity(u8);
 impl Severity {
     const NAMES: [&str; 8] =
         ["Emergency", "Alert", "Critical", "Error", "Warning", "Notice", "Informational", "Debug"];
+    /// The least of all.
+    pub const LEAST: Self = Self(7);
     const WARNING: Self = Self(4);
     const NOTICE: Self = Self(5);
     const INFORMATIONAL: Self = Self(6);
@@ -54,6 +56,12 @@ impl Severity {
             (None, "suppressed" | "clock" | "retention" | "export") => Self::NOTICE,
             (None, _) => Self::INFORMATIONAL,
         }
+    }
+
+    /// By name, in upper or lower case.
+    pub fn named(name: &str) -> Option<Self> {
+        let found = Self::NAMES.iter().position(|known| known.eq_ignore_ascii_case(name));
+        found.and_then(|severity| u8::try_from(severity).ok()).map(Self)
     }
 
     /// Syslog's number: 0 is the worst, 7 the least.
@@ -81,6 +89,17 @@ pub enum Outcome {
     Failure(u32),
     /// It is not known, or nothing was tried.
     Unknown,
+}
+
+impl Outcome {
+    /// The word that ECS, CEF and LEEF have for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure(_) => "failure",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 impl<'a> Record<'a> {
@@ -146,6 +165,11 @@ impl<'a> Record<'a> {
     /// What was called, or what else happened: `execve`, `openat`, and of a record without an event its kind.
     pub fn action(&self) -> &str {
         self.text("event", "type").unwrap_or_else(|| self.kind())
+    }
+
+    /// The kind of its event, or else its own.
+    pub fn any_kind(&self) -> &str {
+        if self.event_kind().is_empty() { self.kind() } else { self.event_kind() }
     }
 
     /// The node's name.

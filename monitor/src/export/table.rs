@@ -259,7 +259,7 @@ pub fn reference() -> String {
                 cell.split_whitespace().map(|word| format!("`{}`", word.replace('|', "\\|"))).collect();
             words.join("<br>")
         };
-        let cells: Vec<String> = cells.iter().map(|cell| code(&cell)).collect();
+        let cells: Vec<String> = cells.iter().map(code).collect();
         page.push_str(&format!("| `{from}` | {} |\n", cells.join(" | ")));
     }
     page.push_str("\n| conversion | |\n|---|---|\n");

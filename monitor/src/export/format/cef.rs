@@ -6,7 +6,7 @@
 use super::{Format, members};
 use crate::event::text::escaped;
 use crate::export::cut::Cut;
-use crate::export::record::{Outcome, Record};
+use crate::export::record::Record;
 use crate::export::table::Column;
 
 pub const FORMAT: Format = Format {
@@ -43,18 +43,13 @@ const LABELS: &[(&str, &str)] = &[
 
 fn encode(record: &Record<'_>, cut: &Cut, out: &mut Vec<u8>) {
     let name = record.text("", "rule").unwrap_or_else(|| record.action());
-    let event = if record.event_kind().is_empty() { record.kind() } else { record.event_kind() };
     out.extend_from_slice(concat!("CEF:0|Taffrail|Monitor|", env!("CARGO_PKG_VERSION")).as_bytes());
-    for field in [event, name] {
+    for field in [record.any_kind(), name] {
         out.push(b'|');
         escape(&bounded(field, 512, cut), b'|', out);
     }
     out.extend_from_slice(format!("|{}|", record.severity.of_ten()).as_bytes());
-    let outcome = match record.outcome() {
-        Outcome::Success => "success",
-        Outcome::Failure(_) => "failure",
-        Outcome::Unknown => "unknown",
-    };
+    let outcome = record.outcome().name();
     out.extend_from_slice(
         format!("rt={} externalId={} outcome={outcome} dvchost=", record.time_ns / 1_000_000, record.id())
             .as_bytes(),
@@ -69,7 +64,7 @@ fn encode(record: &Record<'_>, cut: &Cut, out: &mut Vec<u8>) {
     let mut written: Vec<String> = Vec::new();
     for member in members(record, Column::Cef, cut, |_| true) {
         // A second one of a key would hide the first.
-        if written.iter().any(|name| *name == member.name) || matches!(&*member.name, "reason") {
+        if written.iter().any(|name| *name == member.name) || member.name == "reason" {
             continue;
         }
         let Some(value) = member.value.flat(cut) else { continue };

@@ -3,7 +3,7 @@
 use super::{Format, Member, members, nest};
 use crate::export::convert::Out;
 use crate::export::cut::Cut;
-use crate::export::record::{Outcome, Record};
+use crate::export::record::Record;
 use crate::export::table::Column;
 
 /// The version that the fields are from.
@@ -19,11 +19,7 @@ pub const FORMAT: Format = Format {
 fn encode(record: &Record<'_>, cut: &Cut, out: &mut Vec<u8>) {
     let mut members = members(record, Column::Ecs, cut, |_| true);
     let (category, types) = class(record);
-    let outcome = match record.outcome() {
-        Outcome::Success => "success",
-        Outcome::Failure(_) => "failure",
-        Outcome::Unknown => "unknown",
-    };
+    let outcome = record.outcome().name();
     let list = |texts: &[&'static str]| Out::Texts(texts.iter().map(|text| (*text).into()).collect());
     let is_alert = record.kind() == "alert";
     members.extend([

@@ -4,7 +4,7 @@
 use super::{Format, members};
 use crate::event::text::escaped;
 use crate::export::cut::Cut;
-use crate::export::record::{Outcome, Record};
+use crate::export::record::Record;
 use crate::export::table::Column;
 
 pub const FORMAT: Format = Format {
@@ -15,18 +15,14 @@ pub const FORMAT: Format = Format {
 };
 
 fn encode(record: &Record<'_>, cut: &Cut, out: &mut Vec<u8>) {
-    let kind = if record.event_kind().is_empty() { record.kind() } else { record.event_kind() };
+    let kind = record.any_kind();
     let id = record.text("", "rule").unwrap_or(kind);
     out.extend_from_slice(concat!("LEEF:2.0|Taffrail|Monitor|", env!("CARGO_PKG_VERSION"), "|").as_bytes());
     // The header has no escape for its separator either.
     out.extend_from_slice(escaped(cut.text(id).as_bytes()).replace('|', "\\x7c").as_bytes());
     // The separator, as the standard writes one that cannot be printed.
     out.extend_from_slice(b"|x09|");
-    let outcome = match record.outcome() {
-        Outcome::Success => "success",
-        Outcome::Failure(_) => "failure",
-        Outcome::Unknown => "unknown",
-    };
+    let outcome = record.outcome().name();
     let time = record.text("", "time").and_then(|time| time.get(..23)).unwrap_or_default();
     out.extend_from_slice(
         format!("devTime={time}Z\tdevTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSX\tcat={kind}\tsev={}\trecordId={}\toutcome={outcome}", record.severity.of_ten().max(1), record.id()).as_bytes(),

@@ -42,14 +42,13 @@ pub fn log_record(record: &Record<'_>, cut: &Cut) -> LogRecord {
     let time = u64::try_from(record.time_ns).unwrap_or_default();
     // OpenTelemetry's mapping of syslog's severities (logs data model, appendix B).
     let severity_number = [21, 19, 18, 17, 13, 10, 9, 5][usize::from(record.severity.syslog() & 7)];
-    let kind = if record.event_kind().is_empty() { record.kind() } else { record.event_kind() };
     LogRecord {
         time_unix_nano: time,
         observed_time_unix_nano: time,
         severity_number,
         severity_text: record.severity.name().to_owned(),
         body: Some(text(cut.text(&record.message()).into_owned())),
-        event_name: format!("taffrail.{kind}"),
+        event_name: format!("taffrail.{}", record.any_kind()),
         attributes,
         ..LogRecord::default()
     }
