@@ -9,6 +9,9 @@ use crate::{cargo, root, setup, succeed};
 /// Records of a recorded session, which the target `decode` begins with.
 const SESSION: &str = "tests/data/session.recording";
 
+/// Events of that session as JSON, which the target `export` begins with.
+const LINES: &str = "tests/data/session.ndjson";
+
 /// How many records one input begins with.
 const RECORDS: usize = 8;
 
@@ -37,6 +40,16 @@ fn seeds(target: &str, corpus: &Path) -> Result<Vec<PathBuf>> {
             Ok(Vec::new())
         }
         "rules" => Ok(vec![root().join("rules")]),
+        "export" => {
+            // The lines as the log has them, one an input.
+            let session = std::fs::read_to_string(root().join(LINES))?;
+            for (n, line) in session.lines().enumerate() {
+                let begin = r#"{"seq":1,"prev":"00","kind":"event","node":"n","boot_id":"b","#;
+                let rest = line.strip_prefix('{').with_context(|| format!("{LINES} has no objects"))?;
+                std::fs::write(corpus.join(format!("session-{n}")), format!("{begin}{rest}"))?;
+            }
+            Ok(Vec::new())
+        }
         _ => Ok(Vec::new()),
     }
 }
