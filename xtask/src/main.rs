@@ -189,9 +189,7 @@ fn prepare(arch: build::Arch) -> Result<()> {
 fn bench() -> Result<()> {
     setup::run(setup::For::Tests, false)?;
     vm::fetch(&["6.12".to_owned()])?;
-    for bench in ["rules_bench", "audit_bench", "search_bench"] {
-        succeed(&mut cargo(&["run", "--release", "--package", "taffrail-tests", "--bin", bench]))?;
-    }
+    for bench in ["rules_bench", "audit_bench", "search_bench", "export_bench"] {
     let (daemon, bench) = (build::release(build::Arch::host())?, build::bench()?);
     succeed(Command::new(bench).current_dir(root()).env("TAFFRAIL_BIN", daemon))
 }
