@@ -190,6 +190,8 @@ fn bench() -> Result<()> {
     setup::run(setup::For::Tests, false)?;
     vm::fetch(&["6.12".to_owned()])?;
     for bench in ["rules_bench", "audit_bench", "search_bench", "export_bench"] {
+        succeed(&mut cargo(&["run", "--release", "--package", "taffrail-tests", "--bin", bench]))?;
+    }
     let (daemon, bench) = (build::release(build::Arch::host())?, build::bench()?);
     succeed(Command::new(bench).current_dir(root()).env("TAFFRAIL_BIN", daemon))
 }

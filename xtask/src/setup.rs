@@ -1,6 +1,6 @@
 //! Installs what a machine with rustup lacks. Each part looks first whether it is there already.
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -44,6 +44,7 @@ const PACKAGES: &[(&str, &str, &str, For)] = &[
         "asks containerd for pods",
         For::Tests,
     ),
+    ("openssl", "openssl", "makes certificates for receivers of events", For::Tests),
     ("kmod", "depmod", "unpacks kernels for VMs", For::Tests),
     ("zstd", "zstd", "unpacks kernels for VMs", For::Tests),
     ("lz4", "lz4", "unpacks kernels for VMs", For::Tests),
@@ -52,6 +53,9 @@ const PACKAGES: &[(&str, &str, &str, For)] = &[
 /// Packages whose programs do usual work in the tests' containers. They are unpacked, not installed: nothing of them is
 /// started on the machine.
 const SERVICES: &[&str] = &["nginx", "redis-server", "postgresql"];
+
+/// Packages that take what exporters send, in lists that exclude each other.
+const RECEIVERS: &[&[&str]] = &[&["rsyslog", "rsyslog-openssl"], &["syslog-ng-core"]];
 
 /// Version of the BPF linker; its LLVM must be that of the toolchain, or newer.
 const BPF_LINKER: &str = "0.13.0";
@@ -65,6 +69,7 @@ pub fn run(wanted: For, print: bool) -> Result<()> {
         nextest(print)?;
         services(print)?;
         crate::tools::fetch(print)?;
+        receivers(print)?;
     }
     Ok(())
 }
@@ -213,28 +218,70 @@ fn nextest(print: bool) -> Result<()> {
 /// The services, and what they need that the machine lacks, below a folder that containers get laid over their `/usr`.
 /// Without them one test is skipped, and says so.
 fn services(print: bool) -> Result<()> {
-    let folder = cache().join("services");
-    if folder.join("usr").exists() {
-        there("services for tests");
+    unpack("services", &[SERVICES], "nginx, PostgreSQL and Redis run in the tests' containers", print)
+}
+
+/// Programs that take what exporters send: two that Debian does not let be installed beside each other, and a collector
+/// of OpenTelemetry's protocol from PyPI. Without them their tests are skipped, and say so.
+fn receivers(print: bool) -> Result<()> {
+    unpack("receivers", RECEIVERS, "rsyslog and syslog-ng take events in tests of exporters", print)?;
+    let collector = cache().join("receivers/rotel/rotel-agent");
+    if collector.exists() {
+        there("OpenTelemetry collector for tests");
         return Ok(());
     }
-    doing("services for tests", "nginx, PostgreSQL and Redis run in the tests' containers");
-    let archives = cache().join("archives");
-    let download =
-        [&["install", "-qq", "-y", "--no-install-recommends", "--download-only"], SERVICES].concat();
-    let archives_option = format!("Dir::Cache::archives={}", archives.display());
+    doing("OpenTelemetry collector for tests", "rotel takes events in tests of exporters");
+    let folder = cache().join("wheels");
+    let download = ["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "rotel"];
     if print {
-        println!("apt-get {} -o {archives_option} -o Debug::NoLocking=1", download.join(" "));
+        println!("python3 {} --dest {}", download.join(" "), folder.display());
+        return Ok(());
+    }
+    let downloaded = Command::new("python3").args(download).arg("--dest").arg(&folder).status();
+    if !downloaded.is_ok_and(|status| status.success()) {
+        eprintln!("setup: OpenTelemetry collector: cannot be had here: the test that needs it is skipped");
+        return Ok(());
+    }
+    for entry in folder.read_dir()? {
+        let unpack = ["-m", "zipfile", "--extract"];
+        succeed(Command::new("python3").args(unpack).arg(entry?.path()).arg(cache().join("receivers")))?;
+    }
+    let mut permissions = collector.metadata()?.permissions();
+    permissions.set_mode(0o755);
+    std::fs::set_permissions(&collector, permissions)?;
+    std::fs::remove_dir_all(&folder).context("cannot remove what was downloaded")
+}
+
+/// Unpacks Debian packages, and what they need that the machine lacks, into a folder; nothing is installed or started.
+/// Each list is looked at for itself, so that packages that exclude each other can be there.
+fn unpack(name: &str, lists: &[&[&str]], why: &str, print: bool) -> Result<()> {
+    let folder = cache().join(name);
+    if folder.join("usr").exists() {
+        there(&format!("{name} for tests"));
+        return Ok(());
+    }
+    doing(&format!("{name} for tests"), why);
+    if !print && !on_path("apt-get") {
+        eprintln!("setup: {name} for tests: no apt-get here: tests that need them are skipped");
+        return Ok(());
+    }
+    let archives = cache().join("archives");
+    let archives_option = format!("Dir::Cache::archives={}", archives.display());
+    for list in lists {
+        let download =
+            [&["install", "-qq", "-y", "--no-install-recommends", "--download-only"], *list].concat();
+        if print {
+            println!("apt-get {} -o {archives_option} -o Debug::NoLocking=1", download.join(" "));
+            continue;
+        }
+        std::fs::create_dir_all(archives.join("partial"))?;
+        let options = ["-o", &archives_option, "-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User=root"];
+        succeed(Command::new("apt-get").args(download).args(options))?;
+    }
+    if print {
         println!("for each archive there: dpkg-deb --extract ARCHIVE {}", folder.display());
         return Ok(());
     }
-    if !on_path("apt-get") {
-        eprintln!("setup: services for tests: no apt-get here: the test that needs them is skipped");
-        return Ok(());
-    }
-    std::fs::create_dir_all(archives.join("partial"))?;
-    let options = ["-o", &archives_option, "-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User=root"];
-    succeed(Command::new("apt-get").args(download).args(options))?;
     // Whole or not at all.
     let half = folder.with_extension("half");
     let _ = std::fs::remove_dir_all(&half);
@@ -248,7 +295,7 @@ fn services(print: bool) -> Result<()> {
     // There may be nothing to unpack, if the machine has all of it.
     std::fs::create_dir_all(half.join("usr"))?;
     std::fs::remove_dir_all(&archives)?;
-    std::fs::rename(&half, &folder).context("cannot put the services in their place")
+    std::fs::rename(&half, &folder).with_context(|| format!("cannot put the {name} in their place"))
 }
 
 /// `cargo-fuzz`, which only `cargo xtask fuzz` needs.

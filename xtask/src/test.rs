@@ -28,6 +28,8 @@ pub enum Suite {
     Identity,
     /// What is shipped for a cluster: the image, the chart, the rights that it asks for.
     Deploy,
+    /// Exporters and real receivers that are killed and cut off.
+    Export,
     /// Recorded sessions, the command line, and what the tests are made of, without root.
     Replay,
     /// Other kernels.
@@ -101,7 +103,18 @@ fn run_suite(suite: Suite) -> Result<Count> {
         Suite::Evasion => evasion(),
         Suite::Identity => with_daemon("binary(identity)"),
         Suite::Deploy => deploy(),
-        Suite::Replay => with_daemon("binary(replay) or binary(cli) or binary(audit) or kind(lib)"),
+        Suite::Export => {
+            succeed(&mut cargo(&[
+                "build",
+                "--package",
+                "taffrail",
+                "--package",
+                "taffrail-tests",
+                "--bins",
+            ]))?;
+            nextest(&mut cargo(&["nextest", "run", "--package", "taffrail-tests", "-E", "binary(export)"]))
+        }
+        Suite::Replay => with_daemon("binary(replay) or binary(cli) or binary(audit) or binary(search) or kind(lib)"),
         Suite::Vm => vm::test(&vm::Plan::default(), vm::Record::Compare),
     }
 }

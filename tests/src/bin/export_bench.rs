@@ -55,21 +55,20 @@ fn thousands(rate: f64) -> String {
     format!("{:.0},000", rate / 1000.0)
 }
 
+fn open(folder: &Path) -> Log {
+    let boot_id = "5c3b2a10-0000-4000-8000-000000000001".to_owned();
+    let mut options = Options::new(folder.join("log"), "node-1".to_owned(), boot_id);
+    options.policy.pack = false;
+    Log::open(options).unwrap()
+}
+
 /// A log of all examples of events, each as an event and as an alert, again and again; its lines once.
 fn lines(folder: &Path) -> Vec<String> {
     let page = include_str!("../../../docs/reference/examples.md");
     let blocks = page.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next());
     let blocks: Vec<String> = blocks.map(|block| block.replace('\n', "")).collect();
     let common = blocks[0].split_once(",\"process\":").unwrap().1.trim_end_matches('}').to_owned();
-    let log = Log::open(Options {
-        folder: folder.join("log"),
-        segment_bytes: 64 << 20,
-        retention_bytes: 0,
-        commit_interval: Duration::from_millis(100),
-        node: "node-1".to_owned(),
-        boot_id: "5c3b2a10-0000-4000-8000-000000000001".to_owned(),
-    })
-    .unwrap();
+    let log = open(folder);
     let mut bodies = Vec::new();
     for block in &blocks {
         let event = block.trim_start_matches('{').trim_end().strip_suffix('}').unwrap();
@@ -92,7 +91,8 @@ fn lines(folder: &Path) -> Vec<String> {
     }
     log.close().unwrap();
     let first = std::fs::File::open(folder.join("log/00000000000000000001.ndjson")).unwrap();
-    BufReader::new(first).lines().take(bodies.len()).map(Result::unwrap).collect()
+    let lines = BufReader::new(first).lines().map(Result::unwrap);
+    lines.filter(|line| line.contains("\"event\":")).take(bodies.len()).collect()
 }
 
 /// Records in a second, and their mean size.
@@ -132,15 +132,7 @@ fn send(folder: &Path, format: &str) -> f64 {
     let settings = folder.join("config.yaml");
     std::fs::write(&settings, format!("export: {{{format}: {{to: 'syslog+tcp://127.0.0.1:{port}', format: {format}, kinds: [alert, event]}}}}")).unwrap();
     let exporters = config::load(Some(&settings), &[]).unwrap().exporters;
-    let log = Log::open(Options {
-        folder: folder.join("log"),
-        segment_bytes: 64 << 20,
-        retention_bytes: 0,
-        commit_interval: Duration::from_millis(100),
-        node: "node-1".to_owned(),
-        boot_id: "5c3b2a10-0000-4000-8000-000000000001".to_owned(),
-    })
-    .unwrap();
+    let log = open(folder);
     let start = Instant::now();
     let exporters = Exporters::start(&exporters, &folder.join("log"), &log.durable(), |_, _| ()).unwrap();
     while counted.load(Ordering::Relaxed) < RECORDS {
