@@ -114,7 +114,9 @@ fn run_suite(suite: Suite) -> Result<Count> {
             ]))?;
             nextest(&mut cargo(&["nextest", "run", "--package", "taffrail-tests", "-E", "binary(export)"]))
         }
-        Suite::Replay => with_daemon("binary(replay) or binary(cli) or binary(audit) or binary(search) or kind(lib)"),
+        Suite::Replay => {
+            with_daemon("binary(replay) or binary(cli) or binary(audit) or binary(search) or kind(lib)")
+        }
         Suite::Vm => vm::test(&vm::Plan::default(), vm::Record::Compare),
     }
 }
