@@ -608,7 +608,7 @@ mod tests {
         assert_eq!(again.to_yaml(), settings.to_yaml());
         assert_eq!(again.hash(), settings.hash());
         assert_ne!(again.hash(), Settings::default().hash());
-        assert_eq!(again.changed_from(&plain), ["log.dir", "rules.disabled"]);
+        assert_eq!(again.changed_from(&plain), ["log.dir", "rules.disabled", "scope.include"]);
     }
 
     #[test]
