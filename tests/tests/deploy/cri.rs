@@ -27,6 +27,8 @@ fn containerds_cri_runs_the_charts_pod_and_it_names_other_pods() {
         (Some(reason), _) | (None, Err(reason)) => skip!(TEST, "{reason}"),
     };
     let mut stage = Stage::set();
+    // As systemd has it on nodes; the place is cut off from the machine's mounts.
+    stage.run("mount", ["--make-rshared", "/"]);
     let socket = start_containerd(&stage);
     let [state, log] = ["state", "log"].map(|name| stage.text(name));
     let values = [

@@ -70,6 +70,15 @@ impl Podman {
         Some(podman)
     }
 
+    /// The machine's own `/proc`, which podman's place hides below its own.
+    pub fn machines_proc(&self) -> String {
+        let folder = self.stage.text("proc");
+        std::fs::create_dir(&folder).unwrap();
+        let script = "umount -l /proc && mount --bind /proc \"$0\" && mount -t proc proc /proc";
+        self.stage.run("sh", ["-c", script, &folder]);
+        folder
+    }
+
     /// A command of podman.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.stage.command("podman");
