@@ -23,7 +23,7 @@ fn main() {
     let mut n = 0_u64;
     loop {
         let body = format!("\"marker\":{n},\"text\":\"{}\"", "x".repeat((n * 37 % 300) as usize));
-        let kind = if n % 7 == 0 { RecordKind::Alert } else { RecordKind::Event };
+        let kind = if n.is_multiple_of(7) { RecordKind::Alert } else { RecordKind::Event };
         log.append(Entry { kind, time_ns: n, boot_ns: n, body: body.as_bytes() });
         writeln!(out, "{}", log.stats().durable_seq.load(Ordering::Acquire)).unwrap();
         n += 1;

@@ -140,7 +140,7 @@ fn record(seq: u64, out: &mut String) {
     let time = std::str::from_utf8(time.as_bytes()).unwrap();
     let always = mixed % (CONTAINERS / 10) * 10;
     let in_turn = (seq / 20_000 * 8 + mixed % 8) % CONTAINERS;
-    let container = if mixed % 3 == 0 { in_turn } else { always };
+    let container = if mixed.is_multiple_of(3) { in_turn } else { always };
     let (name, id) = (
         ["nginx", "postgres", "redis-server", "node", "java", "sh"][(mixed >> 8) as usize % 6],
         id(container),

@@ -201,6 +201,14 @@ fn licenses(packages: &BTreeMap<&str, Package<'_>>) -> Result<String> {
         let family = [package].into_iter().chain(packages.values().filter(is_sibling));
         let found =
             family.map(Package::license_texts).find(|texts| !matches!(texts, Ok(list) if list.is_empty()));
+        // The text of this one is the same for all: nobody's name is in it.
+        let apache = || {
+            let texts = packages.values().filter_map(|other| other.license_texts().ok()).flatten();
+            let is_apache = package.license().is_ok_and(|license| license == "Apache-2.0");
+            let mut texts = texts.filter(|text| is_apache && text.trim_start().starts_with("Apache License"));
+            texts.next().map(|text| Ok(vec![text]))
+        };
+        let found = found.or_else(apache);
         for text in found.with_context(|| format!("{name} has no text of its licence"))?? {
             texts.entry(text).or_default().insert(name.clone());
         }

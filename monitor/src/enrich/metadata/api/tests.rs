@@ -7,7 +7,7 @@ use std::sync::mpsc;
 
 use serde_json::{Value, json};
 
-use super::super::{LABEL_BYTES, LISTS_MAX, Mount, TEXTS_MAX};
+use super::super::{LISTS_MAX, Mount, TEXTS_MAX};
 use super::*;
 
 const ID: &str = "cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc";
