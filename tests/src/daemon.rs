@@ -158,6 +158,8 @@ pub fn records(log: &Path) -> Vec<Value> {
         .flatten()
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "ndjson"))
+        // The keys' own records are in segments too.
+        .filter(|path| !path.ends_with("keys.ndjson"))
         .collect();
     files.sort();
     let texts = files.iter().filter_map(|path| std::fs::read_to_string(path).ok());
