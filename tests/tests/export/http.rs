@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::stage::{Receiver, free_port, play};
+use crate::stage::{Receiver, free_port, play, wait_for};
 
 /// A request.
 pub struct Request {
@@ -48,7 +48,13 @@ impl Stub {
 
 impl Receiver for Stub {
     fn start(&mut self) {
-        let listener = TcpListener::bind(("127.0.0.1", self.port)).unwrap();
+        // Of the last life a connection may be open still.
+        let mut listener = None;
+        wait_for("the port is free", || {
+            listener = TcpListener::bind(("127.0.0.1", self.port)).ok();
+            listener.is_some()
+        });
+        let listener = listener.unwrap();
         listener.set_nonblocking(true).unwrap();
         self.is_dead = Arc::default();
         let (answer, store, is_dead) = (self.answer, Arc::clone(&self.store), Arc::clone(&self.is_dead));

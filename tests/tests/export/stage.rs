@@ -154,7 +154,9 @@ impl Writer {
     fn lines(&self) -> Vec<String> {
         let mut segments: Vec<PathBuf> =
             self.log().read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
-        segments.retain(|path| path.extension().is_some_and(|extension| extension == "ndjson"));
+        segments.retain(|path| {
+            path.extension().is_some_and(|extension| extension == "ndjson") && !path.ends_with("keys.ndjson")
+        });
         segments.sort();
         let read = |path: &PathBuf| std::fs::read_to_string(path).unwrap();
         segments.iter().flat_map(|path| read(path).lines().map(str::to_owned).collect::<Vec<_>>()).collect()
