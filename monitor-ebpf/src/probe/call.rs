@@ -38,7 +38,7 @@ pub fn call_classic(ctx: TracePointContext) -> u32 {
 
 /// Makes the event.
 #[inline(always)]
-pub fn done<const LOOP: bool>(ended: Ended) -> i32 {
+pub fn done<const LOOP: bool>(mut ended: Ended) -> i32 {
     let file = match (ended.shape.filter, ended.shape.fd) {
         (filter::PASSED_FILE, _) => file_of(ended.task, passed(&ended)),
         (filter::TAKEN_FILE, _) => file_of(ended.task, ended.result as i32),
@@ -48,25 +48,38 @@ pub fn done<const LOOP: bool>(ended: Ended) -> i32 {
     if is_own(&ended) {
         return 0;
     }
-    if is_event(&ended, file) { tell::<LOOP>(ended, file) } else { rest::<LOOP>(ended, file) }
-}
-
-/// Makes the event of a call that its filter does not let pass, if it was asked for by its name.
-#[inline(always)]
-pub fn rest<const LOOP: bool>(mut ended: Ended, file: *const u8) -> i32 {
-    if ended.shape.rest == 0 || !scope::watched(SYSCALL, ended.cgroup_id) {
-        return 0;
+    if !is_event(&ended, file) {
+        if !is_chosen(&ended) {
+            return 0;
+        }
+        ended.kind = SYSCALL;
     }
-    ended.kind = SYSCALL;
-    tell::<LOOP>(ended, file)
-}
-
-#[inline(always)]
-fn tell<const LOOP: bool>(ended: Ended, file: *const u8) -> i32 {
     scope::count_offered(ended.kind);
     let (ended, file) = (ended.anew(), address(file.cast_mut()));
     if capture::<LOOP>(&ended, file).is_none() {
         count_lost(ended.kind, ended.cgroup_id);
+    }
+    0
+}
+
+/// Whether a call that its filter does not let pass was asked for by its name.
+#[inline(always)]
+fn is_chosen(ended: &Ended) -> bool {
+    ended.shape.rest != 0 && scope::watched(SYSCALL, ended.cgroup_id)
+}
+
+/// Makes the event of a call that names nothing and is none of its kind, if it was asked for by its name.
+#[inline(always)]
+pub fn rest_of_nameless<const LOOP: bool>(mut ended: Ended) -> i32 {
+    if !is_chosen(&ended) {
+        return 0;
+    }
+    scope::count_offered(SYSCALL);
+    // VERIFIER: with these the walks of paths are not there at all.
+    ended.shape = CallShape { dir: 0, file: 0, target_dir: 0, target: 0, text: 0, ..ended.shape };
+    ended.kind = SYSCALL;
+    if capture::<LOOP>(&ended, core::ptr::null()).is_none() {
+        count_lost(SYSCALL, ended.cgroup_id);
     }
     0
 }

@@ -189,7 +189,7 @@ pub fn connect_classic(ctx: TracePointContext) -> u32 {
 #[inline(always)]
 pub fn done<const LOOP: bool>(ended: Ended) -> i32 {
     if ended.kind == DUP && !is_remote_stream(&ended) {
-        return call::rest::<LOOP>(ended, core::ptr::null());
+        return call::rest_of_nameless::<LOOP>(ended);
     }
     scope::count_offered(ended.kind);
     if capture::<LOOP>(&ended).is_none() {
