@@ -27,36 +27,41 @@ impl Last {
     pub fn of(log: &Path) -> Option<Self> {
         serde_json::from_slice(&last_line(log).ok()??).ok()
     }
+}
 
-    /// Has the worker deal with what the probes of that daemon have seen since, and tells how it went. Those of this one
-    /// were all attached at that time of the boot clock.
-    pub fn take_over<S: Sink>(
-        self,
-        worker: &mut Worker<S>,
-        log: &Path,
-        (left, attached_ns): (Vec<Left>, u64),
-        mut problems: Vec<String>,
-    ) {
-        let is_watched = left.iter().any(|left| left.handled().is_some());
-        let taken = worker.take_over(left, attached_ns, |seq| logged(log, seq, self.seq), &mut problems);
-        for problem in &problems {
-            eprintln!("warning: {problem}");
-        }
-        let mut body = json!({ "watched": is_watched, "to_boot_ns": attached_ns });
-        if is_watched {
+/// Has the worker deal with what the probes of earlier daemons have seen since, whatever log these wrote, and tells how it
+/// went. Those of this one were all attached at that time of the boot clock.
+pub fn take_over<S: Sink>(
+    last: Option<Last>,
+    worker: &mut Worker<S>,
+    log: &Path,
+    (left, attached_ns): (Vec<Left>, u64),
+    mut problems: Vec<String>,
+) {
+    if last.is_none() && left.is_empty() && problems.is_empty() {
+        return;
+    }
+    let is_watched = left.iter().any(|left| left.handled().is_some());
+    let logged = |seq| last.as_ref().map_or([0; KINDS], |last| logged(log, seq, last.seq));
+    let taken = worker.take_over(left, attached_ns, logged, &mut problems);
+    for problem in &problems {
+        eprintln!("warning: {problem}");
+    }
+    let mut body = json!({ "watched": is_watched, "to_boot_ns": attached_ns });
+    match last {
+        _ if is_watched => {
             body["events"] = taken.events.into();
             body["repeated"] = taken.repeated.into();
             body["from_boot_ns"] = taken.from_boot_ns.into();
-        } else if self.boot_id == clock::boot_id() {
-            body["from_boot_ns"] = self.boot_ns.into();
-        } else {
-            body["last_boot_id"] = self.boot_id.into();
         }
-        if !problems.is_empty() {
-            body["problems"] = problems.into();
-        }
-        worker.note(RecordKind::Restart, &members(&body));
+        Some(last) if last.boot_id == clock::boot_id() => body["from_boot_ns"] = last.boot_ns.into(),
+        Some(last) => body["last_boot_id"] = last.boot_id.into(),
+        None => {}
     }
+    if !problems.is_empty() {
+        body["problems"] = problems.into();
+    }
+    worker.note(RecordKind::Restart, &members(&body));
 }
 
 /// How many events of each kind the records behind one number and up to another tell of.

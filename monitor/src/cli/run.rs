@@ -13,7 +13,7 @@ use taffrail_common::map::COUNTED;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::config::Source;
-use super::restart::Last;
+use super::restart::{self, Last};
 use super::scope::Choice;
 use crate::audit::{Entry, Log, RecordKind};
 use crate::clock::{self, Clock};
@@ -157,9 +157,7 @@ fn watch(
     let stop = AtomicBool::new(false);
     // Before anybody is told that it watches: what ends a moment later must not be nameless.
     worker.seed();
-    if let Some(last) = last {
-        last.take_over(&mut worker, &settings.log_dir, (left, attached_ns), problems);
-    }
+    restart::take_over(last, &mut worker, &settings.log_dir, (left, attached_ns), problems);
     let ahead = worker.start_resolving().map_err(|error| {
         super::complain(&error, None);
         ExitCode::from(super::FAILED)

@@ -85,6 +85,8 @@ impl<S: Sink> Worker<S> {
     ) -> TakenOver {
         let mut taken = TakenOver::default();
         let mut cut = Cut { at_ns, ..Cut::default() };
+        // Where nobody watched before, all that the new ones saw is told.
+        let is_watched = left.iter().any(|left| left.handled().is_some());
         for mut left in left {
             if let Err(error) = left.detach() {
                 problems.push(format!("probes of the last daemon stay attached: {error}"));
@@ -119,7 +121,7 @@ impl<S: Sink> Worker<S> {
                 problems.push(format!("what the last daemon left cannot be removed: {error}"));
             }
         }
-        self.cut = Some(cut);
+        self.cut = is_watched.then_some(cut);
         taken
     }
 

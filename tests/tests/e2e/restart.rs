@@ -125,6 +125,12 @@ fn unload_takes_probes_off_and_strange_pins_stop_no_start() {
     let output = unload();
     assert!(output.status.success(), "{output:?}");
     assert_eq!(pins.names().len(), 0);
+    // The log may be a new one: what is left at work is taken off all the same.
+    drop(Daemon::start(&settings).kill());
+    let (_, told) = Daemon::start(&settings).stop();
+    let restart = told.iter().find(|record| record["kind"] == "restart").unwrap();
+    assert_eq!((&restart["watched"], pins.names().len()), (&json!(true), 1));
+    assert!(unload().status.success());
     // Of another version, of nobody, and one without anything in it that looks like ours.
     for name in ["000007-0123456789abcdef", "other"] {
         std::fs::create_dir(pins.path().join(name)).unwrap();
