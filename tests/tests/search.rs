@@ -157,6 +157,21 @@ fn segment_that_is_damaged_is_told() {
 }
 
 #[test]
+fn line_that_is_no_record_any_more_is_told() {
+    let log = log();
+    let last = Segment::new(log.folder.path(), log.lines.len() as u64 / 2 + 1);
+    let text = std::fs::read_to_string(&last.path).unwrap();
+    // The first event of the open segment: a colon becomes something else.
+    let damaged = text.replacen("\"event\":{", "\"event\";{", 1);
+    assert_ne!(text, damaged);
+    std::fs::write(&last.path, damaged).unwrap();
+    let (code, _, err) =
+        log.run(&["audit", "search", "--json", "--kind", "exec", "--kind", "open", "--kind", "exit"]);
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("1 lines are no records"), "{err}");
+}
+
+#[test]
 fn tail_shows_the_end_and_what_is_written_then() {
     let log = log();
     let mut child = log

@@ -195,8 +195,18 @@ impl Query {
 
     /// Whether a line is a record that is wanted.
     pub fn matches(&self, line: &[u8]) -> bool {
-        self.may_be_in(line)
-            && (self.wants_all() || Record::parse(line).is_some_and(|record| self.wants(&record)))
+        self.judge(line) == Some(true)
+    }
+
+    /// The same; `None`: it has what is looked for, but it is no record.
+    pub fn judge(&self, line: &[u8]) -> Option<bool> {
+        if !self.may_be_in(line) {
+            return Some(false);
+        }
+        if self.wants_all() {
+            return Some(true);
+        }
+        Record::parse(line).map(|record| self.wants(&record))
     }
 
     fn wants_all(&self) -> bool {

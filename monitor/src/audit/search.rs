@@ -84,8 +84,8 @@ struct Search<'a> {
     is_over: bool,
 }
 
-/// The lines of a block, and which of them are wanted.
-type Found = (Vec<u8>, Vec<Range<usize>>);
+/// The lines of a block, which of them are wanted, and how many have what is looked for but are no records.
+type Found = (Vec<u8>, Vec<Range<usize>>, u64);
 
 /// Why a block has nothing: it is not what the index says, or it cannot be read.
 type Unread = io::Error;
@@ -161,11 +161,16 @@ impl Search<'_> {
                 }),
             };
             for found in found {
-                let (lines, mut ranges) = match found {
+                let (lines, mut ranges, damaged) = match found {
                     Ok(found) => found,
                     Err(error) => return Ok(Err(error)),
                 };
                 self.outcome.read += 1;
+                if damaged > 0 {
+                    self.outcome
+                        .damaged
+                        .push((segment.path.clone(), format!("{damaged} lines are no records")));
+                }
                 if self.options.order == Order::NewestFirst {
                     ranges.reverse();
                 }
@@ -185,17 +190,19 @@ impl Search<'_> {
 /// The lines of a block that are wanted. Half a line at the end of the log is none.
 fn look(file: &File, form: Form, block: &Block, query: &Query) -> io::Result<Found> {
     let lines = index::read(file, form, block)?;
-    let mut ranges = Vec::new();
+    let (mut ranges, mut damaged) = (Vec::new(), 0);
     if query.may_be_in(&lines) {
         let mut start = 0;
         for end in memchr::memchr_iter(b'\n', &lines) {
-            if query.matches(&lines[start..end]) {
-                ranges.push(start..end);
+            match query.judge(&lines[start..end]) {
+                Some(true) => ranges.push(start..end),
+                Some(false) => {}
+                None => damaged += 1,
             }
             start = end + 1;
         }
     }
-    Ok((lines, ranges))
+    Ok((lines, ranges, damaged))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::{FAILED, complain};
 use crate::audit::query::Query;
 use crate::audit::search::{Options, Order, search};
 use crate::event::logged::{Json, Object, Record};
-use crate::event::text::escaped;
+use crate::event::text::{escaped, shown_json};
 use crate::rules::Filter;
 
 /// What changed inside a container. Exit codes: 0 something did, 1 nothing, 2 the log could not be read, or not all of it.
@@ -164,7 +164,9 @@ impl Ledger {
                 None => [session, b": ", &command_line(event, process)].concat(),
             };
             self.add(record, Sort::Session, &what, "started");
-            self.sessions.entry(session.to_vec()).or_insert(what);
+            if self.sessions.len() < PROCESSES_MAX {
+                self.sessions.entry(session.to_vec()).or_insert(what);
+            }
         }
         match record.event_kind() {
             "exec" => self.exec(record, event),
@@ -221,22 +223,28 @@ impl Ledger {
 
     fn file(&mut self, record: &Record<'_>, event: &Object<'_>) {
         let Some(path) = event.text("file").filter(|path| !path.is_empty()) else { return };
-        // Pipes, devices and terminals are no files of the container.
-        if event.str("mode").is_some_and(|mode| !mode.starts_with("10")) || is_of_kernel(path) {
+        // Pipes, devices and terminals are no files of the container; of a change the mode is that of what was changed.
+        let is_opened = matches!(record.event_kind(), "open" | "write");
+        let is_no_file = is_opened && event.str("mode").is_some_and(|mode| !mode.starts_with("10"));
+        if is_no_file || is_of_kernel(path) {
             return;
         }
         let mut path = whole(event, "base", path);
+        let mut is_new = true;
         let how = match (record.event_kind(), event.str("type").unwrap_or_default()) {
             ("open", _) => match event.number("flags").unwrap_or(0) as i32 {
                 flags if flags & libc::O_TRUNC != 0 => "emptied",
                 flags if flags & libc::O_CREAT != 0 => "opened to write, made if need be",
-                // Whether it is written then, a `write` tells.
+                // Whether it is written then, only a `write` tells, which need not be recorded.
+                flags if flags & libc::O_ACCMODE != libc::O_RDONLY => "opened to write",
                 _ => return,
             },
             ("write", _) => "written",
             (_, name) => way(name),
         };
         if let Some(target) = event.text("target").filter(|target| !target.is_empty()) {
+            // What has another name now is no newer than it was.
+            is_new = how == "made" || self.written.contains(&path);
             if how == "renamed" {
                 self.add(record, Sort::of_file(&path), &path, "renamed");
                 self.written.remove(&path);
@@ -244,7 +252,9 @@ impl Ledger {
             // What a link is called, or a file from now on.
             path = whole(event, "target_base", target);
         }
-        if matches!(how, "written" | "emptied" | "renamed" | "linked" | "made")
+        if is_new
+            && matches!(how, "written" | "emptied" | "renamed" | "linked" | "made")
+                | how.starts_with("opened to write")
             && self.written.len() < CHANGES_MAX
         {
             self.written.insert(path.clone());
@@ -318,7 +328,7 @@ impl Ledger {
                 "sort": sort.name(), "what": text(what), "how": how, "count": count, "first_seq": first_seq,
                 "first_time": first_time, "last_time": last_time, "lineage": lineage, "user": text(user),
             });
-            println!("{line}");
+            println!("{}", shown_json(&line));
         }
     }
 }
@@ -332,7 +342,7 @@ fn command_line(event: &Object<'_>, process: &Object<'_>) -> Vec<u8> {
 }
 
 /// A path with the folder that it is relative to.
-fn whole(event: &Object<'_>, base: &str, path: &[u8]) -> Vec<u8> {
+pub(super) fn whole(event: &Object<'_>, base: &str, path: &[u8]) -> Vec<u8> {
     let base = event.text(base).unwrap_or_default();
     let mut whole = path.to_vec();
     crate::event::path::whole(path, base, &mut |path| {
@@ -344,7 +354,9 @@ fn whole(event: &Object<'_>, base: &str, path: &[u8]) -> Vec<u8> {
 
 /// Files that show the kernel, or are devices.
 fn is_of_kernel(path: &[u8]) -> bool {
+    // Files in memory are the container's own.
     [&b"/proc/"[..], b"/sys/", b"/dev/"].iter().any(|folder| path.starts_with(folder))
+        && !path.starts_with(b"/dev/shm/")
 }
 
 /// What a call of the kind `change` does to its file.

@@ -9,11 +9,12 @@ use serde_json::json;
 use super::audit::DEFAULT_FOLDER;
 use super::audit::search::exit_code;
 use super::audit::select::time;
+use super::changes::whole;
 use super::{FAILED, complain};
 use crate::audit::query::Query;
 use crate::audit::search::{Options, Order, Outcome, SearchError, search};
 use crate::event::logged::{Object, Record};
-use crate::event::text::escaped;
+use crate::event::text::{escaped, shown_json};
 
 /// What a service did in one time and not in another. Exit codes: 0 there is a difference, 1 there is none, 2 the log could
 /// not be read, or not all of it.
@@ -54,10 +55,15 @@ fn window(text: &str) -> Result<Window, String> {
 /// More different things than this are not remembered, which is told.
 const SEEN_MAX: usize = 500_000;
 
+/// Nor are more bytes of their names, in each of the two times.
+const SEEN_BYTES_MAX: usize = 128 << 20;
+
 /// What was seen: sort and name; how often, and the first record.
 #[derive(Default)]
 struct Seen {
     things: BTreeMap<(&'static str, Vec<u8>), (u64, u64)>,
+    bytes: usize,
+    /// Times that something was seen that is not remembered.
     left_out: u64,
 }
 
@@ -78,10 +84,9 @@ pub fn run(args: &Args) -> ExitCode {
             count += 1;
             if args.json {
                 let name = String::from_utf8_lossy(name);
-                println!(
-                    "{}",
-                    json!({ "change": word, "sort": sort, "what": name, "count": times, "first_seq": seq })
-                );
+                let line =
+                    json!({ "change": word, "sort": sort, "what": name, "count": times, "first_seq": seq });
+                println!("{}", shown_json(&line));
             } else {
                 println!("{word:<4} {sort:<7} {}  ({times} times, first in record {seq})", escaped(name));
             }
@@ -90,13 +95,17 @@ pub fn run(args: &Args) -> ExitCode {
     for (which, seen) in [("first", &before), ("second", &after)] {
         if seen.left_out > 0 {
             eprintln!(
-                "taffrail: {} things of the {which} time are left out; choose a shorter one",
+                "taffrail: {} sights of the {which} time are left out; choose a shorter one",
                 seen.left_out
             );
         }
         if seen.things.is_empty() {
             eprintln!("taffrail: nothing is known of the {which} time");
         }
+    }
+    // What was left out of one time looks as if it were new in the other.
+    if before.left_out + after.left_out > 0 {
+        return ExitCode::from(FAILED);
     }
     let damaged = first.damaged.into_iter().chain(second.damaged).collect();
     exit_code(&Outcome { found: count, damaged, ..Outcome::default() })
@@ -143,10 +152,13 @@ impl Seen {
         }
         match record.event_kind() {
             "open" | "write" | "change" => {
-                let file = event.text("file").unwrap_or_default();
-                // A process's own folder is called otherwise each time.
-                if file.first() == Some(&b'/') && !file.starts_with(b"/proc/") {
-                    self.add("file", file.to_vec(), seq);
+                for (file, base) in [("file", "base"), ("target", "target_base")] {
+                    let Some(file) = event.text(file).filter(|file| !file.is_empty()) else { continue };
+                    let file = whole(event, base, file);
+                    // A process's own folder is called otherwise each time.
+                    if file.first() == Some(&b'/') && !file.starts_with(b"/proc/") {
+                        self.add("file", file, seq);
+                    }
                 }
             }
             "connect" | "udp" | "flow" => self.peer(event, seq),
@@ -173,7 +185,8 @@ impl Seen {
     fn add(&mut self, sort: &'static str, name: Vec<u8>, seq: u64) {
         if let Some((count, _)) = self.things.get_mut(&(sort, name.clone())) {
             *count += 1;
-        } else if self.things.len() < SEEN_MAX {
+        } else if self.things.len() < SEEN_MAX && self.bytes + name.len() <= SEEN_BYTES_MAX {
+            self.bytes += name.len();
             self.things.insert((sort, name), (1, seq));
         } else {
             self.left_out += 1;

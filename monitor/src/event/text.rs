@@ -75,6 +75,20 @@ pub fn json_string(bytes: &[u8], out: &mut Vec<u8>) -> bool {
     damaged
 }
 
+/// JSON that somebody else has written, as it can be shown: characters that hide or turn text around are escaped. They
+/// can only stand within strings.
+pub fn shown_json(json: &impl std::fmt::Display) -> String {
+    let mut shown = Vec::new();
+    for char in json.to_string().chars() {
+        if hides(char) || char.is_ascii_control() {
+            json_char(char, &mut shown);
+        } else {
+            shown.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+    }
+    String::from_utf8_lossy(&shown).into_owned()
+}
+
 fn json_char(char: char, out: &mut Vec<u8>) {
     match char {
         '"' => out.extend_from_slice(b"\\\""),

@@ -87,8 +87,21 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// Puts the exact bytes of `x_hex` into `x`.
+    /// Puts the exact bytes of `x_hex` into `x`, here and within.
     fn restore(&mut self) {
+        for (name, value) in &mut self.0 {
+            match value {
+                // What is called how in there, whoever made the image chose.
+                _ if matches!(&**name, "labels" | "annotations" | "pod_labels") => {}
+                Json::Object(object) => object.restore(),
+                Json::List(items) => items.iter_mut().for_each(|item| {
+                    if let Json::Object(object) = item {
+                        object.restore();
+                    }
+                }),
+                _ => {}
+            }
+        }
         for at in 0..self.0.len() {
             let Some(name) = self.0[at].0.strip_suffix("_hex") else { continue };
             let Some(bytes) = self.0[at].1.text().and_then(unhex) else { continue };
@@ -139,6 +152,9 @@ impl<'de> Deserialize<'de> for Json<'de> {
     }
 }
 
+/// Most members of one object: a container's labels, and a record of all system calls, have fewer.
+const MEMBERS_MAX: usize = 8 << 10;
+
 struct Reader;
 
 impl<'de> Visitor<'de> for Reader {
@@ -185,14 +201,12 @@ impl<'de> Visitor<'de> for Reader {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Json<'de>, A::Error> {
-        let mut object = Object(Vec::with_capacity(16));
-        let mut has_hex = false;
+        let mut object = Object(Vec::new());
         while let Some(Name(name)) = members.next_key()? {
-            has_hex |= name.ends_with("_hex");
+            if object.0.len() >= MEMBERS_MAX {
+                return Err(serde::de::Error::custom("an object has too many members"));
+            }
             object.0.push((name, members.next_value()?));
-        }
-        if has_hex {
-            object.restore();
         }
         Ok(Json::Object(object))
     }
@@ -226,7 +240,10 @@ impl<'a> Record<'a> {
     /// Parses a line; `None` if it is no object.
     pub fn parse(line: &'a [u8]) -> Option<Self> {
         match serde_json::from_slice(line).ok()? {
-            Json::Object(top) => Some(Self { top }),
+            Json::Object(mut top) => {
+                top.restore();
+                Some(Self { top })
+            }
             _ => None,
         }
     }

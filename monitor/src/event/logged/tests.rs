@@ -148,6 +148,21 @@ fn line_that_is_no_record_has_no_values_and_does_no_harm() {
 }
 
 #[test]
+fn label_cannot_pass_for_the_exact_bytes_of_another() {
+    let line = br#"{"container":{"name":"a","name_hex":"62","labels":{"app":"web","app_hex":"6576696c"}}}"#;
+    let record = Record::parse(line).unwrap();
+    let container = record.container().unwrap();
+    assert_eq!(container.text("name"), Some(&b"b"[..]));
+    assert_eq!(container.object("labels").unwrap().text("app"), Some(&b"web"[..]));
+}
+
+#[test]
+fn object_of_too_many_members_is_no_record() {
+    let members: Vec<String> = (0..100_000).map(|n| format!("\"{n}_hex\":\"\"")).collect();
+    assert_eq!(Record::parse(format!("{{{}}}", members.join(",")).as_bytes()), None);
+}
+
+#[test]
 fn page_of_fields_that_a_search_can_use_is_fresh() {
     let names = |is_wanted: &dyn Fn(Option<Where>) -> bool| -> String {
         let with_values = FIELDS.iter().filter(|field| !matches!(field.get, Get::Nothing));
