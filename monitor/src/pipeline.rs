@@ -397,7 +397,11 @@ impl<S: Sink> Worker<S> {
                     // The other end may have ended already.
                     let _ = give_back.try_send(batch);
                 }
-                Message::Losses(losses) => losses.iter().for_each(|loss| self.loss(loss)),
+                Message::Losses(losses) => {
+                    let cgroups: Vec<u64> = losses.iter().filter_map(|loss| loss.cgroup_id).collect();
+                    self.enricher.wait_for(&cgroups);
+                    losses.iter().for_each(|loss| self.loss(loss));
+                }
                 Message::Rules(set) => self.take_rules(set),
                 Message::Told(told) => {
                     self.enricher.told(told);
@@ -421,7 +425,8 @@ impl<S: Sink> Worker<S> {
         self.live.as_mut()?.probes.ledger.as_mut()
     }
 
-    fn settle(&mut self) {
+    /// Writes down for the next daemon how far the log is.
+    pub fn settle(&mut self) {
         let progress = self.sink.progress();
         if let Some(ledger) = self.ledger() {
             ledger.settle(progress, clock::boot_ns());
@@ -630,10 +635,7 @@ impl<S: Sink> Worker<S> {
         from_boot_ns: u64,
     ) {
         let to_boot_ns = self.now_ns();
-        let container = cgroup_id.and_then(|id| {
-            self.enricher.wait_for(&[id]);
-            self.enricher.container_of(id)
-        });
+        let container = cgroup_id.and_then(|id| self.enricher.container_of(id));
         self.take_findings();
         let gap = Gap {
             place,
@@ -689,7 +691,7 @@ impl<S: Sink> Worker<S> {
                 Finding::Cgroup { id, path, container, host } => {
                     let is_watched = match &container {
                         Some(container) => {
-                            container.watched.set(self.scope.watches(container));
+                            self.decide(container);
                             container.watched.get()
                         }
                         None => self.scope.host || !host,

@@ -163,23 +163,24 @@ def noted_keys(folder, pinned):
 
 
 def kept(lines, only):
-    records = {}
+    records = set()
     for line in lines:
         try:
             record = parse(line)
         except Changed:
             continue
         if only is None or record["kind"] == only:
-            records[record["seq"]] = hashlib.sha256(line).digest(), record["node"]
+            records.add((record["seq"], hashlib.sha256(line).digest(), record["node"]))
     return records
 
 
 class Log:
     def __init__(self, pinned):
         self.pinned, self.changed, self.missing = pinned, [], []
-        self.prev, self.seq, self.first_seq, self.node, self.hashes = None, None, None, None, {}
+        self.prev, self.seq, self.first_seq, self.hashes = None, None, None, {}
         self.current, self.descends, self.is_pinned, self.checkpoints = None, False, False, 0
-        self.unsigned, self.is_closed, self.retained_from = 0, False, 0
+        self.unsigned, self.is_closed, self.retained_from, self.told_retained_from = 0, False, 0, 0
+        self.nodes, self.unpinned = set(), 0
 
     def segment(self, segment, is_last, noted):
         lines = lines_of(segment)
@@ -201,7 +202,8 @@ class Log:
             raise Changed("the line is too long")
         record = parse(line)
         seq, before, is_begin = record["seq"], self.seq, record["kind"] == "segment"
-        self.seq, self.node, self.is_closed = seq, record["node"], False
+        self.seq, self.is_closed = seq, False
+        self.nodes.add(record["node"])
         self.hashes[seq] = sha256(line)
         if self.first_seq is None:
             self.first_seq = seq
@@ -247,8 +249,10 @@ class Log:
                 raise Changed("the root is wrong")
             self.checkpoints, self.unsigned = self.checkpoints + 1, 0
             self.is_closed, self.is_pinned = record.get("why") == "close", self.descends
+            self.unpinned += self.pinned is not None and not self.descends
+            self.retained_from = max(self.retained_from, self.told_retained_from)
         elif kind == "retention":
-            self.retained_from = max(self.retained_from, record["deleted_to_seq"] + 1)
+            self.told_retained_from = max(self.told_retained_from, record["deleted_to_seq"] + 1)
         elif kind == "recovery" and record.get("cut_lines", 0) > 0:
             self.missing.append("whole lines were cut off after a crash")
 
@@ -267,10 +271,10 @@ class Log:
             raise Changed("the new key is not signed by the one before")
         self.current, self.descends = (epoch, key), self.descends or key == self.pinned
 
-    def compare(self, records, what):
+    def compare(self, records, what, nodes):
         good, wrong = 0, []
-        for seq, (digest, node) in records.items():
-            if node != self.node or seq < self.first_seq:
+        for seq, digest, node in sorted(records):
+            if (nodes is not None and node not in nodes) or seq < self.first_seq:
                 continue
             if self.hashes.get(seq) == digest:
                 good += 1
@@ -299,8 +303,8 @@ def verify(folder, key=None, against=None):
             log.missing.append("the beginning is missing")
         if not is_open and not log.is_closed:
             log.missing.append("the log was not closed")
-        log.compare(kept(noted_lines, None), "keys.ndjson")
-        if anchored is not None and log.compare(anchored, "anchor") == 0:
+        log.compare(kept(noted_lines, None), "keys.ndjson", None)
+        if anchored is not None and log.compare(anchored, "anchor", log.nodes) == 0:
             log.missing.append("the anchor has no checkpoint of this log")
     if half and not is_open:
         log.missing.append("the log ends with half a record")
@@ -308,6 +312,8 @@ def verify(folder, key=None, against=None):
         log.missing.append("no checkpoint")
     elif key is not None and not log.is_pinned:
         log.changed.append("the key that signed last does not go back to the one that was given")
+    elif log.unpinned > 0:
+        log.missing.append("checkpoints that do not go back to the key that was given")
     return log
 
 

@@ -189,7 +189,14 @@ impl Place {
     fn of(segment: &Segment) -> io::Result<Self> {
         let path = segment.index_path();
         let temporary = path.with_extension(format!("idx.{TEMPORARY}"));
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            // Whoever made the folder may have made that name, to have something else written over.
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(&temporary)?;
         Ok(Self { file, temporary, path })
     }
 
@@ -230,7 +237,8 @@ pub fn load(segment: &Segment) -> io::Result<Option<Vec<Block>>> {
 }
 
 fn read_bounded(path: &Path) -> Option<Vec<u8>> {
-    let file = File::open(path).ok().filter(|file| file.metadata().is_ok_and(|found| found.is_file()))?;
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
+    let file = file.ok().filter(|file| file.metadata().is_ok_and(|found| found.is_file()))?;
     let mut bytes = Vec::new();
     file.take(INDEX_MAX).read_to_end(&mut bytes).ok()?;
     Some(bytes)

@@ -5,7 +5,7 @@
 
 use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -48,6 +48,9 @@ impl Keys {
     /// Uses a folder; makes it, with mode 0700, if it is not there.
     pub fn open(disk: Arc<dyn Disk>, folder: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        if folder.metadata()?.mode() & 0o022 != 0 {
+            return Err(io::Error::other(format!("{}: others may write to it", folder.display())));
+        }
         Ok(Self { disk, folder: folder.to_owned() })
     }
 

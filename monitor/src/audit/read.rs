@@ -342,6 +342,13 @@ impl Cursor {
     /// From now on no record behind number `limit` is given out. Who runs beside the writer sets it to the last record
     /// that is durable, since one that is not can still be taken back.
     pub fn set_limit(&mut self, limit: u64) {
+        // What was read ahead of the old limit may have been taken back meanwhile, and others be in its place.
+        if self.limit != limit
+            && let Some(open) = &mut self.open
+            && open.lines.forget_half().is_err()
+        {
+            self.open = None;
+        }
         self.limit = limit;
     }
 

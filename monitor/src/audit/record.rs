@@ -136,6 +136,8 @@ pub enum Why {
     Heartbeat,
     /// The segment is closed.
     Rotation,
+    /// Old segments are deleted.
+    Retention,
     /// The key's epoch ends.
     Key,
     /// The log is closed in good order.
@@ -150,6 +152,7 @@ impl Why {
             Why::Time => "time",
             Why::Heartbeat => "heartbeat",
             Why::Rotation => "rotation",
+            Why::Retention => "retention",
             Why::Key => "key",
             Why::Close => "close",
         }

@@ -47,6 +47,8 @@ pub struct Trust {
     pub epochs: Vec<Epoch>,
     /// Checkpoints that hold.
     pub checkpoints: u64,
+    /// Those of them that do not go back to the pinned key, if there is one.
+    pub unpinned: u64,
     /// Whether the last of them goes back to the pinned key.
     pub is_pinned: bool,
 }
@@ -137,6 +139,7 @@ impl Trust {
             return forged("its root is not that of the records before it");
         }
         self.checkpoints += 1;
+        self.unpinned += u64::from(self.pinned.is_some() && !self.descends);
         self.is_pinned = self.descends;
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Checks a log from its files alone: each record's form, number and place in the chain, the roots and signatures of its
 //! checkpoints, and the succession of its keys. It reads streaming, in bounded memory, also while the log is being written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -155,7 +155,9 @@ pub fn verify(folder: &Path, wanted: &Wanted, progress: &mut dyn FnMut(u64, u64)
         first: 0,
         tree: Tree::default(),
         retained_from: 0,
+        told_retained_from: 0,
         node: Vec::new(),
+        nodes: BTreeSet::new(),
         expected_head: wanted.head,
         trust: Trust::new(&noted, wanted.key),
         against,
@@ -183,8 +185,12 @@ struct Checker<'a> {
     tree: Tree,
     /// Retention records say that what is below this number was deleted.
     retained_from: u64,
+    /// The same, as no checkpoint vouches for yet.
+    told_retained_from: u64,
     /// The node that the last record is of.
     node: Vec<u8>,
+    /// All that the log names.
+    nodes: BTreeSet<Vec<u8>>,
     expected_head: Option<Hash>,
     trust: Trust,
     against: Option<Witness>,
@@ -280,6 +286,9 @@ impl Checker<'_> {
         }
         if self.node != node {
             node.clone_into(&mut self.node);
+            if self.nodes.len() < NAMES_MAX {
+                self.nodes.insert(node.to_owned());
+            }
         }
         self.noted.meet(seq, hash);
         if let Some(against) = &mut self.against {
@@ -340,6 +349,8 @@ impl Checker<'_> {
                 let signed: Signed = parse(line, seq)?;
                 self.trust.checkpoint(seq, line, &signed, (self.first, &self.tree))?;
                 self.report.unsigned = 0;
+                // Only what is signed excuses that something is missing.
+                self.retained_from = self.retained_from.max(self.told_retained_from);
                 self.is_closed = signed.why == Why::Close.name();
                 Ok(())
             }
@@ -349,7 +360,7 @@ impl Checker<'_> {
             }
             RecordKind::Retention => {
                 let Retention { deleted_to_seq } = parse(line, seq)?;
-                self.retained_from = self.retained_from.max(deleted_to_seq.saturating_add(1));
+                self.told_retained_from = self.told_retained_from.max(deleted_to_seq.saturating_add(1));
                 Ok(())
             }
             RecordKind::Recovery => {
@@ -417,11 +428,21 @@ impl Checker<'_> {
             let message =
                 "the last checkpoint does not go back to the key that was given: somebody else has signed it";
             report.tampered.push(at(message.to_owned()));
+        } else if self.trust.unpinned > 0 {
+            report.incomplete.push(at(format!(
+                "{} checkpoints do not go back to the key that was given: who signed them is not proven; the log's first key proves all",
+                self.trust.unpinned
+            )));
         }
-        let (_, wrong) = self.noted.conclude(&self.node, first_seq, last_seq);
-        report.tampered.extend(wrong.into_iter().map(|wrong| at(format!("{}: {wrong}", succession::FILE))));
+        // The log's own file, whatever the node was called.
+        if report.records > 0 {
+            let (_, wrong) = self.noted.conclude(None, first_seq, last_seq);
+            report
+                .tampered
+                .extend(wrong.into_iter().map(|wrong| at(format!("{}: {wrong}", succession::FILE))));
+        }
         if let Some(against) = self.against {
-            let (good, wrong) = against.conclude(&self.node, first_seq, last_seq);
+            let (good, wrong) = against.conclude(Some(&self.nodes), first_seq, last_seq);
             if good == 0 && wrong.is_empty() {
                 let message = "no checkpoint of this log is in the file that it was compared with";
                 report.incomplete.push(at(message.to_owned()));

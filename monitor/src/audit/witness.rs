@@ -1,7 +1,7 @@
 //! What others have kept of a log: the records that must be there, byte for byte. `verify --against` asks the checkpoints of an
 //! anchor, `keys.ndjson` is asked always.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
@@ -15,7 +15,8 @@ use super::record::Head;
 /// Records that somebody has kept.
 #[derive(Default)]
 pub struct Witness {
-    kept: BTreeMap<u64, Kept>,
+    /// By number: several nodes can have one, and somebody can have added what never was.
+    kept: BTreeMap<u64, Vec<Kept>>,
 }
 
 struct Kept {
@@ -43,35 +44,36 @@ impl Witness {
         }
     }
 
-    /// Adds a record's line. Of two with the same number the later one counts.
+    /// Adds a record's line. None takes the place of another: of two of one number and node one is wrong.
     pub fn add(&mut self, line: &[u8]) {
         if let Some(head) = Head::parse(line) {
             let hash = Sha256::digest(line).into();
-            self.kept.insert(head.seq, Kept { hash, node: head.node.to_owned(), found: None });
+            let of_number = self.kept.entry(head.seq).or_default();
+            if !of_number.iter().any(|kept| (kept.hash, &*kept.node) == (hash, head.node)) {
+                of_number.push(Kept { hash, node: head.node.to_owned(), found: None });
+            }
         }
     }
 
     /// Whether this record was kept.
     pub fn has(&self, line: &[u8]) -> bool {
         let kept = Head::parse(line).and_then(|head| self.kept.get(&head.seq));
-        kept.is_some_and(|kept| kept.hash[..] == Sha256::digest(line)[..])
+        kept.is_some_and(|kept| kept.iter().any(|kept| kept.hash[..] == Sha256::digest(line)[..]))
     }
 
     /// The log has this record.
     pub fn meet(&mut self, seq: u64, hash: &Hash) {
-        if let Some(kept) = self.kept.get_mut(&seq) {
+        for kept in self.kept.get_mut(&seq).into_iter().flatten() {
             kept.found = Some(*hash);
         }
     }
 
-    /// Compares with a log of a node that has the records from `first` to `last`. Gives how many were there, and what is
-    /// wrong.
-    pub fn conclude(&self, node: &[u8], first: u64, last: u64) -> (u64, Vec<String>) {
+    /// Compares with a log that has the records from `first` to `last`, of these nodes if others can have kept theirs in
+    /// the same place. Gives how many were there, and what is wrong.
+    pub fn conclude(&self, nodes: Option<&BTreeSet<Vec<u8>>>, first: u64, last: u64) -> (u64, Vec<String>) {
         let (mut good, mut wrong) = (0, Vec::new());
-        for (seq, kept) in &self.kept {
-            if kept.node != node {
-                continue;
-            }
+        let all = self.kept.iter().flat_map(|(seq, kept)| kept.iter().map(move |kept| (seq, kept)));
+        for (seq, kept) in all.filter(|(_, kept)| nodes.is_none_or(|nodes| nodes.contains(&kept.node))) {
             match kept.found {
                 Some(found) if found == kept.hash => good += 1,
                 Some(_) => wrong.push(format!("record {seq} is another one than the one that was kept")),

@@ -414,6 +414,8 @@ impl Writer {
         let Some(body) = deletion(gone, why) else { return Ok(()) };
         let mut batch = self.batch();
         batch.chain.line(&self.origin, &now(RecordKind::Retention, body.as_bytes()), &mut batch.lines);
+        // What is missing from then on is excused by nothing that is not signed.
+        batch.checkpoint(&self.origin, &self.epoch, Why::Retention);
         self.put(batch)?;
         self.remove(gone)
     }

@@ -399,6 +399,10 @@ mod tests {
             r#""kind":"write","type":"write","result":1,"file":"/var/lib/dpkg/status","mode":"100644""#,
             r#""kind":"cred","type":"setuid","result":0,"old_euid":1000,"euid":0,"gained_caps":["CAP_SYS_ADMIN"]"#,
             r#""kind":"change","type":"unlinkat","result":0,"file":"/c""#,
+            r#""kind":"change","type":"rmdir","result":0,"file":"/d","mode":"40755""#,
+            r#""kind":"write","type":"write","result":1,"file":"/dev/shm/p","mode":"100644""#,
+            r#""kind":"change","type":"rename","result":0,"file":"/bin/a","target":"/bin/b""#,
+            r#""kind":"exec","type":"execve","exe":"/bin/b","filename":"/bin/b""#,
         ];
         let mut ledger = Ledger::default();
         for (seq, event) in (1..).zip(events) {
@@ -420,7 +424,12 @@ mod tests {
                 "rights n7: user 1000 to 0 user changed",
                 "users /etc/passwd emptied",
                 "packages /var/lib/dpkg/status written",
+                "file /b opened to write",
+                "file /bin/a renamed",
+                "file /bin/b renamed",
                 "file /c removed",
+                "file /d removed",
+                "file /dev/shm/p written",
                 "file /opt/y renamed",
                 "file /tmp/x renamed,written",
             ]

@@ -122,7 +122,7 @@ fn watch(
         pin: settings.pin.clone(),
     };
     // Before new ones are put there.
-    let (left, problems) = settings.pin.as_deref().map(handover::left).unwrap_or_default();
+    let (left, mut problems) = settings.pin.as_deref().map(handover::left).unwrap_or_default();
     let (probes, rings, losses) = Probes::load(&options).map_err(|error| cannot_load(&error))?;
     give_back_memory();
     let states = probes.states.clone();
@@ -142,6 +142,12 @@ fn watch(
         ExitCode::from(super::FAILED)
     })?);
     let attached_ns = clock::boot_ns();
+    // What both see from now on is only told twice over, or lost by the old ones alone.
+    for left in &left {
+        if let Err(error) = left.detach() {
+            problems.push(format!("probes of the last daemon stay attached: {error}"));
+        }
+    }
     let durable = log.durable();
     let sink = LogSink {
         log,
@@ -153,6 +159,8 @@ fn watch(
     };
     let mut worker = Worker::new(enricher, (Arc::clone(&rules), settings.state.clone()), clock, sink);
     (worker.live, worker.scope) = (Some(live), settings.scope.clone());
+    // Should this daemon end in a moment, the next one need not go through all of the log.
+    worker.settle();
     write_start(&mut worker, settings, &rules, &states);
     let stop = AtomicBool::new(false);
     // Before anybody is told that it watches: what ends a moment later must not be nameless.

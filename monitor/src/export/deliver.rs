@@ -267,13 +267,22 @@ impl Exporter {
         let limit = self.durable.as_ref().map_or(u64::MAX, Durable::seq);
         self.cursor.set_limit(limit);
         let mut records = 0;
+        let mut failed = None;
         let is_at_end = loop {
             let is_full = batch.events.len() >= most || batch.bytes.len() >= self.settings.batch_bytes;
             if is_full || records >= READ_MAX {
                 break false;
             }
             records += 1;
-            match self.cursor.next()? {
+            let step = match self.cursor.next() {
+                Ok(step) => step,
+                // What was found before is told all the same: it is passed over now.
+                Err(error) => {
+                    failed = Some(error);
+                    break true;
+                }
+            };
+            match step {
                 Step::Record { seq, line } => {
                     let is_again = seq <= self.seen;
                     self.seen = self.seen.max(seq);
@@ -316,7 +325,7 @@ impl Exporter {
         for (seq, reason) in damaged {
             self.bury(seq, &reason);
         }
-        Ok(is_at_end)
+        failed.map_or(Ok(is_at_end), Err)
     }
 
     /// Records that are not there any more.

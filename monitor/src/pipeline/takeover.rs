@@ -26,6 +26,9 @@ pub(super) struct Cut {
 impl Cut {
     /// An event is the same whenever it was seen.
     fn hash(&self, record: &[u8]) -> u64 {
+        // What a ring has behind the record is of its own past.
+        let len = event::decode::header(record).map_or(record.len(), |header| header.len as usize);
+        let record = record.get(..len).unwrap_or(record);
         let time = std::mem::offset_of!(taffrail_common::event::Header, boot_ns);
         let (before, rest) = record.split_at(time.min(record.len()));
         self.hasher.hash_one((before, rest.get(8..)))
@@ -73,7 +76,7 @@ pub struct TakenOver {
 }
 
 impl<S: Sink> Worker<S> {
-    /// Deals with what earlier daemons' probes have seen, which see nothing any more from here on. The new ones were all
+    /// Deals with what earlier daemons' probes have seen, which were taken off already. The new ones were all
     /// attached at `at_ns` of the boot clock. `logged` counts by kind the events of which the log has records behind
     /// that number. What is of no use is told as a problem.
     pub fn take_over(
@@ -87,10 +90,8 @@ impl<S: Sink> Worker<S> {
         let mut cut = Cut { at_ns, ..Cut::default() };
         // Where nobody watched before, all that the new ones saw is told.
         let is_watched = left.iter().any(|left| left.handled().is_some());
-        for mut left in left {
-            if let Err(error) = left.detach() {
-                problems.push(format!("probes of the last daemon stay attached: {error}"));
-            }
+        let mut left = left;
+        for left in &mut left {
             let mut drained = [0; KINDS];
             left.drain(|record| {
                 let header = event::decode::header(record);
@@ -117,6 +118,10 @@ impl<S: Sink> Worker<S> {
                     self.tell_account(&account, since_ns);
                 }
             }
+        }
+        // Should this daemon end in this moment, the next one has to know what it owes.
+        self.settle_all();
+        for left in left {
             if let Err(error) = left.remove() {
                 problems.push(format!("what the last daemon left cannot be removed: {error}"));
             }
@@ -159,6 +164,11 @@ mod tests {
         assert_eq!(told(&mut cut, &[(AT + 10, 3)], &[(AT - 10, 3)]), 1);
         assert_eq!(told(&mut cut, &[(AT + 10, 4)], &[(AT + 12, 4)]), 1);
         assert_eq!(told(&mut cut, &[(AT + OVERLAP_NS, 5)], &[(AT + OVERLAP_NS + 3, 5)]), 1);
+        // Whatever lies behind it in its ring.
+        let mut long = at(AT + 1, 8);
+        cut.takes_old(&long, AT + 1);
+        long.extend_from_slice(b"of another record");
+        assert!(!cut.takes_new(&long, AT + 1));
         // Two that are alike are two.
         assert_eq!(told(&mut cut, &[(AT + 1, 6), (AT + 2, 6)], &[(AT + 1, 6), (AT + 2, 6)]), 2);
         // What only the new ones saw.

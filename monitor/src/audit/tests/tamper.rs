@@ -329,6 +329,25 @@ fn yesterday_that_was_written_anew_and_sealed_with_todays_key_is_found() {
     split(reseal(&changed, last + 1, &key, false));
     assert_eq!(judge.plain(&folder, "the present epoch sealed anew"), 0);
     assert_eq!(judge.code(&folder, &anchored, "the present epoch sealed anew"), 1);
+    // Nor does it help to add the new checkpoints to the anchor, or such of another node.
+    let kept = std::fs::read_to_string(anchor(&folder)).unwrap();
+    let new: Vec<String> = segments(&folder).iter().flat_map(|path| lines(path)).collect();
+    let new: Vec<&String> = new.iter().filter(|line| line.contains("\"kind\":\"checkpoint\"")).collect();
+    let added: String = new.iter().map(|line| format!("{line}\n")).collect();
+    let others = added.replace("\"node\":\"", "\"node\":\"x");
+    for more in [&added, &others] {
+        std::fs::write(anchor(&folder), format!("{kept}{more}")).unwrap();
+        assert_eq!(judge.code(&folder, &anchored, "the anchor, added to"), 1);
+    }
+}
+
+#[test]
+fn later_key_does_not_vouch_for_what_came_before_it() {
+    let (_parent, folder) = lively_log();
+    let mut judge = Judge::new("later_key_does_not_vouch_for_what_came_before_it");
+    let of = |key| Wanted { key: Some(key), ..Wanted::default() };
+    assert_eq!(judge.code(&folder, &of(first_key(&folder)), "its first key"), 0);
+    assert_eq!(judge.code(&folder, &of(secret(&folder).public()), "its last key"), 2);
 }
 
 #[test]

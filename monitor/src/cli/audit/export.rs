@@ -71,12 +71,15 @@ struct Exported {
 
 fn export(args: &Args) -> Result<Option<Exported>, SearchError> {
     let Some((from, to)) = range(args)? else { return Ok(None) };
+    // What was asked for by number and is not there yet is missing too.
+    let beyond = args.to.map_or(0, |asked| asked.saturating_sub(to));
     let mut out: BufWriter<Box<dyn Write>> = BufWriter::new(match &args.output {
         Some(path) => Box::new(create(path).map_err(SearchError::Write)?),
         None => Box::new(io::stdout().lock()),
     });
     let mut cursor = Cursor::new(&args.folder, from);
-    let mut exported = Exported { records: 0, missing: 0 };
+    let mut exported = Exported { records: 0, missing: beyond };
+    let (mut is_vouched, mut held_bytes) = (false, 0);
     // What follows the range is held back until a checkpoint shows that it is needed.
     let mut behind = Vec::new();
     loop {
@@ -84,11 +87,15 @@ fn export(args: &Args) -> Result<Option<Exported>, SearchError> {
         match cursor.next()? {
             Step::Record { seq, line } if seq <= to => {
                 exported.records += 1;
+                is_vouched = is_checkpoint(line);
                 out.write_all(line).and_then(|()| out.write_all(b"\n")).map_err(SearchError::Write)?;
             }
+            Step::Record { .. } if is_vouched => break,
             Step::Record { line, .. } => {
                 behind.push(line.to_vec());
-                if Record::parse(line).is_some_and(|record| record.kind() == "checkpoint") {
+                held_bytes += line.len();
+                is_vouched = is_checkpoint(line);
+                if is_vouched {
                     for line in &behind {
                         exported.records += 1;
                         out.write_all(line)
@@ -97,7 +104,7 @@ fn export(args: &Args) -> Result<Option<Exported>, SearchError> {
                     }
                     break;
                 }
-                if behind.len() > BEHIND_MAX {
+                if held_bytes > BEHIND_BYTES_MAX {
                     break;
                 }
             }
@@ -107,11 +114,18 @@ fn export(args: &Args) -> Result<Option<Exported>, SearchError> {
         }
     }
     out.flush().map_err(SearchError::Write)?;
+    if !is_vouched {
+        eprintln!("taffrail: no checkpoint follows that vouches for the last of these records");
+    }
     Ok((exported.records > 0).then_some(exported))
 }
 
-/// A checkpoint that is further away is not looked for.
-const BEHIND_MAX: usize = 100_000;
+/// A checkpoint that is further away, in bytes, is not looked for.
+const BEHIND_BYTES_MAX: usize = 64 << 20;
+
+fn is_checkpoint(line: &[u8]) -> bool {
+    Record::parse(line).is_some_and(|record| record.kind() == "checkpoint")
+}
 
 /// The numbers of the first and the last record.
 fn range(args: &Args) -> Result<Option<(u64, u64)>, SearchError> {

@@ -263,6 +263,15 @@ pub struct Problem {
     what: String,
 }
 
+impl Problem {
+    /// Reasons can name values of the file, which may be as long as the file.
+    const WHAT_MAX: usize = 200;
+
+    fn new(path: PathBuf, what: &str) -> Self {
+        Self { path, what: cut(what, Self::WHAT_MAX).to_owned() }
+    }
+}
+
 /// What came of looking for a container.
 #[derive(Debug, Default)]
 pub struct Found {
@@ -337,7 +346,7 @@ impl Query<'_> {
 
     /// What a JSON file holds; `None` if it is not there.
     fn json<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>, Problem> {
-        let problem = |what: String| Problem { path: path.to_owned(), what };
+        let problem = |what: String| Problem::new(path.to_owned(), &what);
         match state::read(path, self.user) {
             Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| problem(error.to_string())),
             Err(ReadError::Absent) => Ok(None),

@@ -76,7 +76,7 @@ fn judge(body: &[u8], count: usize) -> Result<Vec<Refused>, Failure> {
         let item = &item["create"];
         let reason = || {
             let part = |name: &str| item["error"][name].as_str().unwrap_or_default();
-            crate::event::text::escaped(format!("{}: {}", part("type"), part("reason")).as_bytes())
+            excerpt(format!("{}: {}", part("type"), part("reason")).as_bytes())
         };
         match item["status"].as_u64().unwrap_or_default() {
             // 409: it is there already.

@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -60,7 +60,11 @@ impl Appended {
     fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         let file = match self.file.take().filter(|file| is_at(file, &self.path)) {
             Some(file) => file,
-            None => OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?,
+            None => {
+                let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
+                end_line(&self.path, &file)?;
+                file
+            }
         };
         let before = file.metadata()?.len();
         let written = (&file).write_all(lines).and_then(|()| file.sync_data());
@@ -71,6 +75,17 @@ impl Appended {
         self.file = Some(file);
         written
     }
+}
+
+/// Half a line, as a crash leaves one, must not spoil the next one.
+fn end_line(path: &Path, mut file: &File) -> io::Result<()> {
+    let found = file.metadata()?;
+    if !found.is_file() || found.len() == 0 {
+        return Ok(());
+    }
+    let mut last = [0];
+    File::open(path)?.read_exact_at(&mut last, found.len() - 1)?;
+    if last == *b"\n" { Ok(()) } else { file.write_all(b"\n") }
 }
 
 /// Whether the file is still the one at that path.

@@ -371,7 +371,7 @@ impl<F: Fn(Told) -> bool> Asker<F> {
                     }
                     Err(Error::Unknown) => {}
                     Err(error @ Error::Unreachable(_)) => unreachable = Some(error),
-                    Err(Error::Wrong(what)) => problems.push(Problem { path: socket.path, what }),
+                    Err(Error::Wrong(what)) => problems.push(Problem::new(socket.path, &what)),
                 }
             }
         }
