@@ -77,6 +77,8 @@ pub struct Exporter {
     read: (u64, Vec<u8>),
     /// The highest number that was read or skipped: what is read again was counted already.
     seen: u64,
+    /// The highest record that arrived, or of which it is told that it was deleted before.
+    accounted: u64,
     /// Failures since something got through.
     failures: u32,
     told: Option<Instant>,
@@ -134,6 +136,7 @@ impl Exporter {
             unsettled: VecDeque::new(),
             read,
             seen,
+            accounted: seen,
             failures: 0,
             told: None,
             saved: (now, u64::MAX),
@@ -206,7 +209,7 @@ impl Exporter {
         if !follows {
             self.position.hash.clear();
             self.rewind(0);
-            (self.is_new, self.seen) = (true, 0);
+            (self.is_new, self.seen, self.accounted) = (true, 0, 0);
             self.note("began_anew");
         }
     }
@@ -307,7 +310,9 @@ impl Exporter {
                     }
                 }
                 Step::Skipped { from, to } => {
-                    skipped.push((from.max(self.seen + 1), to));
+                    // What was sent but had not arrived is lost, too.
+                    skipped.push((from.max(self.accounted + 1), to));
+                    self.accounted = self.accounted.max(to);
                     self.seen = self.seen.max(to);
                 }
                 Step::Damaged { .. } if self.read.0 < self.seen => {}
@@ -479,6 +484,7 @@ impl Exporter {
         }
         while let Some(sent) = self.unsettled.pop_front_if(|sent| sent.when.elapsed() >= wait) {
             self.position.seq = sent.seq;
+            self.accounted = self.accounted.max(sent.seq);
             self.position.hash = sent.hash;
             self.position.sent += sent.events;
         }
