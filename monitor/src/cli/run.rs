@@ -27,7 +27,7 @@ use crate::event::field::KindSet;
 use crate::event::json::{Members, write_container, write_subject};
 use crate::event::text::escaped;
 use crate::export::Exporters;
-use crate::pipeline::{self, Gap, Live, Message, Sink, Worker};
+use crate::pipeline::{self, Gap, Live, Message, Sink, Worker, receive};
 use crate::probe::handover::{self, Progress};
 use crate::probe::hook::{PROCESS_KINDS, Status, bit};
 use crate::probe::{LoadError, Options, ProbeState, Probes};
@@ -136,7 +136,7 @@ fn watch(
     let clock = Clock::now();
     let mut enricher = Enricher::new(Enrichment::Live(cgroups), settings.max_processes);
     enricher.set_runtimes(settings.folders.clone(), settings.name_wait);
-    let (to_match, messages) = pipeline::queue();
+    let (to_match, messages) = receive::queue();
     enricher.set_apis(pipeline::ask_runtimes(settings, &to_match).map_err(|error| {
         super::complain(&error, None);
         ExitCode::from(super::FAILED)
@@ -189,11 +189,11 @@ fn watch(
         if let Some((ahead, asker)) = ahead {
             std::thread::Builder::new()
                 .name("ahead".to_owned())
-                .spawn_scoped(threads, move || pipeline::look_ahead(ahead, &asker, stop))?;
+                .spawn_scoped(threads, move || receive::look_ahead(ahead, &asker, stop))?;
         }
         let receive = std::thread::Builder::new()
             .name("receive".to_owned())
-            .spawn_scoped(threads, move || pipeline::receive(rings, losses, &receiving, stop));
+            .spawn_scoped(threads, move || receive::receive(rings, losses, &receiving, stop));
         let waited = control(args, settings.clone(), &watched, to_match, || {
             report(&states, settings, rules.enabled().count())
         });

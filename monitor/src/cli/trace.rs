@@ -26,7 +26,7 @@ use crate::enrich::{Enricher, Source, Subject};
 use crate::event::human;
 use crate::event::json::{write_subject, write_whole_container};
 use crate::event::text::escaped;
-use crate::pipeline::{self, Gap, Live, Sink, Worker};
+use crate::pipeline::{self, Gap, Live, Sink, Worker, receive};
 use crate::probe::flight::Flight;
 use crate::probe::hook::{ALL_KINDS, bit};
 use crate::probe::load::Tiers;
@@ -179,7 +179,7 @@ fn live(args: &Args, rules: RuleSet, scope: Scope, sink: Printer) -> Result<(), 
     let cgroups = layout.root().and_then(|root| Cgroups::new(root).ok());
     let mut worker = worker(Source::Live(cgroups), rules, sink);
     (worker.live, worker.recording, worker.scope) = (Some(live), recording, scope);
-    let (to_match, messages) = pipeline::queue();
+    let (to_match, messages) = receive::queue();
     worker.enricher.set_runtimes(settings.folders.clone(), settings.name_wait);
     let apis = pipeline::ask_runtimes(&settings, &to_match).map_err(|error| failed(&error, None))?;
     worker.enricher.set_apis(apis);
@@ -194,9 +194,9 @@ fn live(args: &Args, rules: RuleSet, scope: Scope, sink: Printer) -> Result<(), 
             watching.run(&messages);
             watching.tell_flights();
         });
-        threads.spawn(move || pipeline::receive(rings, losses, &to_match, &STOP));
+        threads.spawn(move || receive::receive(rings, losses, &to_match, &STOP));
         if let Some((ahead, asker)) = ahead {
-            threads.spawn(move || pipeline::look_ahead(ahead, &asker, &STOP));
+            threads.spawn(move || receive::look_ahead(ahead, &asker, &STOP));
         }
         let end = args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
         while !STOP.load(Ordering::Acquire) {

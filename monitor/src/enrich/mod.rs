@@ -279,6 +279,21 @@ impl Enricher {
         self.owners.is_answered(other) && self.owners.is_settled(id)
     }
 
+    /// Whether it is known whose a cgroup is and what that one is called, or that was waited for.
+    pub fn is_settled(&self, cgroup_id: u64) -> bool {
+        self.owners.is_settled(cgroup_id)
+    }
+
+    /// Whether it is known whose a cgroup is, or that was waited for.
+    pub fn is_answered(&self, cgroup_id: u64) -> bool {
+        self.owners.is_answered(cgroup_id)
+    }
+
+    /// What tells the container of a cgroup from all others as long as it is known; `None`: the host's, or not known.
+    pub fn address_of(&self, cgroup_id: u64) -> Option<usize> {
+        self.owners.address_of(cgroup_id)
+    }
+
     /// Takes in what was found out meanwhile.
     pub fn take_answers(&mut self) {
         self.owners.take_answers();

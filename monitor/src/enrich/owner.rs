@@ -392,6 +392,11 @@ impl Owners {
         self.known.get(&id).is_some_and(|known| known.is_host)
     }
 
+    /// The address of what is known of the container of a cgroup.
+    pub fn address_of(&self, id: u64) -> Option<usize> {
+        self.known.get(&id)?.container.as_ref().map(|container| Arc::as_ptr(container).addr())
+    }
+
     /// Whether it is known whose a cgroup is, or that was waited for.
     pub fn is_answered(&self, id: u64) -> bool {
         self.known.get(&id).is_none_or(|known| known.is_answered || known.since.elapsed() >= self.wait)

@@ -5,16 +5,17 @@
 //! rings fill up, and the kernel counts what they cannot take. A recording takes the place of the receive
 //! thread in a replay; everything behind it is the same.
 
+mod held;
+pub mod receive;
 mod takeover;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use taffrail_common::event::Header;
 use taffrail_common::map::LEFT_OUT;
 
@@ -27,7 +28,7 @@ use crate::detect::alert::Verdict;
 use crate::detect::memory::{Limits, Memory, Occurrence, Report};
 use crate::enrich::container::Container;
 use crate::enrich::metadata::api::{Apis, Told};
-use crate::enrich::resolve::{self, Asker};
+use crate::enrich::resolve::Asker;
 use crate::enrich::users::Names;
 use crate::enrich::{Enricher, Finding, Handled, Subject};
 use crate::event::field::KindSet;
@@ -37,11 +38,13 @@ use crate::probe::count::CallCounts;
 use crate::probe::flight::Flight;
 use crate::probe::handover::{Ledger, Progress};
 use crate::probe::hook::PROCESS_KINDS;
-use crate::probe::loss::{Loss, LossReader};
+use crate::probe::loss::Loss;
 use crate::probe::{self, Probes};
 use crate::rules::RuleSet;
 use crate::scope::Scope;
 use crate::syscalls::{self, Counts};
+use held::{Held, Keys};
+use receive::Batch;
 use takeover::Cut;
 
 /// Takes what comes out at the end.
@@ -117,102 +120,10 @@ pub enum Message {
     End,
 }
 
-/// Records that were taken together.
-#[derive(Default)]
-pub struct Batch {
-    bytes: BytesMut,
-    ends: Vec<usize>,
-}
-
-/// A batch is sent once it has grown to this many bytes.
-const BATCH_BYTES: usize = 128 << 10;
-
-/// Batches that wait for the match thread.
-const QUEUE: usize = 4;
-
-impl Batch {
-    fn push(&mut self, record: &[u8]) {
-        self.bytes.extend_from_slice(record);
-        self.ends.push(self.bytes.len());
-    }
-
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.ends.clear();
-    }
-
-    fn records(&self) -> impl Iterator<Item = &[u8]> {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).map(|(start, &end)| &self.bytes[start..end])
-    }
-}
-
-/// The queue to the match thread.
-pub fn queue() -> (SyncSender<Message>, Receiver<Message>) {
-    sync_channel(QUEUE)
-}
-
 /// Starts the thread that asks runtimes for what their files do not say.
 pub fn ask_runtimes(settings: &Settings, to_match: &SyncSender<Message>) -> io::Result<Apis> {
     let (sockets, folders, to_match) = (settings.sockets.clone(), settings.folders.clone(), to_match.clone());
     Apis::start(sockets, folders, move |told| to_match.send(Message::Told(told)).is_ok())
-}
-
-/// How often the kernel's counters of lost events are read.
-const LOSS_INTERVAL: Duration = Duration::from_millis(200);
-
-/// The thread that looks ahead: asks about new cgroups before their events are handled, until `stop` is set.
-pub fn look_ahead(mut ahead: probe::receive::Ahead, asker: &Asker, stop: &AtomicBool) {
-    resolve::hurry();
-    while !stop.load(Ordering::Acquire) {
-        ahead.take(LOSS_INTERVAL, |record| asker.look_ahead(record));
-    }
-}
-
-/// The receive thread: until `stop` is set, and then once more.
-pub fn receive(
-    mut rings: probe::receive::Receiver,
-    mut losses: LossReader,
-    to_match: &SyncSender<Message>,
-    stop: &AtomicBool,
-) {
-    let mut next_losses = Instant::now() + LOSS_INTERVAL;
-    // Batches go round, so that a flood allocates nothing.
-    let (give_back, empty) = sync_channel::<Batch>(QUEUE + 2);
-    // A flood may never let the rings run empty: neither losses nor the end wait for that.
-    let mut end_ns = None;
-    loop {
-        if end_ns.is_none() && stop.load(Ordering::Acquire) {
-            end_ns = Some(clock::boot_ns());
-        }
-        let mut batch = empty.try_recv().unwrap_or_default();
-        let more = rings.round(end_ns.unwrap_or_else(clock::boot_ns), |record| {
-            batch.push(record);
-            batch.bytes.len() < BATCH_BYTES
-        });
-        if batch.ends.is_empty() {
-            // There is room for all batches that there are.
-            let _ = give_back.try_send(batch);
-        } else if to_match.send(Message::Batch(batch, give_back.clone())).is_err() {
-            return;
-        }
-        let ended = end_ns.is_some() && !more;
-        if ended || Instant::now() >= next_losses {
-            next_losses = Instant::now() + LOSS_INTERVAL;
-            let new = losses.new_losses();
-            if !new.is_empty() && to_match.send(Message::Losses(new)).is_err() {
-                return;
-            }
-        }
-        if ended {
-            // The other end may be gone already.
-            let _ = to_match.send(Message::End);
-            return;
-        }
-        if !more {
-            rings.wait();
-        }
-    }
 }
 
 /// Whose share of the rings a cgroup uses: the container's; else that of the service or user that it belongs to.
@@ -293,13 +204,6 @@ impl Live {
     }
 }
 
-/// Records that wait, in order: the first for the name of its container, the others for the first.
-#[derive(Default)]
-struct Held {
-    records: VecDeque<Box<[u8]>>,
-    bytes: usize,
-}
-
 /// Records that wait take so many bytes at most; then the first go out as they are.
 const HELD_BYTES_MAX: usize = 16 << 20;
 
@@ -311,19 +215,6 @@ const SETTLE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long the log may take for its last records.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(5);
-
-impl Held {
-    fn push(&mut self, record: &[u8]) {
-        self.bytes += record.len();
-        self.records.push_back(record.into());
-    }
-
-    fn pop(&mut self) -> Option<Box<[u8]>> {
-        let record = self.records.pop_front()?;
-        self.bytes -= record.len();
-        Some(record)
-    }
-}
 
 /// The match thread's state.
 pub struct Worker<S> {
@@ -371,7 +262,7 @@ impl<S: Sink> Worker<S> {
     /// Handles messages until the end.
     pub fn run(&mut self, messages: &Receiver<Message>) {
         loop {
-            let interval = if !self.held.records.is_empty() {
+            let interval = if !self.held.is_empty() {
                 HELD_INTERVAL
             } else if self.ledger().is_some_and(|ledger| ledger.is_behind()) {
                 SETTLE_INTERVAL
@@ -515,30 +406,50 @@ impl<S: Sink> Worker<S> {
         // Looked at as soon as it comes: what is known of a container that has ended goes away soon.
         let is_ready = self.enricher.is_ready(&event);
         self.take_findings();
-        if is_ready && self.held.records.is_empty() {
+        if is_ready && self.held.is_empty() {
+            return self.handle(bytes, &event);
+        }
+        let keys = Keys::of(&event, &self.enricher);
+        if is_ready && !self.held.is_behind(&keys) {
             self.handle(bytes, &event);
         } else {
-            self.held.push(bytes);
+            self.held.push(&keys, bytes);
         }
     }
 
-    /// Lets go on the records that have waited enough, and as many others as it takes to keep no more than `max_bytes`.
+    /// Lets go on the records that have waited enough, and as many others as it takes to keep no more than `max_bytes`:
+    /// by the order in which they came, as far as those go on that others wait for.
     fn release(&mut self, max_bytes: usize) {
-        if self.held.records.is_empty() {
+        if self.held.is_empty() {
             return;
         }
         self.take_answers();
-        while let Some(first) = self.held.pop() {
-            // It was decoded when it came.
-            let Ok(event) = event::decode(&first) else { continue };
-            let fits = self.held.bytes + first.len() <= max_bytes;
-            if fits && !self.enricher.is_ready(&event) {
-                self.held.bytes += first.len();
-                self.held.records.push_front(first);
+        let firsts = self.held.firsts();
+        let ready = firsts.into_iter().filter(|(_, group)| self.is_first_ready(*group));
+        let mut ready: BinaryHeap<_> = ready.map(Reverse).collect();
+        loop {
+            let oldest = || self.held.firsts().into_iter().min();
+            let next = ready.pop().map(|Reverse(next)| next);
+            let Some((_, group)) = next.or_else(|| (self.held.bytes() > max_bytes).then(oldest)?) else {
                 return;
+            };
+            let Some(record) = self.held.pop(group) else { continue };
+            // It was decoded when it came.
+            if let Ok(event) = event::decode(&record) {
+                self.handle(&record, &event);
             }
-            self.handle(&first, &event);
+            if self.is_first_ready(group)
+                && let Some((number, _)) = self.held.first(group)
+            {
+                ready.push(Reverse((number, group)));
+            }
         }
+    }
+
+    /// Whether the first record of a group need not wait any more.
+    fn is_first_ready(&mut self, group: u64) -> bool {
+        let first = self.held.first(group).and_then(|(_, record)| event::decode(record).ok());
+        first.is_some_and(|event| self.enricher.is_ready(&event))
     }
 
     /// Takes in what was found out about containers meanwhile.
@@ -898,22 +809,34 @@ mod tests {
         std::fs::write(oci.join("web/status"), r#"{"cgroup-path":"/my/web"}"#).unwrap();
     }
 
+    fn tgids(worker: &Worker<Owners>) -> Vec<u32> {
+        worker.sink.0.iter().map(|(tgid, ..)| *tgid).collect()
+    }
+
     #[test]
-    fn event_waits_for_the_name_of_its_container_and_all_later_ones_with_it() {
+    fn event_waits_for_the_name_of_its_container_with_all_of_its_process_and_no_others() {
         let oci = tempfile::tempdir().unwrap();
         let (mut worker, id) = waiting(oci.path(), Duration::from_secs(600));
-        worker.record(&in_cgroup(testing::open(11, 2_000, "/x", 0, 3), id));
-        worker.record(&in_cgroup(testing::open(12, 3_000, "/x", 0, 3), 0));
+        let open = |tgid, cgroup| in_cgroup(testing::open(tgid, u64::from(tgid) * 1_000, "/x", 0, 3), cgroup);
+        worker.record(&open(11, id));
+        // Another one of the container; what the first one does elsewhere, and its child; and others.
+        worker.record(&open(13, id));
+        worker.record(&open(11, 0));
+        worker.record(&in_cgroup(testing::fork(11, 11_000, (14, 14_000)), 0));
+        worker.record(&open(14, 0));
+        worker.record(&open(12, 0));
         worker.release(HELD_BYTES_MAX);
-        assert_eq!(worker.sink.0, []);
+        assert_eq!(tgids(&worker), [12]);
         write_state(oci.path());
         let deadline = Instant::now() + Duration::from_secs(60);
-        while worker.sink.0.is_empty() && Instant::now() < deadline {
+        while worker.sink.0.len() < 6 && Instant::now() < deadline {
             std::thread::yield_now();
             worker.release(HELD_BYTES_MAX);
         }
-        assert_eq!(worker.sink.0, [(11, Some("web".to_owned()), false), (12, None, false)]);
-        assert_eq!(worker.held.bytes, 0);
+        assert_eq!(tgids(&worker), [12, 11, 13, 11, 11, 14]);
+        let whose = |at: usize| (worker.sink.0[at].1.as_deref(), worker.sink.0[at].2);
+        assert_eq!((whose(1), whose(5)), ((Some("web"), false), (Some("web"), false)));
+        assert!(worker.held.is_empty());
     }
 
     #[test]
@@ -928,7 +851,7 @@ mod tests {
             worker.record(&in_cgroup(testing::open(tgid, 2_000, "/x", 0, 3), id));
         }
         assert_eq!(worker.sink.0, []);
-        worker.release(worker.held.bytes / 2);
+        worker.release(worker.held.bytes() / 2);
         assert_eq!(worker.sink.0.iter().map(|(tgid, ..)| *tgid).collect::<Vec<_>>(), [11, 12]);
         worker.release(0);
         assert_eq!(worker.sink.0.iter().map(|(tgid, ..)| *tgid).collect::<Vec<_>>(), [11, 12, 13, 14]);
