@@ -267,6 +267,11 @@ impl Enricher {
                 self.owners.sight(id, || Some(Hint::new(moved.path, path.len == path.full_len)));
                 id
             }
+            // To whom it was sent is told, too.
+            Event::Signal(signal) => {
+                self.owners.sight(signal.target_cgroup_id, || None);
+                signal.target_cgroup_id
+            }
             Event::Cgroup(made) if made.record.removed == 0 => {
                 let (id, path) = (made.record.cgroup_id, made.record.path);
                 self.owners.made(id, || Some(Hint::new(made.path, path.len == path.full_len)));

@@ -37,6 +37,7 @@ impl Keys {
         let (other, other_cgroup) = match event {
             Event::Fork(fork) => (process(fork.child_tgid), fork.child_cgroup_id),
             Event::CgroupMove(moved) => (process(moved.record.target_tgid), moved.record.cgroup_id),
+            Event::Signal(signal) => (process(signal.target_tgid), signal.target_cgroup_id),
             _ => (None, 0),
         };
         let own = process(header.tgid);
