@@ -80,6 +80,8 @@ struct Known {
     is_gone: bool,
     /// When an event in it is reason to ask again.
     again: Option<Instant>,
+    /// What the event of its making said of its path, until there is an answer: who asked elsewhere may have had no room.
+    hint: Option<Hint>,
 }
 
 /// How long an event waits for the name of its container, if nothing else is said.
@@ -236,7 +238,10 @@ impl Owners {
     pub fn made(&mut self, id: u64, hint: impl FnOnce() -> Option<Hint>) {
         if let Resolving::There(..) = self.resolving {
             let again = Some(Instant::now() + ASKED_ELSEWHERE);
-            self.known.entry(id).or_insert_with(|| Known { again, ..Known::new() });
+            let known = self.known.entry(id).or_insert_with(|| Known { again, ..Known::new() });
+            if !known.is_answered {
+                known.hint = hint();
+            }
         } else {
             self.sight(id, hint);
         }
@@ -248,10 +253,17 @@ impl Owners {
         known.is_gone = true;
         let is_containers =
             known.container.as_ref().is_some_and(|container| container.cgroup_path == hint.path());
-        if let Resolving::Here(resolver) = &mut self.resolving
-            && let Some(answer) = resolver.ask(Question::Gone(id, hint), Instant::now())
-        {
-            self.take(answer);
+        match &mut self.resolving {
+            Resolving::Recorded => {}
+            Resolving::Here(resolver) => {
+                if let Some(answer) = resolver.ask(Question::Gone(id, hint), Instant::now()) {
+                    self.take(answer);
+                }
+            }
+            // It was told elsewhere, if there was room; a second time does no harm. Without room now it is asked for by age.
+            Resolving::There(asker, _) => {
+                asker.ask(Question::Gone(id, hint));
+            }
         }
         let gone = &mut self.gone[usize::from(is_containers)];
         gone.push_back(id);
@@ -264,6 +276,7 @@ impl Owners {
     }
 
     fn ask(&mut self, id: u64, hint: Option<Hint>) {
+        let hint = hint.or_else(|| self.known.get(&id)?.hint.clone());
         let again = match &mut self.resolving {
             Resolving::Recorded => return,
             Resolving::Here(resolver) => match resolver.ask(Question::Whose(id, hint), Instant::now()) {
@@ -285,6 +298,7 @@ impl Owners {
         let is_news = !known.is_answered || known.container != container;
         let is_unclaimed = is_last && !is_host && container.is_none() && path.is_some();
         known.is_answered = true;
+        known.hint = None;
         known.is_last = is_last;
         known.is_host = is_host || is_unclaimed;
         known.again = is_unclaimed.then(|| Instant::now() + GIVE_UP);
@@ -441,6 +455,7 @@ impl Known {
             is_host: false,
             is_gone: false,
             again: None,
+            hint: None,
         }
     }
 }

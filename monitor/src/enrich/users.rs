@@ -175,9 +175,9 @@ impl Files {
         let own = container.is_none().then(|| PathBuf::from("/"));
         let roots = stated.into_iter().chain([PathBuf::from(format!("/proc/{pid}/root"))]).chain(own);
         let root =
-            roots.filter_map(|root| open_root(&root, pid)).find(|root| open_in(root, c"etc").is_ok())?;
+            roots.filter_map(|root| open_root(&root, pid)).find(|root| find_in(root, c"etc").is_ok())?;
         let file = |name: &CStr| {
-            let in_root = open_in(&root, name).ok().map(File::from);
+            let in_root = find_in(&root, name).and_then(read_regular).ok();
             // What the runtime mounted there is the host's.
             let mounts = metadata.map_or(&[][..], |known| &known.mounts);
             let is_it =
@@ -270,11 +270,11 @@ fn open_root(path: &Path, pid: u32) -> Option<OwnedFd> {
     (is_trusted(&of("self")) || is_trusted(&of(&pid.to_string()))).then(|| folder.into())
 }
 
-/// Opens what is below a root, on the root's own mount, as whoever has that root would find it (openat2(2)).
-fn open_in(root: &OwnedFd, path: &CStr) -> io::Result<OwnedFd> {
+/// Finds what is below a root, on the root's own mount, as whoever has that root would find it (openat2(2)).
+fn find_in(root: &OwnedFd, path: &CStr) -> io::Result<File> {
     // SAFETY: the structure is integers, for which zero is nothing.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    how.flags = (libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC) as u64;
+    how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
     how.resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_MAGICLINKS;
     // SAFETY: path and structure are there during the call.
     let fd = unsafe {
@@ -284,13 +284,22 @@ fn open_in(root: &OwnedFd, path: &CStr) -> io::Result<OwnedFd> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: a new descriptor that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) }.into())
 }
 
 /// Opens a file of the host's.
 fn open_plainly(path: &Path) -> Option<File> {
-    let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_NOCTTY;
-    File::options().read(true).custom_flags(flags).open(path).ok()
+    let found = File::options().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path);
+    found.and_then(read_regular).ok()
+}
+
+/// Opens what was found, if that is a regular file: to open a device can do something by itself.
+fn read_regular(found: File) -> io::Result<File> {
+    if !found.metadata()?.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    File::options().read(true).custom_flags(flags).open(format!("/proc/self/fd/{}", found.as_raw_fd()))
 }
 
 #[cfg(test)]
