@@ -37,7 +37,9 @@ const _: () = assert!(crate::kind::KINDS <= TALLIES);
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Handled {
-    /// The audit log's last record then. Records of events behind it were made of events that are not counted here.
+    /// The audit log's folder: device and inode.
+    pub log: [u64; 2],
+    /// That log's last record then. Records of events behind it were made of events that are not counted here.
     pub seq: u64,
     /// When that was so, by the boot clock in ns.
     pub boot_ns: u64,

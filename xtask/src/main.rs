@@ -68,8 +68,11 @@ enum Task {
         #[command(subcommand)]
         command: Vm,
     },
-    /// Measure costs and write `docs/performance.md` and `docs/performance-rules.md`.
-    Bench,
+    /// Measure costs and write `docs/performance*.md`.
+    Bench {
+        /// What to measure, if not all: `probes`, `rules`, `audit`, `search` or `export`.
+        what: Vec<String>,
+    },
     /// Write the generated reference pages anew.
     Docs,
     /// Fuzz a target for some time.
@@ -158,7 +161,7 @@ fn run(task: Task) -> Result<()> {
             let record = if bless { vm::Record::Bless } else { vm::Record::Compare };
             test::conclude(&vm::test(&vm::Plan { kernels, targets, filter, minutes }, record)?)
         }
-        Task::Bench => bench(),
+        Task::Bench { what } => bench(&what),
         Task::Fuzz { target, seconds } => fuzz::run(&target, seconds),
         Task::Docs => {
             let tests = [
@@ -185,13 +188,22 @@ fn prepare(arch: build::Arch) -> Result<()> {
     vm::fetch(&[arch.headers()])
 }
 
-/// Measures here, and in VMs for both tiers.
-fn bench() -> Result<()> {
-    setup::run(setup::For::Tests, false)?;
-    vm::fetch(&["6.12".to_owned()])?;
-    for bench in ["rules_bench", "audit_bench", "search_bench", "export_bench"] {
-        succeed(&mut cargo(&["run", "--release", "--package", "taffrail-tests", "--bin", bench]))?;
+/// Measures here, and what probes cost also in VMs for both tiers.
+fn bench(what: &[String]) -> Result<()> {
+    const ALL: [&str; 5] = ["probes", "rules", "audit", "search", "export"];
+    if let Some(unknown) = what.iter().find(|name| !ALL.contains(&name.as_str())) {
+        bail!("there is no bench {unknown}: {}", ALL.join(", "));
     }
+    let is_wanted = |name: &str| what.is_empty() || what.iter().any(|wanted| wanted == name);
+    setup::run(setup::For::Tests, false)?;
+    for name in ALL[1..].iter().filter(|name| is_wanted(name)) {
+        let bench = format!("{name}_bench");
+        succeed(&mut cargo(&["run", "--release", "--package", "taffrail-tests", "--bin", &bench]))?;
+    }
+    if !is_wanted("probes") {
+        return Ok(());
+    }
+    vm::fetch(&["6.12".to_owned()])?;
     let (daemon, bench) = (build::release(build::Arch::host())?, build::bench()?);
     succeed(Command::new(bench).current_dir(root()).env("TAFFRAIL_BIN", daemon))
 }

@@ -2,6 +2,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use thiserror::Error;
 use super::disk::{Disk, RealDisk};
 use super::queue::{Entry, Shared, Stats};
 use super::writer::Writer;
+use crate::event::text::escaped;
 
 /// Where to write, and as whom.
 #[derive(Clone, Debug)]
@@ -143,6 +145,14 @@ pub enum OpenError {
         /// That process.
         holder: String,
     },
+    /// The secrets there are those of another log.
+    #[error("the keys in {} are those of the log {log}", path.display())]
+    Keys {
+        /// The folder of the secrets.
+        path: PathBuf,
+        /// The other log.
+        log: String,
+    },
     /// The log that is there cannot be read.
     #[error("cannot go on with the log in {}", path.display())]
     Recover {
@@ -163,6 +173,9 @@ impl OpenError {
             }
             OpenError::Open { .. } => "take the right to write from group and others: `chmod go-w FOLDER`",
             OpenError::Locked { .. } => "stop the other one, or choose another folder with `-o log.dir=PATH`",
+            OpenError::Keys { .. } => {
+                "give each log its own `log.key_dir`; if that log was moved here, delete the file `log` beside its keys"
+            }
             OpenError::Recover { .. } => {
                 "check the disk; `taffrail audit verify` shows how far the log can be read"
             }
@@ -187,8 +200,8 @@ pub struct Log {
     thread: Option<JoinHandle<Option<io::Error>>>,
     /// Public key of the epoch in which the log was opened, as hex digits.
     key: String,
-    /// Holds the lock.
-    _lock: File,
+    /// Holds the locks: of the log, and of its keys if they are elsewhere.
+    _locks: (File, Option<File>),
 }
 
 impl Log {
@@ -201,7 +214,8 @@ impl Log {
         if mode & 0o022 != 0 {
             return Err(OpenError::Open { path: folder, mode });
         }
-        let lock = lock(&folder)?;
+        let keys = options.policy.key_folder.clone();
+        let locks = (lock(&folder)?, keys.map(|keys| lock_keys(&keys, &folder)).transpose()?);
         let shared = Arc::new(Shared::default());
         let writer = Writer::open(options, Arc::clone(&shared))?;
         let key = crate::rules::hex(&writer.public_key());
@@ -209,7 +223,7 @@ impl Log {
             .name("record".to_owned())
             .spawn(move || writer.run())
             .map_err(unusable)?;
-        Ok(Self { shared, thread: Some(thread), key, _lock: lock })
+        Ok(Self { shared, thread: Some(thread), key, _locks: locks })
     }
 
     /// Adds a record. Waits while the disk is far behind.
@@ -302,6 +316,30 @@ fn lock(folder: &Path) -> Result<File, OpenError> {
     }
     file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(unusable)?;
     Ok(file)
+}
+
+/// Takes a folder of secrets for one log alone: what another one makes of the same numbers would be the end of this one's.
+fn lock_keys(keys: &Path, log: &Path) -> Result<File, OpenError> {
+    let unusable = |source| OpenError::Folder { path: keys.to_owned(), source };
+    DirBuilder::new().recursive(true).mode(0o700).create(keys).map_err(unusable)?;
+    let lock = lock(keys)?;
+    let mut own = log.canonicalize().map_err(unusable)?.into_os_string().into_vec();
+    own.push(b'\n');
+    let path = keys.join("log");
+    match std::fs::read(&path) {
+        Ok(known) if known == own => {}
+        // Without its end it was not written to the end.
+        Ok(known) if known.ends_with(b"\n") => {
+            let log = escaped(known.trim_ascii_end());
+            return Err(OpenError::Keys { path: keys.to_owned(), log });
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(error)),
+        _ => {
+            let file = std::fs::write(&path, &own).and_then(|()| File::open(&path));
+            file.and_then(|file| file.sync_all()).map_err(unusable)?;
+        }
+    }
+    Ok(lock)
 }
 
 /// Whether somebody writes to the log of a folder now.

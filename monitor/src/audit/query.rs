@@ -2,6 +2,8 @@
 //! derived what a block's terms, or its bytes, must have for one of its records to be wanted, so that most blocks need
 //! not be read, and most lines not be parsed.
 
+use std::collections::HashSet;
+
 use memchr::memmem::Finder;
 
 use super::index::{self, Content, KIND, RULE, term};
@@ -19,10 +21,20 @@ pub struct Query {
     since_ns: Option<u64>,
     /// Before.
     until_ns: Option<u64>,
-    container: Option<String>,
-    pod: Option<String>,
+    container: Option<Whose>,
+    pod: Option<Whose>,
     rules: Vec<String>,
     kinds: Vec<String>,
+    hint: Hint,
+}
+
+/// Which container, or pod, is meant.
+#[derive(Clone)]
+struct Whose {
+    /// A name, or an id.
+    wanted: String,
+    /// Ids of the containers that are known to be it: what was seen before its name was known has the id alone.
+    ids: HashSet<Vec<u8>>,
     hint: Hint,
 }
 
@@ -136,17 +148,29 @@ impl Query {
             && container.len() != 12
             && container.bytes().all(|byte| byte.is_ascii_hexdigit());
         let terms = (!is_beginning).then(|| terms.to_vec());
-        self.add(Hint::Values { terms, texts: finders([container.as_bytes()].into_iter()) });
-        self.container = Some(container.to_owned());
+        self.container = Some(Whose::new(container, terms, container.as_bytes()));
         self
     }
 
     /// Only of a pod: its name, or its namespace, a slash, and its name.
     pub fn of_pod(mut self, pod: &str) -> Self {
         let name = pod.rsplit('/').next().unwrap_or(pod).as_bytes();
-        let terms = Some(vec![term("k8s.pod.name", name)]);
-        self.add(Hint::Values { terms, texts: finders([name].into_iter()) });
-        self.pod = Some(pod.to_owned());
+        self.pod = Some(Whose::new(pod, Some(vec![term("k8s.pod.name", name)]), name));
+        self
+    }
+
+    /// What tells which containers have the name that is asked for; `None` if no name is.
+    pub fn naming(&self) -> Option<Self> {
+        let (container, pod) = (self.container.clone(), self.pod.clone());
+        let of_any = || Self::all().of_kinds(vec!["container".to_owned()]);
+        (container.is_some() || pod.is_some()).then(|| Self { container, pod, ..of_any() })
+    }
+
+    /// The same, and also what has nothing but the id of one of these containers.
+    pub fn or_of_ids(mut self, ids: &HashSet<Vec<u8>>) -> Self {
+        for whose in [&mut self.container, &mut self.pod].into_iter().flatten() {
+            whose.add(ids);
+        }
         self
     }
 
@@ -185,12 +209,17 @@ impl Query {
     pub fn may_be_among(&self, content: &Content) -> bool {
         self.since_ns.is_none_or(|since| content.to_ns >= since)
             && self.until_ns.is_none_or(|until| content.from_ns < until)
-            && self.hint.allows_terms(content)
+            && self.hints().all(|hint| hint.allows_terms(content))
+    }
+
+    fn hints(&self) -> impl Iterator<Item = &Hint> {
+        let whose = [&self.container, &self.pod].into_iter().flatten();
+        whose.map(|whose| &whose.hint).chain([&self.hint])
     }
 
     /// Whether these lines can have a record that is wanted.
     pub fn may_be_in(&self, lines: &[u8]) -> bool {
-        self.hint.allows_bytes(lines)
+        self.hints().all(|hint| hint.allows_bytes(lines))
     }
 
     /// Whether a line is a record that is wanted.
@@ -213,7 +242,8 @@ impl Query {
         let Self { condition, since_ns, until_ns, container, pod, rules, kinds, hint: _ } = self;
         condition.is_none()
             && (since_ns, until_ns) == (&None, &None)
-            && (container, pod) == (&None, &None)
+            && container.is_none()
+            && pod.is_none()
             && rules.is_empty()
             && kinds.is_empty()
     }
@@ -232,13 +262,36 @@ impl Query {
             && (kinds.is_empty()
                 || kinds.iter().any(|kind| kind == record.kind() || kind == record.event_kind()))
             && (rules.is_empty() || rules.iter().any(|rule| is(Some(&record.top), "rule", rule)))
-            && container.as_deref().is_none_or(|wanted| is_container(record.container(), wanted))
-            && pod.as_deref().is_none_or(|wanted| {
-                let (namespace, name) = wanted.rsplit_once('/').unwrap_or(("", wanted));
-                is(record.container(), "pod_name", name)
-                    && (namespace.is_empty() || is(record.container(), "pod_namespace", namespace))
+            && container
+                .as_ref()
+                .is_none_or(|whose| whose.has(record) || is_container(record.container(), &whose.wanted))
+            && pod.as_ref().is_none_or(|whose| {
+                let (namespace, name) = whose.wanted.rsplit_once('/').unwrap_or(("", &whose.wanted));
+                whose.has(record)
+                    || is(record.container(), "pod_name", name)
+                        && (namespace.is_empty() || is(record.container(), "pod_namespace", namespace))
             })
             && condition.as_ref().is_none_or(|filter| is_seen(record) && filter.matches(record))
+    }
+}
+
+impl Whose {
+    fn new(wanted: &str, terms: Option<Vec<u64>>, text: &[u8]) -> Self {
+        let hint = Hint::Values { terms, texts: finders([text].into_iter()) };
+        Self { wanted: wanted.to_owned(), ids: HashSet::new(), hint }
+    }
+
+    fn add(&mut self, ids: &HashSet<Vec<u8>>) {
+        self.ids.extend(ids.iter().cloned());
+        let all = || ids.iter().map(Vec::as_slice);
+        let terms = Some(all().map(|id| term("container.full_id", id)).collect());
+        let by_id = Hint::Values { terms, texts: finders(all()) };
+        self.hint = Hint::One(vec![std::mem::take(&mut self.hint), by_id]);
+    }
+
+    fn has(&self, record: &Record<'_>) -> bool {
+        !self.ids.is_empty()
+            && record.container().and_then(|of| of.text("id")).is_some_and(|id| self.ids.contains(id))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Goes through a log for what a [`Query`] wants, oldest or newest first. Segments are read block by block, several at once;
 //! blocks whose index says that nothing wanted is in them are not read at all.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -11,6 +12,7 @@ use super::index::{self, Block};
 use super::query::Query;
 use super::read::{ReadError, segments};
 use super::segment::{Form, Segment};
+use crate::event::logged::Record;
 
 /// In which order records are given out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +45,38 @@ pub struct Options {
     pub with_index: bool,
 }
 
+/// So many containers can have the name that is asked for, each with records from before it was known.
+const NAMED_MAX: usize = 100_000;
+
 /// Gives out each line that is wanted, without its newline, until `give` returns false.
 pub fn search(
+    folder: &Path,
+    query: &Query,
+    options: Options,
+    give: &mut dyn FnMut(&[u8]) -> io::Result<bool>,
+) -> Result<Outcome, SearchError> {
+    let Some(naming) = query.naming() else { return search_as_told(folder, query, options, give) };
+    let mut ids = HashSet::new();
+    let oldest_first = Options { order: Order::OldestFirst, ..options };
+    let first = search_as_told(folder, &naming, oldest_first, &mut |line| {
+        let record = Record::parse(line);
+        ids.extend(record.as_ref().and_then(|record| record.container()?.text("id")).map(<[u8]>::to_vec));
+        Ok(ids.len() < NAMED_MAX)
+    })?;
+    let mut outcome = search_as_told(folder, &query.clone().or_of_ids(&ids), options, give)?;
+    (outcome.read, outcome.spared) = (outcome.read + first.read, outcome.spared + first.spared);
+    outcome.damaged.extend(first.damaged);
+    if ids.len() >= NAMED_MAX {
+        let more = "more containers have that name than are looked for in records that have an id alone";
+        outcome.damaged.push((folder.to_owned(), more.to_owned()));
+    }
+    outcome.damaged.sort();
+    outcome.damaged.dedup();
+    Ok(outcome)
+}
+
+/// Takes the query by its word.
+fn search_as_told(
     folder: &Path,
     query: &Query,
     options: Options,
@@ -292,8 +324,9 @@ mod tests {
             assert_eq!(newest, seqs.iter().rev().take(3).copied().collect::<Vec<_>>());
             spared.push(outcome.spared);
         }
-        // The last of three segments has no index; of the others' 14 blocks one has the record.
-        assert_eq!((spared[0], spared[4], spared[7], spared[12], spared[14]), (13, 0, 13, 14, 0));
+        // The last of three segments has no index; of the others' 14 blocks one has the record. For a name all are asked
+        // twice: who has it, and what they did.
+        assert_eq!((spared[0], spared[4], spared[7], spared[12], spared[14]), (13, 0, 13, 28, 0));
     }
 
     #[test]
@@ -314,6 +347,33 @@ mod tests {
             std::fs::write(packed.index_path(), wrong).unwrap();
             assert_eq!(found(folder.path(), &query, OLDEST, usize::MAX).0, [77]);
             assert!(std::fs::read(packed.index_path()).unwrap() == good);
+        }
+    }
+
+    #[test]
+    fn what_was_seen_before_its_container_had_a_name_is_found_by_that_name() {
+        let folder = log();
+        let (nameless, other) = ("e".repeat(64), "f".repeat(64));
+        let record = |seq: u64, kind: &str, id: &str, more: &str| {
+            format!(
+                "{{\"seq\":{seq},\"prev\":\"\",\"kind\":\"{kind}\",\"time\":\"1970-01-01T05:00:00.000000000Z\",\"boot_ns\":1,\
+                 \"event\":{{\"kind\":\"exec\"}},\"container\":{{\"id\":\"{id}\"{more}}}}}\n"
+            )
+        };
+        let name = ",\"name\":\"late\",\"pod_name\":\"p\",\"pod_namespace\":\"n\"";
+        let first = record(15_001, "event", &nameless, "") + &record(15_002, "event", &other, "");
+        let second = record(15_003, "event", &nameless, "") + &record(15_004, "container", &nameless, name);
+        for (first, text) in [(15_001, first), (15_003, second)] {
+            std::fs::write(Segment::new(folder.path(), first).path, text).unwrap();
+        }
+        for query in [Query::all().of_container("late"), Query::all().of_pod("n/p"), Query::all().of_pod("p")]
+        {
+            let mut seqs = Vec::new();
+            let outcome = search(folder.path(), &query, OLDEST, &mut |line| {
+                seqs.push(seq_of(line).unwrap());
+                Ok(true)
+            });
+            assert_eq!((seqs, outcome.unwrap().damaged), (vec![15_001, 15_003, 15_004], Vec::new()));
         }
     }
 

@@ -43,8 +43,11 @@ const CONDITION: &str = "evt.kind in (exec, fork, write, change, cred) or evt.is
 /// More different changes than this are only counted.
 const CHANGES_MAX: usize = 100_000;
 
-/// More processes than this are not remembered.
-const PROCESSES_MAX: usize = 1 << 20;
+/// Nor are more bytes remembered of names, paths and processes.
+const BYTES_MAX: usize = 256 << 20;
+
+/// What an entry takes besides the bytes of its texts, about.
+const ENTRY_BYTES: usize = 128;
 
 /// Ancestors that are told.
 const LINEAGE_MAX: usize = 8;
@@ -108,6 +111,8 @@ struct Change {
 struct Ledger {
     changes: BTreeMap<(Sort, Vec<u8>), Change>,
     left_out: u64,
+    /// What all that is remembered takes.
+    bytes: usize,
     /// Name and parent of each process.
     processes: HashMap<Vec<u8>, (Vec<u8>, Vec<u8>)>,
     /// What was started, by the session's key.
@@ -164,8 +169,8 @@ impl Ledger {
                 None => [session, b": ", &command_line(event, process)].concat(),
             };
             self.add(record, Sort::Session, &what, "started");
-            if self.sessions.len() < PROCESSES_MAX {
-                self.sessions.entry(session.to_vec()).or_insert(what);
+            if !self.sessions.contains_key(session) && self.has_room(session.len() + what.len()) {
+                self.sessions.insert(session.to_vec(), what);
             }
         }
         match record.event_kind() {
@@ -177,12 +182,29 @@ impl Ledger {
     }
 
     fn remember(&mut self, process: &Object<'_>) {
-        let text = |name| process.text(name).unwrap_or_default().to_vec();
-        if self.processes.len() < PROCESSES_MAX {
-            self.processes.insert(text("key"), (text("name"), text("parent_key")));
-            let parent = || (text("parent_name"), Vec::new());
-            self.processes.entry(text("parent_key")).or_insert_with(parent);
+        let text = |name| process.text(name).unwrap_or_default();
+        let own = (text("key"), text("name"), text("parent_key"));
+        // An ancestor is told of by its descendants, and tells more itself.
+        for (key, name, parent) in [own, (own.2, text("parent_name"), &[])] {
+            let entry = || (name.to_vec(), parent.to_vec());
+            if let Some(known) = self.processes.get_mut(key) {
+                if !parent.is_empty() {
+                    *known = entry();
+                }
+            } else if self.has_room(key.len() + name.len() + parent.len()) {
+                self.processes.insert(key.to_vec(), entry());
+            }
         }
+    }
+
+    /// Whether so many bytes more can be remembered; they are, then.
+    fn has_room(&mut self, bytes: usize) -> bool {
+        let bytes = self.bytes + bytes + ENTRY_BYTES;
+        let has_room = bytes <= BYTES_MAX;
+        if has_room {
+            self.bytes = bytes;
+        }
+        has_room
     }
 
     fn exec(&mut self, record: &Record<'_>, event: &Object<'_>) {
@@ -255,7 +277,8 @@ impl Ledger {
         if is_new
             && matches!(how, "written" | "emptied" | "renamed" | "linked" | "made")
                 | how.starts_with("opened to write")
-            && self.written.len() < CHANGES_MAX
+            && !self.written.contains(&path)
+            && self.has_room(path.len())
         {
             self.written.insert(path.clone());
         }
@@ -271,7 +294,7 @@ impl Ledger {
             change.last_time = time.to_owned();
             return;
         }
-        if self.changes.len() >= CHANGES_MAX {
+        if self.changes.len() >= CHANGES_MAX || !self.has_room(what.len()) {
             self.left_out += 1;
             return;
         }
@@ -436,5 +459,17 @@ mod tests {
         );
         let lineage = &ledger.changes.values().next().unwrap().lineage;
         assert_eq!(lineage, &[b"n7".to_vec(), b"init".to_vec()]);
+    }
+
+    #[test]
+    fn what_is_not_remembered_is_counted_and_lineage_ends_there() {
+        let mut ledger = Ledger { bytes: BYTES_MAX - 3 * ENTRY_BYTES, ..Ledger::default() };
+        let event = |name: &str| format!(r#""kind":"write","type":"write","result":4,"file":"/{name}""#);
+        // Two processes and a file that was written; then there is no room.
+        for (seq, name) in [(1, "a"), (2, "b"), (3, "b")] {
+            ledger.read(&Record::parse(record(seq, &event(name), "7").as_bytes()).unwrap());
+        }
+        assert_eq!((ledger.changes.len(), ledger.left_out), (0, 3));
+        assert!(ledger.bytes <= BYTES_MAX);
     }
 }

@@ -1,6 +1,6 @@
 //! `taffrail diff`: what a service does in one time and not in another: programs, files, peers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -111,7 +111,25 @@ pub fn run(args: &Args) -> ExitCode {
     exit_code(&Outcome { found: count, damaged, ..Outcome::default() })
 }
 
+/// The ids of the containers of an image: what was seen before more was known has these alone.
+fn of_image(args: &Args, image: &str) -> Result<HashSet<Vec<u8>>, SearchError> {
+    let mut ids = HashSet::new();
+    let query = Query::all().of_kinds(vec!["container".to_owned()]);
+    let options = Options { order: Order::OldestFirst, with_index: true };
+    search(&args.folder, &query, options, &mut |line| {
+        let record = Record::parse(line).filter(|record| is_of_image(record, image));
+        ids.extend(record.as_ref().and_then(id).map(<[u8]>::to_vec));
+        Ok(ids.len() < SEEN_MAX)
+    })?;
+    Ok(ids)
+}
+
+fn id<'a>(record: &'a Record<'_>) -> Option<&'a [u8]> {
+    record.container()?.text("id")
+}
+
 fn look(args: &Args, (from, to): Window) -> Result<(Seen, Outcome), SearchError> {
+    let ids = args.image.as_deref().map_or_else(|| Ok(HashSet::new()), |image| of_image(args, image))?;
     let mut query = Query::all().between(Some(from), Some(to));
     if let Some(container) = &args.container {
         query = query.of_container(container);
@@ -123,7 +141,9 @@ fn look(args: &Args, (from, to): Window) -> Result<(Seen, Outcome), SearchError>
     let options = Options { order: Order::OldestFirst, with_index: true };
     let outcome = search(&args.folder, &query, options, &mut |line| {
         if let Some(record) = Record::parse(line)
-            && args.image.as_deref().is_none_or(|image| is_of_image(&record, image))
+            && args.image.as_deref().is_none_or(|image| {
+                is_of_image(&record, image) || id(&record).is_some_and(|id| ids.contains(id))
+            })
         {
             seen.read(&record);
         }
@@ -161,7 +181,13 @@ impl Seen {
                     }
                 }
             }
-            "connect" | "udp" | "flow" => self.peer(event, seq),
+            "connect" | "udp" | "flow" => self.peer(event, event.str("direction") == Some("in"), seq),
+            "accept" => self.peer(event, true, seq),
+            "listen" => {
+                let protocol = event.str("protocol").unwrap_or_default();
+                let port = event.number("local_port").unwrap_or_default();
+                self.add("service", format!("{protocol} port {port}").into_bytes(), seq);
+            }
             "dns" if event.str("message") == Some("query") => {
                 self.add("name", event.text("question_name").unwrap_or_default().to_vec(), seq);
             }
@@ -170,10 +196,13 @@ impl Seen {
     }
 
     /// Whom the service reached, and by whom it was reached: of these the port counts that was reached.
-    fn peer(&mut self, event: &Object<'_>, seq: u64) {
+    fn peer(&mut self, event: &Object<'_>, is_in: bool, seq: u64) {
+        if let Some(path) = event.text("path").filter(|path| !path.is_empty()) {
+            self.add("peer", [b"unix ", path].concat(), seq);
+        }
         let Some(ip) = event.str("remote_ip") else { return };
         let protocol = event.str("protocol").unwrap_or_default();
-        if event.str("direction") == Some("in") {
+        if is_in {
             let port = event.number("local_port").unwrap_or_default();
             self.add("client", format!("{protocol} {ip} to port {port}").into_bytes(), seq);
         } else {
@@ -205,5 +234,67 @@ mod tests {
         for text in ["", "1h", "1h..2h", "..", "1h.."] {
             assert!(window(text).is_err(), "{text}");
         }
+    }
+
+    /// What is seen in events, each with its sort.
+    fn seen(events: &[&str]) -> Vec<String> {
+        let mut seen = Seen::default();
+        for (seq, event) in (1..).zip(events) {
+            let line =
+                format!(r#"{{"seq":{seq},"kind":"event","event":{{{event}}},"process":{{"exe":"/bin/a"}}}}"#);
+            seen.read(&Record::parse(line.as_bytes()).unwrap());
+        }
+        let told = |((sort, name), (times, seq)): (&(&str, Vec<u8>), &(u64, u64))| {
+            format!("{sort} {} {times} {seq}", escaped(name))
+        };
+        seen.things.iter().map(told).collect()
+    }
+
+    #[test]
+    fn peers_are_told_from_clients_and_files_by_their_whole_paths() {
+        let local = r#""local_ip":"10.0.0.2","local_port":40000"#;
+        let remote = r#""remote_ip":"10.0.0.1","remote_port":443"#;
+        let of =
+            |kind: &str, more: &str| format!(r#""kind":"{kind}","protocol":"tcp",{local},{remote}{more}"#);
+        let events = [
+            of("connect", r#","result":-115"#),
+            of("connect", r#","result":-111"#),
+            of("accept", r#","result":4"#),
+            of("flow", r#","direction":"in""#),
+            of("flow", r#","direction":"out""#),
+            of("listen", ""),
+            r#""kind":"connect","type":"connect","result":0,"path":"/run/docker.sock""#.to_owned(),
+            r#""kind":"open","type":"openat","result":3,"file":"a","base":"/etc""#.to_owned(),
+            r#""kind":"open","type":"openat","result":3,"file":"/proc/7/maps""#.to_owned(),
+            r#""kind":"open","type":"openat","result":-2,"file":"/none""#.to_owned(),
+            r#""kind":"change","type":"rename","result":0,"file":"/x","target":"y","target_base":"/opt""#
+                .to_owned(),
+            r#""kind":"dns","message":"query","question_name":"example.com""#.to_owned(),
+            r#""kind":"dns","message":"answer","question_name":"example.org""#.to_owned(),
+        ];
+        let events: Vec<&str> = events.iter().map(String::as_str).collect();
+        assert_eq!(
+            seen(&events),
+            [
+                "client tcp 10.0.0.1 to port 40000 2 3",
+                "file /etc/a 1 8",
+                "file /opt/y 1 11",
+                "file /x 1 11",
+                "name example.com 1 12",
+                "peer tcp 10.0.0.1 port 443 2 1",
+                "peer unix /run/docker.sock 1 7",
+                "program /bin/a 13 1",
+                "service tcp port 40000 1 6",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_not_remembered_is_counted() {
+        let mut seen = Seen { bytes: SEEN_BYTES_MAX - 3, ..Seen::default() };
+        for name in ["abc", "d", "abc"] {
+            seen.add("file", name.into(), 1);
+        }
+        assert_eq!((seen.things.len(), seen.left_out), (1, 1));
     }
 }

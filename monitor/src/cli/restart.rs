@@ -1,10 +1,12 @@
 //! What became of the time between two daemons: who watched, and what is missing.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::json;
 use taffrail_common::kind::KINDS;
+use taffrail_common::map::Handled;
 
 use super::run::members;
 use crate::audit::RecordKind;
@@ -42,7 +44,11 @@ pub fn take_over<S: Sink>(
         return;
     }
     let is_watched = left.iter().any(|left| left.handled().is_some());
-    let logged = |seq| last.as_ref().map_or([0; KINDS], |last| logged(log, seq, last.seq));
+    // What was written to another log is not looked for there: too much is told as unfinished, never too little.
+    let logged = |handled: &Handled| match &last {
+        Some(last) if handled.log == place(log) => logged(log, handled.seq, last.seq),
+        _ => [0; KINDS],
+    };
     let taken = worker.take_over(left, attached_ns, logged, &mut problems);
     for problem in &problems {
         eprintln!("warning: {problem}");
@@ -62,6 +68,11 @@ pub fn take_over<S: Sink>(
         body["problems"] = problems.into();
     }
     worker.note(RecordKind::Restart, &members(&body));
+}
+
+/// Which folder that is: device and inode.
+pub fn place(log: &Path) -> [u64; 2] {
+    std::fs::metadata(log).map_or([0; 2], |folder| [folder.dev(), folder.ino()])
 }
 
 /// How many events of each kind the records behind one number and up to another tell of.

@@ -152,6 +152,7 @@ fn watch(
     let sink = LogSink {
         log,
         sent: 0,
+        place: restart::place(&settings.log_dir),
         record: settings.log_record.1.clone(),
         calls: settings.syscalls_events.clone(),
         host: settings.scope.host,
@@ -186,20 +187,30 @@ fn watch(
             });
         let receiving = to_match.clone();
         let (stop, to_match) = (&stop, &to_match);
-        if let Some((ahead, asker)) = ahead {
-            std::thread::Builder::new()
-                .name("ahead".to_owned())
-                .spawn_scoped(threads, move || receive::look_ahead(ahead, &asker, stop))?;
-        }
-        let receive = std::thread::Builder::new()
+        let looking = ahead.map(|(ahead, asker)| {
+            let look = move || receive::look_ahead(ahead, &asker, stop);
+            std::thread::Builder::new().name("ahead".to_owned()).spawn_scoped(threads, look)
+        });
+        let receiver = std::thread::Builder::new()
             .name("receive".to_owned())
             .spawn_scoped(threads, move || receive::receive(rings, losses, &receiving, stop));
-        let waited = control(args, settings.clone(), &watched, to_match, || {
-            report(&states, settings, rules.enabled().count())
+        let is_received = receiver.is_ok();
+        let waited = looking.transpose().and(receiver).and_then(|_| {
+            // Without it nobody would hear.
+            if matching.is_err() {
+                return Ok(());
+            }
+            control(args, settings.clone(), &watched, to_match, || {
+                report(&states, settings, rules.enabled().count());
+            })
         });
         exporters.hush();
         stop.store(true, Ordering::Release);
-        waited.and(receive.map(drop)).and(matching).map(|thread| thread.join())
+        if !is_received {
+            // Else the receiver says it, when the rings are empty.
+            let _ = to_match.send(Message::End);
+        }
+        matching.and_then(|thread| waited.map(|()| thread.join()))
     });
     let sink = match ended {
         Ok(Ok(sink)) => sink,
@@ -421,6 +432,8 @@ pub struct LogSink {
     log: Log,
     /// How many entries it was handed.
     sent: u64,
+    /// The log's folder.
+    place: [u64; 2],
     /// Which events are recorded besides alerts.
     record: Filter,
     /// System calls that are recorded besides.
@@ -493,7 +506,8 @@ impl Sink for LogSink {
         let stats = self.log.stats();
         // In this order: of what is settled the records are there.
         let settled = stats.settled.load(Ordering::Acquire);
-        Progress { sent: self.sent, settled, seq: stats.durable_seq.load(Ordering::Acquire) }
+        let seq = stats.durable_seq.load(Ordering::Acquire);
+        Progress { sent: self.sent, settled, seq, log: self.place }
     }
 }
 

@@ -50,7 +50,7 @@ struct Version {
 }
 
 /// How often something new is taken in.
-const VERSIONS_MAX: usize = 4;
+const VERSIONS_MAX: usize = 64;
 
 impl Described {
     /// What is known now.

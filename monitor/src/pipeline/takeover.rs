@@ -5,6 +5,7 @@ use std::hash::BuildHasher as _;
 
 use hashbrown::{DefaultHashBuilder, HashMap};
 use taffrail_common::kind::KINDS;
+use taffrail_common::map::Handled;
 
 use super::{Sink, Worker};
 use crate::event;
@@ -77,13 +78,13 @@ pub struct TakenOver {
 
 impl<S: Sink> Worker<S> {
     /// Deals with what earlier daemons' probes have seen, which were taken off already. The new ones were all
-    /// attached at `at_ns` of the boot clock. `logged` counts by kind the events of which the log has records behind
-    /// that number. What is of no use is told as a problem.
+    /// attached at `at_ns` of the boot clock. `logged` counts by kind the events of which this daemon's log has
+    /// records behind what was dealt with. What is of no use is told as a problem.
     pub fn take_over(
         &mut self,
         left: Vec<Left>,
         at_ns: u64,
-        mut logged: impl FnMut(u64) -> [u64; KINDS],
+        mut logged: impl FnMut(&Handled) -> [u64; KINDS],
         problems: &mut Vec<String>,
     ) -> TakenOver {
         let mut taken = TakenOver::default();
@@ -113,8 +114,7 @@ impl<S: Sink> Worker<S> {
                 let since_ns = handled.boot_ns;
                 taken.from_boot_ns =
                     if taken.from_boot_ns == 0 { since_ns } else { taken.from_boot_ns.min(since_ns) };
-                // The first number is 1: a daemon that never came to write down anything has told all in the log.
-                if let Some(account) = left.account(&drained, &logged(handled.seq)) {
+                if let Some(account) = left.account(&drained, &logged(&handled)) {
                     self.tell_account(&account, since_ns);
                 }
             }

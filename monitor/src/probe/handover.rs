@@ -239,13 +239,15 @@ pub struct Progress {
     pub settled: u64,
     /// The last durable record.
     pub seq: u64,
+    /// The log's folder: device and inode.
+    pub log: [u64; 2],
 }
 
 impl Ledger {
     /// In the map of that name.
     pub(super) fn new(map: Map) -> Option<Self> {
         let kinds = [taffrail_common::map::Dealt::default(); TALLIES];
-        let now = Handled { seq: 0, boot_ns: 0, kinds };
+        let now = Handled { log: [0; 2], seq: 0, boot_ns: 0, kinds };
         Some(Self { map: Array::try_from(map).ok()?, now, waiting: None, is_new: true })
     }
 
@@ -286,7 +288,8 @@ impl Ledger {
         }
         let Some((handled, sent)) = self.waiting.take_if(|(_, sent)| log.settled >= *sent) else { return };
         // What was handed in later has its own records.
-        let handled = Handled { seq: log.seq.saturating_sub(log.settled - sent), ..handled };
+        let seq = log.seq.saturating_sub(log.settled - sent);
+        let handled = Handled { log: log.log, seq, ..handled };
         // The next time it is written again.
         self.is_new |= self.map.set(0, &HandledPod(handled), 0).is_err();
     }
@@ -302,7 +305,7 @@ mod tests {
     #[test]
     fn what_was_neither_lost_nor_read_nor_dealt_with_is_unfinished() {
         let mut tallies = [Tally::default(); KINDS];
-        let mut handled = Handled { seq: 7, boot_ns: 1, kinds: [Dealt::default(); TALLIES] };
+        let mut handled = Handled { log: [1, 2], seq: 7, boot_ns: 1, kinds: [Dealt::default(); TALLIES] };
         let [mut drained, mut logged] = [[0; KINDS]; 2];
         let (open, exec) = (usize::from(OPEN), usize::from(EXEC));
         tallies[open] = Tally { offered: 100, lost: 30 };

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::oracle::Judge;
 use super::*;
 use crate::audit::disk::{Append, Disk, RealDisk};
 use crate::audit::record::Head;
+
+/// What a disk writes at once, or does not. Smaller than real ones, as the test's files are.
+const PAGE: usize = 128;
 
 /// A disk that does what the real one does until its step `at`.
 #[derive(Clone, Debug)]
@@ -75,7 +79,13 @@ impl Faulty {
         for (path, durable) in &state.durable {
             if let Ok(file) = std::fs::OpenOptions::new().write(true).open(path) {
                 let len = file.metadata().unwrap().len();
-                file.set_len(len.min(durable + luck.below(len.saturating_sub(*durable) + 1))).unwrap();
+                let len = len.min(durable + luck.below(len.saturating_sub(*durable) + 1));
+                file.set_len(len).unwrap();
+                // The length can be there, and some of the pages not.
+                for at in (*durable..len).step_by(PAGE).filter(|_| luck.below(2) == 0).collect::<Vec<_>>() {
+                    let bytes = (len - at).min(PAGE as u64) as usize;
+                    file.write_all_at(&[0; PAGE][..bytes], at).unwrap();
+                }
             }
         }
     }

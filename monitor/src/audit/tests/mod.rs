@@ -104,6 +104,25 @@ fn second_writer_is_refused_and_told_who_the_first_is() {
 }
 
 #[test]
+fn keys_of_another_log_are_refused_and_left_as_they_are() {
+    let (keys, folders) = (tempfile::tempdir().unwrap(), [(); 2].map(|()| tempfile::tempdir().unwrap()));
+    let options = |of: usize| {
+        let mut options = options(folders[of].path());
+        options.policy.key_folder = Some(keys.path().to_owned());
+        options
+    };
+    let log = Log::open(options(0)).unwrap();
+    // While it is at work, and later.
+    assert!(matches!(Log::open(options(1)), Err(OpenError::Locked { path, .. }) if path == keys.path()));
+    log.close().unwrap();
+    let Err(OpenError::Keys { log, .. }) = Log::open(options(1)) else { panic!("it is refused") };
+    assert_eq!(log, folders[0].path().canonicalize().unwrap().to_str().unwrap());
+    write(options(0), bodies(2));
+    let report = check(folders[0].path());
+    assert!(whole(&report), "{report:?}");
+}
+
+#[test]
 fn folder_that_cannot_be_is_told() {
     let file = tempfile::NamedTempFile::new().unwrap();
     for path in [file.path().to_owned(), file.path().join("below")] {
