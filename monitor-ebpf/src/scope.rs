@@ -55,6 +55,12 @@ pub fn watched_of(kind: u16, cgroup_id: u64, tgid: u32) -> bool {
     kinds(cgroup_id) & 1 << kind != 0 || moved(tgid) & 1 << kind != 0
 }
 
+/// As [`watched`], of all kinds.
+#[inline(always)]
+pub fn kinds_here(cgroup_id: u64) -> u64 {
+    kinds_of(cgroup_id, tgid())
+}
+
 /// As [`watched_of`], of all kinds.
 #[inline(always)]
 pub fn kinds_of(cgroup_id: u64, tgid: u32) -> u64 {

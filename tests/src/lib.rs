@@ -2,6 +2,7 @@
 
 pub mod container;
 pub mod daemon;
+pub mod pins;
 pub mod raw;
 pub mod sandbox;
 pub mod score;

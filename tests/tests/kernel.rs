@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
-use taffrail_tests::daemon::{taffrail, wait_for};
+use taffrail_tests::daemon::{Daemon, taffrail, wait_for};
+use taffrail_tests::pins::Pins;
 use taffrail_tests::verifier::{self, BOUNDED_BUDGET, BUDGET};
 use taffrail_tests::{cannot_load, skip};
 
@@ -154,6 +155,38 @@ fn an_exec_an_open_and_a_connect_are_seen_as_they_were() {
     assert_eq!(connect["remote_ip"], "127.0.0.1");
     assert_eq!(connect["result"], -libc::ECONNREFUSED);
     assert_eq!(connect["address_source"], "kernel_copy");
+}
+
+#[test]
+fn what_happens_between_two_daemons_is_taken_over() {
+    if let Some(reason) = cannot_load() {
+        skip!("what_happens_between_two_daemons_is_taken_over", "{reason}");
+    }
+    let pins = Pins::mount();
+    let settings = [
+        "scope.host=true",
+        "rules.embedded=false",
+        "log.record=evt.kind = open and fd.name startswith /between-",
+        &pins.setting(),
+    ];
+    let open = |name: &str| drop(File::open(format!("/between-{name}")));
+    let first = Daemon::start(&settings);
+    open("before");
+    first.wait_for(|record| record["event"]["file"] == "/between-before");
+    let folder = first.kill();
+    (0..100).for_each(|number| open(&number.to_string()));
+    let second = Daemon::start_in(folder, &settings);
+    open("after");
+    second.wait_for(|record| record["event"]["file"] == "/between-after");
+    let (status, records) = second.stop();
+    assert!(status.success());
+    let files: Vec<_> = records.iter().filter_map(|record| record["event"]["file"].as_str()).collect();
+    let times = |name: &str| files.iter().filter(|file| **file == format!("/between-{name}")).count();
+    assert_eq!((times("before"), times("after")), (1, 1));
+    let wrong: Vec<_> = (0..100).filter(|number| times(&number.to_string()) != 1).collect();
+    assert_eq!(wrong, [0i32; 0]);
+    let restart = records.iter().find(|record| record["kind"] == "restart").unwrap();
+    assert_eq!((&restart["watched"], restart.get("problems")), (&json!(true), None), "{restart}");
 }
 
 /// Threads that do nothing but calls, on the same CPU as whoever made them.

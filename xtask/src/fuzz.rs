@@ -9,7 +9,7 @@ use crate::{cargo, root, setup, succeed};
 /// Records of a recorded session, which the target `decode` begins with.
 const SESSION: &str = "tests/data/session.recording";
 
-/// Events of that session as JSON, which the target `export` begins with.
+/// Events of that session as JSON, which the targets `export` and `logged` begin with.
 const LINES: &str = "tests/data/session.ndjson";
 
 /// How many records one input begins with.
@@ -40,7 +40,7 @@ fn seeds(target: &str, corpus: &Path) -> Result<Vec<PathBuf>> {
             Ok(Vec::new())
         }
         "rules" => Ok(vec![root().join("rules")]),
-        "export" => {
+        "export" | "logged" => {
             // The lines as the log has them, one an input.
             let session = std::fs::read_to_string(root().join(LINES))?;
             for (n, line) in session.lines().enumerate() {

@@ -77,7 +77,7 @@ enum Task {
     Docs,
     /// Fuzz a target for some time.
     Fuzz {
-        /// `decode`, `condition`, `evaluate`, `dns` or `rules`.
+        /// `decode`, `condition`, `evaluate`, `dns`, `rules`, `sigma`, `export` or `logged`.
         target: String,
         /// For how long.
         #[arg(long, default_value_t = 60)]

@@ -47,6 +47,15 @@ mod op {
         33, 34, 43, 44, 47, 48, 49, 50, 51, 52, 53, 58, 59, 60, 61,
     ]);
 
+    /// Those whose end can be the first write to a file.
+    pub const WRITES: u64 = bits(&[WRITEV, WRITE_FIXED, WRITE, SPLICE, WRITEV_FIXED]);
+
+    /// Whether an operation is one of a set.
+    #[inline(always)]
+    pub fn is_of(set: u64, operation: u8) -> bool {
+        operation < 64 && set >> operation & 1 != 0
+    }
+
     const fn bits(operations: &[u8]) -> u64 {
         let (mut bits, mut n) = (0, 0);
         while n < operations.len() {
@@ -73,21 +82,23 @@ pub fn io_uring_submit_bounded(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn submitted<const LOOP: bool>(ctx: &BtfTracePointContext) -> i32 {
-    let cgroup_id = scope::cgroup_id();
-    if !scope::watched(IO_URING, cgroup_id) && !scope::watched(CHANGE, cgroup_id) {
-        return 0;
-    }
     // VERIFIER: without the mask both loads become one at a chosen address, which may not be done to the context.
     let req = match constant(&raw const IO_URING_ARGUMENTS[0]) {
         0..=3 => ctx.arg(0),
         _ => mask::<-1>(ctx.arg(1)) as *const u8,
     };
     let opcode: u8 = kernel(req, offset!(uring_opcode));
-    if opcode < 64 && op::PLAIN >> opcode & 1 != 0 {
+    // Most operations are such: before all else.
+    if op::is_of(op::PLAIN, opcode) {
+        return 0;
+    }
+    let cgroup_id = scope::cgroup_id();
+    let kinds = scope::kinds_here(cgroup_id);
+    if kinds & (1 << IO_URING | 1 << CHANGE) == 0 {
         return 0;
     }
     let Some(asked) = Asked::of(req, opcode).through_memory() else { return 0 };
-    if !scope::watched(asked.kind, cgroup_id) {
+    if kinds >> asked.kind & 1 == 0 {
         return 0;
     }
     if constant(&raw const IO_URING_ARGUMENTS[1]) == 4 {
@@ -310,6 +321,7 @@ struct Completed {
 }
 
 impl Completed {
+    /// `None` also if nothing is told of such.
     #[inline(always)]
     fn of(ctx: &BtfTracePointContext) -> Option<Self> {
         let arguments = constant(&raw const IO_URING_ARGUMENTS[1]);
@@ -321,25 +333,31 @@ impl Completed {
             return Some(Self { req: NONE, opcode: opcode as u8, user_data: key[1], result: ctx.arg(2) });
         }
         let req: *const u8 = ctx.arg(1);
+        if req.is_null() {
+            return None;
+        }
+        let opcode = kernel(req, offset!(uring_opcode));
+        // Most operations are such: before all else.
+        if op::is_of(op::PLAIN & !op::WRITES, opcode) {
+            return None;
+        }
         let result = if arguments > 4 { ctx.arg(3) } else { kernel(ctx.arg(2), offset!(uring_cqe_res)) };
-        (!req.is_null()).then(|| Self {
-            req,
-            opcode: kernel(req, offset!(uring_opcode)),
-            user_data: kernel(req, offset!(uring_user_data)),
-            result,
-        })
+        Some(Self { req, opcode, user_data: kernel(req, offset!(uring_user_data)), result })
     }
 }
 
+/// Kinds that the end of an operation tells.
+const OF_ENDS: u64 =
+    1 << kind::ACCEPT | 1 << kind::FLOW | 1 << IO_URING | 1 << CHANGE | 1 << OPEN | 1 << kind::WRITE;
+
 #[inline(always)]
 fn completed<const LOOP: bool>(ctx: &BtfTracePointContext) -> i32 {
+    let Some(done) = Completed::of(ctx) else { return 0 };
     let cgroup_id = scope::cgroup_id();
-    let watched = |kind: u16| scope::watched(kind, cgroup_id);
-    let sockets = watched(kind::ACCEPT) || watched(kind::FLOW);
-    if !sockets && !watched(IO_URING) && !watched(CHANGE) && !watched(OPEN) && !watched(kind::WRITE) {
+    let kinds = scope::kinds_here(cgroup_id);
+    if kinds & OF_ENDS == 0 {
         return 0;
     }
-    let Some(done) = Completed::of(ctx) else { return 0 };
     let task = Task::current();
     if done.opcode == op::ACCEPT && done.result >= 0 && !is_accepted_direct(&done) {
         connect::accepted_by_ring(task, cgroup_id, done.result);
@@ -351,7 +369,7 @@ fn completed<const LOOP: bool>(ctx: &BtfTracePointContext) -> i32 {
         {
             kind::WRITE
         }
-        opcode if opcode < 64 && op::PLAIN >> opcode & 1 != 0 => return 0,
+        opcode if op::is_of(op::PLAIN, opcode) => return 0,
         _ => IO_URING,
     };
     let file = match kind {
@@ -362,7 +380,7 @@ fn completed<const LOOP: bool>(ctx: &BtfTracePointContext) -> i32 {
     if kind == OPEN {
         super::call::forget_writes(file);
     }
-    if !watched(kind) || kind == kind::WRITE && !is_first_write(file) {
+    if kinds >> kind & 1 == 0 || kind == kind::WRITE && !is_first_write(file) {
         return 0;
     }
     scope::count_offered(kind);

@@ -1,47 +1,12 @@
 //! From one daemon to the next: what happens between them is seen by the probes that the first one left at work.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use serde_json::{Value, json};
 use taffrail_tests::container::Container;
 use taffrail_tests::daemon::{Daemon, is_event, records, taffrail};
-use taffrail_tests::{cannot_trace, raw, skip};
-use tempfile::TempDir;
-
-/// A BPF file system of its own: when it is unmounted, all that was pinned in there is gone.
-struct Pins(TempDir);
-
-impl Pins {
-    fn mount() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        raw::mount("bpf", folder.path().to_str().unwrap(), "bpf", 0, "").unwrap();
-        Self(folder)
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    fn setting(&self) -> String {
-        format!("probes.pin={}", self.path().display())
-    }
-
-    /// Names in there, but for what the kernel puts into each such file system.
-    fn names(&self) -> Vec<String> {
-        let names = self.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name());
-        names.map(|name| name.into_string().unwrap()).filter(|name| !name.ends_with(".debug")).collect()
-    }
-}
-
-impl Drop for Pins {
-    fn drop(&mut self) {
-        let path = raw::name(self.path().to_str().unwrap());
-        // SAFETY: the name ends with NUL.
-        let unmounted = unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
-        assert!(unmounted == 0 || std::thread::panicking(), "{}", std::io::Error::last_os_error());
-    }
-}
+use taffrail_tests::pins::Pins;
+use taffrail_tests::{cannot_trace, skip};
 
 const RECORD: &str = "log.record=container.id != host and evt.kind = open and fd.name startswith /tmp/m-";
 const MARKERS: usize = 300;
@@ -99,6 +64,8 @@ fn what_happens_between_a_killed_daemon_and_the_next_is_told_or_counted() {
     let (records, seen) = restart_under_markers("killed", libc::SIGKILL);
     let missing = MARKERS as u64 - seen.len() as u64;
     assert!(missing <= admitted(&records), "{missing} missing, {} admitted", admitted(&records));
+    // What the daemon had read and not yet made durable, and no more: of each marker one open is recorded, some others are not.
+    assert!(missing <= MARKERS as u64 / 4, "{missing} missing");
 }
 
 #[test]
