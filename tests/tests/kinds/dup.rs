@@ -17,13 +17,25 @@ fn socket_that_becomes_a_standard_stream_is_told_and_no_other_copy() {
         let client = TcpStream::connect(listener.local_addr()?)?;
         let fd = client.as_raw_fd();
         // The streams are put back before the test's own machinery misses them.
+        let output = outcome(syscall!(libc::SYS_fcntl, 1, libc::F_DUPFD_CLOEXEC, 100));
+        // SAFETY: the descriptor is new and nobody else's.
+        let output = unsafe { OwnedFd::from_raw_fd(output as i32) };
         let keep = outcome(syscall!(libc::SYS_fcntl, 0, libc::F_DUPFD_CLOEXEC, 100));
         // SAFETY: the descriptor is new and nobody else's.
         let keep = unsafe { OwnedFd::from_raw_fd(keep as i32) };
         outcome(syscall!(libc::SYS_dup3, fd, 0, 0));
-        // `fcntl` gives the lowest that is free.
+        // `fcntl` and `dup` give the lowest that is free.
+        for command in [libc::F_DUPFD, libc::F_DUPFD_CLOEXEC] {
+            outcome(syscall!(libc::SYS_close, 0));
+            outcome(syscall!(libc::SYS_fcntl, fd, command, 0));
+        }
         outcome(syscall!(libc::SYS_close, 0));
-        outcome(syscall!(libc::SYS_fcntl, fd, libc::F_DUPFD, 0));
+        outcome(syscall!(libc::SYS_dup, fd));
+        #[cfg(target_arch = "x86_64")]
+        outcome(syscall!(libc::SYS_dup2, fd, 0));
+        let six = outcome(syscall!(libc::SYS_socket, libc::AF_INET6, libc::SOCK_DGRAM, 0));
+        outcome(syscall!(libc::SYS_dup3, six, 1, 0));
+        outcome(syscall!(libc::SYS_close, six));
         // What is not told: a copy elsewhere, other commands, a file, a Unix socket, a failure.
         outcome(syscall!(libc::SYS_dup3, fd, 90, 0));
         outcome(syscall!(libc::SYS_fcntl, fd, libc::F_GETFL, 0));
@@ -32,19 +44,24 @@ fn socket_that_becomes_a_standard_stream_is_told_and_no_other_copy() {
         outcome(syscall!(libc::SYS_dup3, File::open("/etc/passwd")?.as_raw_fd(), 0, 0));
         outcome(syscall!(libc::SYS_dup3, fd, fd, 0));
         outcome(syscall!(libc::SYS_dup3, keep.as_raw_fd(), 0, 0));
+        outcome(syscall!(libc::SYS_dup3, output.as_raw_fd(), 1, 0));
         Ok((fd, client.local_addr()?.port(), listener.local_addr()?.port()))
     }) else {
         return;
     };
     let (fd, own, peer) = seen.value;
-    for call in ["dup3", "fcntl"] {
-        seen.one(
+    let calls = [("dup3", 1), ("fcntl", 2), ("dup", 1), ("dup2", usize::from(cfg!(target_arch = "x86_64")))];
+    for (call, times) in calls {
+        let told = seen.all(
             "dup",
-            json!({
+            &json!({
                 "type": call, "result": 0, "fd": fd, "protocol": "tcp", "remote_ip": "127.0.0.1", "remote_port": peer,
                 "local_port": own, "address_source": "socket",
             }),
         );
+        assert_eq!(told.len(), times, "{call}");
     }
-    assert_eq!(seen.all("dup", &json!({})).len(), 2);
+    seen.one("dup", json!({ "type": "dup3", "result": 1, "family_name": "AF_INET6" }));
+    let times: usize = calls.iter().map(|(_, times)| times).sum();
+    assert_eq!(seen.all("dup", &json!({})).len(), times + 1);
 }
