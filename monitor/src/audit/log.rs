@@ -322,8 +322,14 @@ fn lock(folder: &Path) -> Result<File, OpenError> {
 fn lock_keys(keys: &Path, log: &Path) -> Result<File, OpenError> {
     let unusable = |source| OpenError::Folder { path: keys.to_owned(), source };
     DirBuilder::new().recursive(true).mode(0o700).create(keys).map_err(unusable)?;
+    let log = log.canonicalize().map_err(unusable)?;
+    if keys.canonicalize().map_err(unusable)? == log {
+        return Err(unusable(io::Error::other(
+            "the keys need a folder of their own, which may be in the log's",
+        )));
+    }
     let lock = lock(keys)?;
-    let mut own = log.canonicalize().map_err(unusable)?.into_os_string().into_vec();
+    let mut own = log.into_os_string().into_vec();
     own.push(b'\n');
     let path = keys.join("log");
     match std::fs::read(&path) {
@@ -335,8 +341,10 @@ fn lock_keys(keys: &Path, log: &Path) -> Result<File, OpenError> {
         }
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(error)),
         _ => {
-            let file = std::fs::write(&path, &own).and_then(|()| File::open(&path));
-            file.and_then(|file| file.sync_all()).map_err(unusable)?;
+            std::fs::write(&path, &own).map_err(unusable)?;
+            for durable in [&path, keys] {
+                File::open(durable).and_then(|file| file.sync_all()).map_err(unusable)?;
+            }
         }
     }
     Ok(lock)

@@ -262,14 +262,14 @@ impl Query {
             && (kinds.is_empty()
                 || kinds.iter().any(|kind| kind == record.kind() || kind == record.event_kind()))
             && (rules.is_empty() || rules.iter().any(|rule| is(Some(&record.top), "rule", rule)))
-            && container
-                .as_ref()
-                .is_none_or(|whose| whose.has(record) || is_container(record.container(), &whose.wanted))
+            && container.as_ref().is_none_or(|whose| {
+                is_container(record.container(), &whose.wanted) || whose.has_nameless(record, "name")
+            })
             && pod.as_ref().is_none_or(|whose| {
                 let (namespace, name) = whose.wanted.rsplit_once('/').unwrap_or(("", &whose.wanted));
-                whose.has(record)
-                    || is(record.container(), "pod_name", name)
-                        && (namespace.is_empty() || is(record.container(), "pod_namespace", namespace))
+                is(record.container(), "pod_name", name)
+                    && (namespace.is_empty() || is(record.container(), "pod_namespace", namespace))
+                    || whose.has_nameless(record, "pod_name")
             })
             && condition.as_ref().is_none_or(|filter| is_seen(record) && filter.matches(record))
     }
@@ -289,9 +289,10 @@ impl Whose {
         self.hint = Hint::One(vec![std::mem::take(&mut self.hint), by_id]);
     }
 
-    fn has(&self, record: &Record<'_>) -> bool {
-        !self.ids.is_empty()
-            && record.container().and_then(|of| of.text("id")).is_some_and(|id| self.ids.contains(id))
+    /// Whether a record is of one of the ids and has no such name: it may have had another one then.
+    fn has_nameless(&self, record: &Record<'_>, name: &str) -> bool {
+        let Some(container) = record.container().filter(|_| !self.ids.is_empty()) else { return false };
+        container.text(name).is_none() && container.text("id").is_some_and(|id| self.ids.contains(id))
     }
 }
 

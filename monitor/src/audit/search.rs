@@ -55,24 +55,31 @@ pub fn search(
     options: Options,
     give: &mut dyn FnMut(&[u8]) -> io::Result<bool>,
 ) -> Result<Outcome, SearchError> {
-    let Some(naming) = query.naming() else { return search_as_told(folder, query, options, give) };
+    let (query, first) = complete(folder, query, options)?;
+    let mut outcome = search_as_told(folder, &query, options, give)?;
+    (outcome.read, outcome.spared) = (outcome.read + first.read, outcome.spared + first.spared);
+    outcome.damaged.extend(first.damaged);
+    outcome.damaged.sort();
+    outcome.damaged.dedup();
+    Ok(outcome)
+}
+
+/// The query with the ids of the containers whose names it asks for, by what the log tells of them: what was seen before a name
+/// was known has the id alone.
+pub fn complete(folder: &Path, query: &Query, options: Options) -> Result<(Query, Outcome), SearchError> {
+    let Some(naming) = query.naming() else { return Ok((query.clone(), Outcome::default())) };
     let mut ids = HashSet::new();
-    let oldest_first = Options { order: Order::OldestFirst, ..options };
-    let first = search_as_told(folder, &naming, oldest_first, &mut |line| {
+    let options = Options { order: Order::OldestFirst, ..options };
+    let mut outcome = search_as_told(folder, &naming, options, &mut |line| {
         let record = Record::parse(line);
         ids.extend(record.as_ref().and_then(|record| record.container()?.text("id")).map(<[u8]>::to_vec));
         Ok(ids.len() < NAMED_MAX)
     })?;
-    let mut outcome = search_as_told(folder, &query.clone().or_of_ids(&ids), options, give)?;
-    (outcome.read, outcome.spared) = (outcome.read + first.read, outcome.spared + first.spared);
-    outcome.damaged.extend(first.damaged);
     if ids.len() >= NAMED_MAX {
         let more = "more containers have that name than are looked for in records that have an id alone";
         outcome.damaged.push((folder.to_owned(), more.to_owned()));
     }
-    outcome.damaged.sort();
-    outcome.damaged.dedup();
-    Ok(outcome)
+    Ok((query.clone().or_of_ids(&ids), outcome))
 }
 
 /// Takes the query by its word.

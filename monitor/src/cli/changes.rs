@@ -43,8 +43,11 @@ const CONDITION: &str = "evt.kind in (exec, fork, write, change, cred) or evt.is
 /// More different changes than this are only counted.
 const CHANGES_MAX: usize = 100_000;
 
-/// Nor are more bytes remembered of names, paths and processes.
+/// Nor are more bytes remembered of names and paths.
 const BYTES_MAX: usize = 256 << 20;
+
+/// Nor of processes, apart from that: whoever makes many of them crowds out no change.
+const PROCESS_BYTES_MAX: usize = 256 << 20;
 
 /// What an entry takes besides the bytes of its texts, about.
 const ENTRY_BYTES: usize = 128;
@@ -111,8 +114,10 @@ struct Change {
 struct Ledger {
     changes: BTreeMap<(Sort, Vec<u8>), Change>,
     left_out: u64,
-    /// What all that is remembered takes.
+    /// What that takes, with the files and sessions.
     bytes: usize,
+    /// What the processes take.
+    process_bytes: usize,
     /// Name and parent of each process.
     processes: HashMap<Vec<u8>, (Vec<u8>, Vec<u8>)>,
     /// What was started, by the session's key.
@@ -183,17 +188,24 @@ impl Ledger {
 
     fn remember(&mut self, process: &Object<'_>) {
         let text = |name| process.text(name).unwrap_or_default();
-        let own = (text("key"), text("name"), text("parent_key"));
+        let (own, parent) = (text("key"), text("parent_key"));
+        self.place(own, (text("name"), parent), true);
         // An ancestor is told of by its descendants, and tells more itself.
-        for (key, name, parent) in [own, (own.2, text("parent_name"), &[])] {
-            let entry = || (name.to_vec(), parent.to_vec());
-            if let Some(known) = self.processes.get_mut(key) {
-                if !parent.is_empty() {
-                    *known = entry();
-                }
-            } else if self.has_room(key.len() + name.len() + parent.len()) {
-                self.processes.insert(key.to_vec(), entry());
+        self.place(parent, (text("parent_name"), &[]), false);
+    }
+
+    fn place(&mut self, key: &[u8], (name, parent): (&[u8], &[u8]), is_own: bool) {
+        if key.is_empty() {
+            return;
+        }
+        let entry = || (name.to_vec(), parent.to_vec());
+        if let Some(known) = self.processes.get_mut(key) {
+            if is_own {
+                *known = entry();
             }
+        } else if self.process_bytes < PROCESS_BYTES_MAX {
+            self.process_bytes += key.len() + name.len() + parent.len() + ENTRY_BYTES;
+            self.processes.insert(key.to_vec(), entry());
         }
     }
 
@@ -463,13 +475,13 @@ mod tests {
 
     #[test]
     fn what_is_not_remembered_is_counted_and_lineage_ends_there() {
-        let mut ledger = Ledger { bytes: BYTES_MAX - 3 * ENTRY_BYTES, ..Ledger::default() };
+        let process_bytes = PROCESS_BYTES_MAX;
+        let mut ledger = Ledger { bytes: BYTES_MAX - ENTRY_BYTES, process_bytes, ..Ledger::default() };
         let event = |name: &str| format!(r#""kind":"write","type":"write","result":4,"file":"/{name}""#);
-        // Two processes and a file that was written; then there is no room.
         for (seq, name) in [(1, "a"), (2, "b"), (3, "b")] {
             ledger.read(&Record::parse(record(seq, &event(name), "7").as_bytes()).unwrap());
         }
-        assert_eq!((ledger.changes.len(), ledger.left_out), (0, 3));
+        assert_eq!((ledger.changes.len(), ledger.left_out, ledger.processes.len()), (0, 3, 0));
         assert!(ledger.bytes <= BYTES_MAX);
     }
 }

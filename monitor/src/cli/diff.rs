@@ -68,8 +68,10 @@ struct Seen {
 }
 
 pub fn run(args: &Args) -> ExitCode {
-    let seen = look(args, args.before).and_then(|before| Ok((before, look(args, args.after)?)));
-    let ((before, first), (after, second)) = match seen {
+    let seen = of_image(args).and_then(|(ids, outcome)| {
+        Ok((outcome, look(args, &ids, args.before)?, look(args, &ids, args.after)?))
+    });
+    let (named, (before, first), (after, second)) = match seen {
         Ok(seen) => seen,
         Err(error) => {
             complain(&error, Some("name the log's folder: `--log FOLDER`"));
@@ -107,29 +109,35 @@ pub fn run(args: &Args) -> ExitCode {
     if before.left_out + after.left_out > 0 {
         return ExitCode::from(FAILED);
     }
-    let damaged = first.damaged.into_iter().chain(second.damaged).collect();
+    let mut damaged = [named.damaged, first.damaged, second.damaged].concat();
+    damaged.sort();
+    damaged.dedup();
     exit_code(&Outcome { found: count, damaged, ..Outcome::default() })
 }
 
 /// The ids of the containers of an image: what was seen before more was known has these alone.
-fn of_image(args: &Args, image: &str) -> Result<HashSet<Vec<u8>>, SearchError> {
+fn of_image(args: &Args) -> Result<(HashSet<Vec<u8>>, Outcome), SearchError> {
     let mut ids = HashSet::new();
+    let Some(image) = &args.image else { return Ok((ids, Outcome::default())) };
     let query = Query::all().of_kinds(vec!["container".to_owned()]);
     let options = Options { order: Order::OldestFirst, with_index: true };
-    search(&args.folder, &query, options, &mut |line| {
+    let mut outcome = search(&args.folder, &query, options, &mut |line| {
         let record = Record::parse(line).filter(|record| is_of_image(record, image));
         ids.extend(record.as_ref().and_then(id).map(<[u8]>::to_vec));
         Ok(ids.len() < SEEN_MAX)
     })?;
-    Ok(ids)
+    if ids.len() >= SEEN_MAX {
+        let more = "more containers are of that image than are looked for in records that have an id alone";
+        outcome.damaged.push((args.folder.clone(), more.to_owned()));
+    }
+    Ok((ids, outcome))
 }
 
 fn id<'a>(record: &'a Record<'_>) -> Option<&'a [u8]> {
     record.container()?.text("id")
 }
 
-fn look(args: &Args, (from, to): Window) -> Result<(Seen, Outcome), SearchError> {
-    let ids = args.image.as_deref().map_or_else(|| Ok(HashSet::new()), |image| of_image(args, image))?;
+fn look(args: &Args, ids: &HashSet<Vec<u8>>, (from, to): Window) -> Result<(Seen, Outcome), SearchError> {
     let mut query = Query::all().between(Some(from), Some(to));
     if let Some(container) = &args.container {
         query = query.of_container(container);
@@ -142,7 +150,9 @@ fn look(args: &Args, (from, to): Window) -> Result<(Seen, Outcome), SearchError>
     let outcome = search(&args.folder, &query, options, &mut |line| {
         if let Some(record) = Record::parse(line)
             && args.image.as_deref().is_none_or(|image| {
-                is_of_image(&record, image) || id(&record).is_some_and(|id| ids.contains(id))
+                let has_no_image = || record.container().is_some_and(|of| of.text("image").is_none());
+                is_of_image(&record, image)
+                    || has_no_image() && id(&record).is_some_and(|id| ids.contains(id))
             })
         {
             seen.read(&record);

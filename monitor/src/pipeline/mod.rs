@@ -261,6 +261,7 @@ impl<S: Sink> Worker<S> {
 
     /// Handles messages until the end.
     pub fn run(&mut self, messages: &Receiver<Message>) {
+        let mut released = Instant::now();
         loop {
             let interval = if !self.held.is_empty() {
                 HELD_INTERVAL
@@ -284,7 +285,10 @@ impl<S: Sink> Worker<S> {
                     self.take_answers();
                     batch.records().for_each(|record| self.record(record));
                     batch.clear();
-                    self.release(HELD_BYTES_MAX);
+                    if self.held.is_over(HELD_BYTES_MAX) || released.elapsed() >= HELD_INTERVAL {
+                        self.release(HELD_BYTES_MAX);
+                        released = Instant::now();
+                    }
                     // The other end may have ended already.
                     let _ = give_back.try_send(batch);
                 }
@@ -424,15 +428,12 @@ impl<S: Sink> Worker<S> {
             return;
         }
         self.take_answers();
-        let firsts = self.held.firsts();
+        let firsts: Vec<_> = self.held.firsts().collect();
         let ready = firsts.into_iter().filter(|(_, group)| self.is_first_ready(*group));
         let mut ready: BinaryHeap<_> = ready.map(Reverse).collect();
         loop {
-            let oldest = || self.held.firsts().into_iter().min();
-            let next = ready.pop().map(|Reverse(next)| next);
-            let Some((_, group)) = next.or_else(|| (self.held.bytes() > max_bytes).then(oldest)?) else {
-                return;
-            };
+            let victim = || self.held.victim(max_bytes).filter(|_| self.held.is_over(max_bytes));
+            let Some(group) = ready.pop().map(|Reverse((_, group))| group).or_else(victim) else { return };
             let Some(record) = self.held.pop(group) else { continue };
             // It was decoded when it came.
             if let Ok(event) = event::decode(&record) {

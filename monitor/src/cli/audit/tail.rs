@@ -45,14 +45,15 @@ fn follow(args: &Args) -> Result<(), ExitCode> {
     let read = |error| failed(SearchError::Read(error));
     let write = |error| failed(SearchError::Write(error));
     let folder = &args.selection.folder;
+    let options = Options { order: Order::NewestFirst, with_index: true };
     let query = args.selection.query(args.condition.as_deref())?;
+    let (query, _) = search::complete(folder, &query, options).map_err(failed)?;
     let mut out = Printer { out: BufWriter::new(io::stdout().lock()), json: args.json, line: String::new() };
 
     // What is written from here on is the cursor's.
     let last = read::last_seq(folder).map_err(read)?.unwrap_or(0);
     let mut there = VecDeque::new();
     if args.lines > 0 {
-        let options = Options { order: Order::NewestFirst, with_index: true };
         let found = search::search(folder, &query, options, &mut |line| {
             if seq_of(line).is_some_and(|seq| seq <= last) {
                 there.push_front(line.to_vec());
