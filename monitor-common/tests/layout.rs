@@ -75,6 +75,8 @@ fn layout_of_the_abi_is_fresh() {
             cwd,
             filename,
             args,
+            exe_ctime_ns,
+            exe_bytes,
             parent_start_ns,
             parent_tgid,
             old_tid,

@@ -11,11 +11,12 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::enrich::container::Container;
+use crate::enrich::executable::{Digest, Version};
 use crate::enrich::metadata::Metadata;
 use crate::enrich::users::Names;
 
 /// First line of a recording. The number changes with the ABI.
-pub const MAGIC: &str = "taffrail recording 2\n";
+pub const MAGIC: &str = "taffrail recording 3\n";
 
 /// Largest frame that is read: no record comes near.
 const FRAME_MAX: u32 = 1 << 20;
@@ -52,6 +53,13 @@ pub enum Note {
         cgroup_path: String,
         /// All that is known.
         metadata: Box<Metadata>,
+    },
+    /// The hash of an executable, or why there is none.
+    Digest {
+        /// Of which version of which file.
+        version: Version,
+        /// The hash.
+        digest: Digest,
     },
     /// Names of users and groups.
     Names {

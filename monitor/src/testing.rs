@@ -7,6 +7,7 @@ use taffrail_common::event::{self as abi, Header};
 use taffrail_common::kind;
 
 use crate::enrich::container::{Container, Runtime};
+use crate::enrich::executable::Version;
 use crate::enrich::metadata::{Metadata, Mount};
 use crate::enrich::users::Names;
 use crate::enrich::{Enricher, Handled, Source, Subject};
@@ -49,6 +50,7 @@ pub fn with_subject<T>(records: &[Vec<u8>], look: impl FnOnce(&Subject<'_>) -> T
     let cgroup_path = format!("/kubepods/{id}");
     enricher.recall_cgroup(7, Some(Container::new(id, Runtime::Containerd, pod_uid, cgroup_path.clone())));
     enricher.recall_container(&cgroup_path, metadata());
+    enricher.recall_digest(VERSION, Ok("a".repeat(64)));
     for path in [&cgroup_path, ""] {
         enricher.users.recall(path.to_owned(), names());
     }
@@ -156,6 +158,10 @@ pub fn record_bytes<T: Copy>(record: &T, payload: &[&[u8]]) -> Vec<u8> {
     bytes
 }
 
+/// The version of the executables of [`exec`].
+const VERSION: Version =
+    Version { dev: 8 << 20 | 1, ino: 42, ctime_ns: 1_795_000_000_123_456_789, bytes: 1_000 };
+
 /// An exec of `exe` with those arguments by process `tgid`, a child of `parent`.
 pub fn exec(tgid: u32, start_ns: u64, parent: (u32, u64), exe: &str, args: &[&str]) -> Vec<u8> {
     let args: Vec<u8> = args.iter().flat_map(|arg| [arg.as_bytes(), b"\0"].concat()).collect();
@@ -172,6 +178,8 @@ pub fn exec(tgid: u32, start_ns: u64, parent: (u32, u64), exe: &str, args: &[&st
         cwd: path("/"),
         filename: text(exe.len()),
         args: text(args.len()),
+        exe_ctime_ns: VERSION.ctime_ns,
+        exe_bytes: VERSION.bytes,
         parent_start_ns: parent.1,
         parent_tgid: parent.0,
         old_tid: tgid,

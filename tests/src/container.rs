@@ -51,6 +51,9 @@ pub fn unavailable() -> Option<String> {
     (!runc.is_ok_and(|status| status.success())).then(|| "no runc".to_owned())
 }
 
+/// Where a bundle has all layers of its root as one.
+const MERGED: &str = "merged";
+
 /// What a container has of the machine: its `/usr`, as an image.
 #[derive(Clone, Copy)]
 pub struct Machine<'a> {
@@ -81,6 +84,28 @@ impl Container {
         let path = container.bundle.join("config.json");
         let mut config: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
         change(&mut config);
+        std::fs::write(path, config.to_string())?;
+        container.run()
+    }
+
+    /// As [`Container::start`], with the root as an image and a layer of the container's own over it, as container managers
+    /// make them: mounted on the host. `prepare` puts files into the image.
+    pub fn layered(name: &str, prepare: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<Self> {
+        let container = Self::new(name);
+        container.make_bundle()?;
+        prepare(&container.root())?;
+        let [upper, work, merged] = ["upper", "work", MERGED].map(|name| container.bundle.join(name));
+        for folder in [&upper, &work, &merged] {
+            std::fs::create_dir(folder)?;
+        }
+        let [lower, upper, work] = [container.root(), upper, work].map(|path| path.display().to_string());
+        let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+        let mount =
+            Command::new("mount").args(["-t", "overlay", "overlay", "-o", &options]).arg(&merged).output()?;
+        succeed("mount", &mount)?;
+        let path = container.bundle.join("config.json");
+        let mut config: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+        config["root"]["path"] = merged.to_string_lossy().into();
         std::fs::write(path, config.to_string())?;
         container.run()
     }
@@ -229,6 +254,10 @@ impl Drop for Container {
     fn drop(&mut self) {
         let _ =
             self.runc(&["delete", "--force", &self.id]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let merged = self.bundle.join(MERGED);
+        if merged.exists() {
+            let _ = Command::new("umount").arg(&merged).stderr(Stdio::null()).status();
+        }
         let _ = std::fs::remove_dir_all(&self.bundle);
     }
 }

@@ -51,6 +51,10 @@ pub struct Exec {
     pub filename: Text,
     /// The arguments, each ended by NUL, from the new image's own copy.
     pub args: Text,
+    /// When the inode of `exe` was changed last (`ctime`, by `CLOCK_REALTIME`), in ns; 0 if not known.
+    pub exe_ctime_ns: u64,
+    /// Bytes of `exe`.
+    pub exe_bytes: u64,
     /// `CLOCK_BOOTTIME` when the parent process started, in ns.
     pub parent_start_ns: u64,
     /// Process id of the parent in the host's pid namespace.

@@ -53,8 +53,8 @@ fn capture<const LOOP: bool>(ctx: &BtfTracePointContext, cgroup_id: u64) -> Opti
     let mm: *const u8 = task.field(offset!(task_mm));
     let exe: *const u8 = kernel(mm, offset!(mm_exe_file));
     let root = path::root(task);
-    let exe =
-        path::append_inode::<_, LOOP>(&draft, path::of_file(exe), root, kernel(exe, offset!(file_inode)));
+    let inode: *const u8 = kernel(exe, offset!(file_inode));
+    let exe = path::append_inode::<_, LOOP>(&draft, path::of_file(exe), root, inode);
     let cwd = path::append::<_, LOOP>(&draft, path::cwd(task), root);
     let filename = draft.append_kernel_str(trusted(bprm, offset!(bprm_filename)));
     let arg_start: u64 = kernel(mm, offset!(mm_arg_start));
@@ -71,6 +71,8 @@ fn capture<const LOOP: bool>(ctx: &BtfTracePointContext, cgroup_id: u64) -> Opti
         (*record).cwd = cwd;
         (*record).filename = filename;
         (*record).args = args;
+        (*record).exe_ctime_ns = ctime_ns(inode);
+        (*record).exe_bytes = kernel(inode, offset!(inode_bytes));
         (*record).parent_start_ns = parent.start_ns();
         (*record).parent_tgid = parent.field(offset!(task_tgid));
         (*record).old_tid = old_tid as u32;
@@ -83,6 +85,16 @@ fn capture<const LOOP: bool>(ctx: &BtfTracePointContext, cgroup_id: u64) -> Opti
     }
     draft.emit(Lane::Urgent);
     Some(())
+}
+
+/// When an inode was changed last, in ns since the epoch; 0 if not known.
+#[inline(always)]
+fn ctime_ns(inode: *const u8) -> u64 {
+    /// Newer kernels note in the highest bit that somebody has asked (`I_CTIME_QUERIED`, 6.13).
+    const ASKED: u32 = 1 << 31;
+    let seconds: u64 = kernel_or(inode, offset!(inode_ctime_s), 0);
+    let rest: u32 = kernel_or(inode, offset!(inode_ctime_ns), 0);
+    seconds.wrapping_mul(1_000_000_000).wrapping_add((rest & !ASKED) as u64)
 }
 
 /// `enum pid_type` (since 4.19).

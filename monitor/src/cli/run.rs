@@ -160,6 +160,7 @@ fn watch(
     };
     let mut worker = Worker::new(enricher, (Arc::clone(&rules), settings.state.clone()), clock, sink);
     (worker.live, worker.scope) = (Some(live), settings.scope.clone());
+    worker.hash_if_needed(kinds);
     // Should this daemon end in a moment, the next one need not go through all of the log.
     worker.settle();
     write_start(&mut worker, settings, &rules, &states);

@@ -183,6 +183,7 @@ fn live(args: &Args, rules: RuleSet, scope: Scope, sink: Printer) -> Result<(), 
     worker.enricher.set_runtimes(settings.folders.clone(), settings.name_wait);
     let apis = pipeline::ask_runtimes(&settings, &to_match).map_err(|error| failed(&error, None))?;
     worker.enricher.set_apis(apis);
+    worker.hash_if_needed(kinds);
 
     stop_on_signals();
     worker.seed();

@@ -3,9 +3,11 @@
 pub mod answers;
 pub mod cgroup;
 pub mod container;
+pub mod executable;
 pub mod metadata;
 pub mod owner;
 pub mod process;
+pub mod reach;
 pub mod resolve;
 pub mod seed;
 pub mod state;
@@ -16,10 +18,11 @@ use std::time::Duration;
 
 use taffrail_common::event::{CgroupMove, Fork, Header, direction};
 
-use crate::event::Event;
+use crate::event::{Event, Exec};
 use answers::Answers;
 use cgroup::Cgroups;
 use container::Container;
+use executable::{Digest, Executables, Runner, Version};
 use metadata::Metadata;
 use metadata::api::{Apis, Told};
 use owner::{Owner, Owners};
@@ -83,6 +86,13 @@ pub enum Finding {
     },
     /// Nothing more can come of a container.
     Final(Arc<Container>),
+    /// The hash of an executable, or that it cannot be had.
+    Digest {
+        /// Of which version of which file.
+        version: Version,
+        /// The hash.
+        digest: Digest,
+    },
     /// Names of users and groups that are new.
     Names {
         /// Path of their container's cgroup; empty for the host.
@@ -105,6 +115,8 @@ pub struct Enricher {
     pub processes: ProcessTable,
     /// Names of users and groups.
     pub users: Users,
+    /// Hashes of executables.
+    pub executables: Executables,
     owners: Owners,
     /// What was found out since the last [`Enricher::take_findings`].
     findings: Vec<Finding>,
@@ -128,6 +140,7 @@ impl Enricher {
         Self {
             processes: ProcessTable::new(max_processes),
             users: Users::default(),
+            executables: Executables::new(owner::WAIT),
             events: 0,
             host_answers: Answers::default(),
             owners: match source {
@@ -146,6 +159,37 @@ impl Enricher {
     /// Where runtimes keep their files, and how long events wait for what these say.
     pub fn set_runtimes(&mut self, folders: Folders, wait: Duration) {
         self.owners.set_runtimes(folders, wait);
+        self.executables.set_wait(wait);
+    }
+
+    /// From here on executables are read for their hash, those of the running processes too. A recording has what is
+    /// known.
+    pub fn hash_executables(&mut self) -> std::io::Result<()> {
+        if self.executables.is_on() || !self.owners.is_live() {
+            return Ok(());
+        }
+        self.executables.start()?;
+        let keys: Vec<ProcessKey> = self.processes.running().map(|process| process.key).collect();
+        keys.into_iter().for_each(|key| self.hash_of(key));
+        Ok(())
+    }
+
+    /// Sees to it that a process has the hash of what it runs, now or once that is known.
+    fn hash_of(&mut self, key: ProcessKey) {
+        let Some(process) = self.processes.get(key) else { return };
+        let image = &process.image;
+        if image.version.ino == 0 {
+            return;
+        }
+        let runner = || runner(&self.owners, key.tgid, process.cgroup_id);
+        self.executables.is_ready(image.version, &image.exe, image.exe_flags, runner);
+        if let Some((slot, is_new)) = self.executables.of(image.version) {
+            if let Some(digest) = slot.get().filter(|_| is_new) {
+                self.findings.push(Finding::Digest { version: image.version, digest: digest.clone() });
+            }
+            // Who forked from it shares it.
+            let _ = image.digest.set(slot);
+        }
     }
 
     /// Whom to ask for what the files do not say.
@@ -197,6 +241,7 @@ impl Enricher {
         self.processes.seed(process);
         self.findings.push(Finding::Process(Box::new(seed)));
         self.name_users(key);
+        self.hash_of(key);
     }
 
     /// The session of a process that was there already: its parent's; or its own, if that one is on the host and it is
@@ -251,6 +296,11 @@ impl Enricher {
         self.owners.recall_container(cgroup_path, metadata);
     }
 
+    /// Takes in what a recording says of an executable.
+    pub fn recall_digest(&mut self, version: Version, digest: Digest) {
+        self.executables.recall(version, digest);
+    }
+
     /// Whether an event can go out: whose it is and what that one is called is known, or has been waited for. Asks also
     /// about what the event is the first to tell of.
     pub fn is_ready(&mut self, event: &Event<'_>) -> bool {
@@ -281,7 +331,18 @@ impl Enricher {
         };
         let id = event.header().cgroup_id;
         self.owners.sight(id, || None);
-        self.owners.is_answered(other) && self.owners.is_settled(id)
+        let has_hash = match event {
+            Event::Exec(exec) => self.has_hash(exec),
+            _ => true,
+        };
+        self.owners.is_answered(other) && self.owners.is_settled(id) && has_hash
+    }
+
+    /// Whether the hash of what an exec has started is known, or nobody wants to know it, or it was waited for.
+    fn has_hash(&mut self, exec: &Exec<'_>) -> bool {
+        let (header, path) = (&exec.record.header, &exec.record.exe);
+        let runner = || runner(&self.owners, header.tgid, header.cgroup_id);
+        self.executables.is_ready(Version::of(&exec.record), exec.exe, path.flags, runner)
     }
 
     /// Whether it is known whose a cgroup is and what that one is called, or that was waited for.
@@ -381,6 +442,7 @@ impl Enricher {
                     }
                 }
                 self.name_users(key);
+                self.hash_of(key);
             }
             Event::Fork(fork) => self.fork(key, fork),
             Event::Exit(_) => {
@@ -494,6 +556,15 @@ impl Enricher {
             process.container = Some(container);
         }
     }
+}
+
+/// Who runs a file, as far as it helps to find that.
+fn runner(owners: &Owners, pid: u32, cgroup_id: u64) -> Runner {
+    let container = owners.known_container(cgroup_id);
+    let stated = container.and_then(|of| of.metadata.get()).and_then(|known| known.root.clone());
+    let root = stated.or_else(|| owners.is_host(cgroup_id).then(|| "/proc/1/root".to_owned()));
+    let turn = container.map_or(0, |container| std::ptr::from_ref(container).addr() as u64);
+    Runner { pid, turn, root }
 }
 
 #[cfg(test)]

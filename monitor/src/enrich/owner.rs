@@ -406,9 +406,14 @@ impl Owners {
         self.known.get(&id).is_some_and(|known| known.is_host)
     }
 
+    /// The container of a cgroup, if that is known.
+    pub fn known_container(&self, id: u64) -> Option<&Container> {
+        self.known.get(&id)?.container.as_deref()
+    }
+
     /// The address of what is known of the container of a cgroup.
     pub fn address_of(&self, id: u64) -> Option<usize> {
-        self.known.get(&id)?.container.as_ref().map(|container| Arc::as_ptr(container).addr())
+        self.known_container(id).map(|container| std::ptr::from_ref(container).addr())
     }
 
     /// Whether it is known whose a cgroup is, or that was waited for.

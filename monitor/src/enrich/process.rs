@@ -2,12 +2,13 @@
 //! in what ran before. It is bounded, and counts what it had to forget.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use hashbrown::HashMap;
 use taffrail_common::event::{Credentials, Header};
 
 use super::container::Container;
+use super::executable::{Digest, Slot, Version};
 use super::seed::Seed;
 use super::users::Names;
 use crate::event::Exec;
@@ -29,6 +30,11 @@ pub struct ProcessKey {
 const TICK_NS: u64 = 10_000_000;
 
 impl ProcessKey {
+    /// Its start by the boot clock, to the tick, in ns.
+    pub fn start_ns(self) -> u64 {
+        self.start_ticks * TICK_NS
+    }
+
     /// From the kernel's start time, for the first process of that id and tick: nearly always the only one.
     pub fn new(tgid: u32, start_ns: u64) -> Self {
         Self { tgid, start_ticks: start_ns / TICK_NS, start_rest: 0 }
@@ -62,10 +68,10 @@ pub struct Image {
     pub args_full_len: u32,
     /// Number of arguments as there were.
     pub arg_count: u32,
-    /// Inode of the executable.
-    pub exe_ino: u64,
-    /// Device of the executable (major << 20 | minor).
-    pub exe_dev: u32,
+    /// Which version of which file the executable is.
+    pub version: Version,
+    /// Its hash, if somebody wants to know it.
+    pub digest: OnceLock<Arc<Slot>>,
     /// Bits of `taffrail_common::event::path_flag` for `exe`.
     pub exe_flags: u32,
 }
@@ -81,8 +87,8 @@ impl Image {
             cmdline: cmdline(trim_nul(&record.header.comm), args),
             args_full_len: record.args.full_len,
             arg_count: record.arg_count,
-            exe_ino: record.exe.ino,
-            exe_dev: record.exe.dev,
+            version: Version::of(record),
+            digest: OnceLock::new(),
             exe_flags: record.exe.flags,
         }
     }
@@ -96,10 +102,22 @@ impl Image {
             args_full_len: seed.args_full_len.max(seed.args.len() as u32),
             arg_count: memchr::memchr_iter(0, &seed.args).count() as u32,
             args: seed.args.clone().into(),
-            exe_ino: seed.exe_ino,
-            exe_dev: seed.exe_dev,
+            version: Version {
+                dev: seed.exe_dev,
+                ino: seed.exe_ino,
+                ctime_ns: seed.exe_ctime_ns,
+                bytes: seed.exe_bytes,
+            },
+            digest: OnceLock::new(),
             exe_flags: 0,
         }
+    }
+}
+
+impl Image {
+    /// The hash of the executable, or why there is none; `None`: nobody wanted to know, or it is to come.
+    pub fn digest(&self) -> Option<&Digest> {
+        self.digest.get()?.get()
     }
 }
 
@@ -268,7 +286,7 @@ impl Process {
 
     /// When it started by the boot clock, in ns; to the tick, if it is older than the probes.
     pub fn start(&self) -> u64 {
-        if self.start_ns != 0 { self.start_ns } else { self.key.start_ticks * TICK_NS }
+        if self.start_ns != 0 { self.start_ns } else { self.key.start_ns() }
     }
 
     /// The name of a user, as its container or the host has it.
@@ -368,6 +386,11 @@ impl ProcessTable {
     /// The ancestors of a process, nearest first, as far as they are known.
     pub fn ancestors<'a>(&'a self, of: &'a Process) -> impl Iterator<Item = &'a Process> {
         std::iter::successors(self.parent(of), |process| self.parent(process)).take(ANCESTORS_MAX)
+    }
+
+    /// All processes whose end was not seen.
+    pub fn running(&self) -> impl Iterator<Item = &Process> {
+        self.processes.values().filter(|process| !process.ended)
     }
 
     /// How many processes are known.

@@ -3,13 +3,13 @@
 
 use std::io::Read as _;
 use std::os::unix::ffi::OsStringExt as _;
-use std::os::unix::fs::MetadataExt as _;
 
 use procfs::process::{Stat, Status};
 use procfs::{FromBufRead as _, FromRead as _};
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::{self, Cgroups};
+use super::executable::Version;
 
 /// What `/proc` says of a process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,12 @@ pub struct Seed {
     pub exe_ino: u64,
     /// Device of the executable, in the kernel's own form (major << 20 | minor).
     pub exe_dev: u32,
+    /// When the executable's inode was changed last, in ns since the epoch.
+    #[serde(default)]
+    pub exe_ctime_ns: u64,
+    /// Bytes of the executable.
+    #[serde(default)]
+    pub exe_bytes: u64,
     /// The arguments, each ended by NUL.
     pub args: Vec<u8>,
     /// Bytes of all arguments: more than there are in `args` says that they were cut.
@@ -89,7 +95,7 @@ fn of(tgid: u32, cgroups: Option<&Cgroups>) -> Option<Seed> {
     // First what an exec sets last: if it is of the new program, all the rest is too.
     let args = first_bytes(&format!("/proc/{tgid}/cmdline"), ARGS_MAX);
     let status = status(tgid)?;
-    let exe = std::fs::metadata(format!("/proc/{tgid}/exe")).ok();
+    let exe = Version::of_process(tgid).unwrap_or_default();
     let link = |name: &str| {
         std::fs::read_link(format!("/proc/{tgid}/{name}"))
             .map(|path| path.into_os_string().into_vec())
@@ -111,8 +117,10 @@ fn of(tgid: u32, cgroups: Option<&Cgroups>) -> Option<Seed> {
         ns_tgid: status.nspid.as_ref().and_then(|ids| ids.last()).map_or(tgid, |id| *id as u32),
         comm,
         exe: link("exe"),
-        exe_ino: exe.as_ref().map_or(0, |exe| exe.ino()),
-        exe_dev: exe.as_ref().map_or(0, |exe| kernel_dev(exe.dev())),
+        exe_ino: exe.ino,
+        exe_dev: exe.dev,
+        exe_ctime_ns: exe.ctime_ns,
+        exe_bytes: exe.bytes,
         args_full_len: u32::try_from(args_len).unwrap_or(0).max(args.len() as u32),
         args,
         cwd: link("cwd"),
@@ -160,13 +168,10 @@ fn first_bytes(path: &str, max: usize) -> Vec<u8> {
     bytes
 }
 
-/// From the form that stat(2) gives to the kernel's own.
-fn kernel_dev(dev: u64) -> u32 {
-    libc::major(dev) << 20 | libc::minor(dev)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
 
     #[test]

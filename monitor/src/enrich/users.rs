@@ -7,9 +7,8 @@
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +17,7 @@ use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::container::Container;
+use super::reach::{find_in, open_plainly, open_root, read_regular};
 
 /// Names by number, as a container or the host has them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,7 +177,7 @@ impl Files {
         let root =
             roots.filter_map(|root| open_root(&root, pid)).find(|root| find_in(root, c"etc").is_ok())?;
         let file = |name: &CStr| {
-            let in_root = find_in(&root, name).and_then(read_regular).ok();
+            let in_root = find_in(&root, name).and_then(|found| read_regular(&found)).ok();
             // What the runtime mounted there is the host's.
             let mounts = metadata.map_or(&[][..], |known| &known.mounts);
             let is_it =
@@ -248,58 +248,6 @@ fn read_map(pid: u32, name: &str) -> Option<Vec<[u32; 3]>> {
     };
     let map: Vec<[u32; 3]> = text.lines().filter_map(line).collect();
     Some(if map == [[0, 0, u32::MAX]] { Vec::new() } else { map })
-}
-
-/// File systems of roots that answer by themselves: behind others there may be a program or another machine.
-const KINDS: &[&str] = &[
-    "overlay", "ext4", "ext3", "ext2", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "ramfs", "rootfs", "squashfs",
-    "erofs", "aufs", "bcachefs",
-];
-
-/// Opens a root folder, without a question to its file system, if that one can be trusted to answer.
-fn open_root(path: &Path, pid: u32) -> Option<OwnedFd> {
-    let folder = File::options().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(path).ok()?;
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", folder.as_raw_fd())).ok()?;
-    let mount = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim();
-    let of = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
-    let is_trusted = |mounts: &str| {
-        let line = mounts.lines().find(|line| line.split(' ').next() == Some(mount));
-        let kind = line.and_then(|line| line.split_once(" - ")?.1.split(' ').next());
-        kind.is_some_and(|kind| KINDS.contains(&kind))
-    };
-    (is_trusted(&of("self")) || is_trusted(&of(&pid.to_string()))).then(|| folder.into())
-}
-
-/// Finds what is below a root, on the root's own mount, as whoever has that root would find it (openat2(2)).
-fn find_in(root: &OwnedFd, path: &CStr) -> io::Result<File> {
-    // SAFETY: the structure is integers, for which zero is nothing.
-    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
-    how.resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_MAGICLINKS;
-    // SAFETY: path and structure are there during the call.
-    let fd = unsafe {
-        libc::syscall(libc::SYS_openat2, root.as_raw_fd(), path.as_ptr(), &raw const how, size_of_val(&how))
-    };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a new descriptor that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) }.into())
-}
-
-/// Opens a file of the host's.
-fn open_plainly(path: &Path) -> Option<File> {
-    let found = File::options().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path);
-    found.and_then(read_regular).ok()
-}
-
-/// Opens what was found, if that is a regular file: to open a device can do something by itself.
-fn read_regular(found: File) -> io::Result<File> {
-    if !found.metadata()?.is_file() {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    File::options().read(true).custom_flags(flags).open(format!("/proc/self/fd/{}", found.as_raw_fd()))
 }
 
 #[cfg(test)]

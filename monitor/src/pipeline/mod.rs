@@ -41,6 +41,7 @@ use crate::probe::hook::PROCESS_KINDS;
 use crate::probe::loss::Loss;
 use crate::probe::{self, Probes};
 use crate::rules::RuleSet;
+use crate::rules::kinds::EXE_HASH;
 use crate::scope::Scope;
 use crate::syscalls::{self, Counts};
 use held::{Held, Keys};
@@ -359,6 +360,7 @@ impl<S: Sink> Worker<S> {
                         self.enricher.recall_container(&cgroup_path, *metadata);
                         self.take_findings();
                     }
+                    Note::Digest { version, digest } => self.enricher.recall_digest(version, digest),
                     Note::Names { cgroup_path, names } => self.enricher.users.recall(cgroup_path, names),
                     Note::Loss { kind, cgroup_id, count, since_ns, until_ns } => {
                         self.record_ns = self.record_ns.max(until_ns);
@@ -504,6 +506,15 @@ impl<S: Sink> Worker<S> {
         self.take_reports();
     }
 
+    /// Executables are read for their hash from here on, if anything that is in these sets asks for it.
+    pub fn hash_if_needed(&mut self, needs: KindSet) {
+        if needs & EXE_HASH != 0
+            && let Err(error) = self.enricher.hash_executables()
+        {
+            eprintln!("error: no executable can be read for its hash: {error}");
+        }
+    }
+
     /// Tells what the rules' memory has to tell.
     fn take_reports(&mut self) {
         for Report { kind, body } in self.memory.take_reports() {
@@ -513,6 +524,7 @@ impl<S: Sink> Worker<S> {
 
     /// New rules are in force from here on.
     fn take_rules(&mut self, set: Arc<RuleSet>) {
+        self.hash_if_needed(set.kinds());
         self.detector = Detector::new(Arc::clone(&set));
         let anew = self.memory.replace(set);
         self.take_reports();
@@ -588,6 +600,9 @@ impl<S: Sink> Worker<S> {
                     let boot_ns = self.now_ns();
                     let time_ns = self.clock.realtime_ns(boot_ns);
                     self.sink.container(&container, &problems, boot_ns, time_ns);
+                }
+                Finding::Digest { version, digest } => {
+                    self.write_recording(|recording, _| recording.note(&Note::Digest { version, digest }));
                 }
                 Finding::Names { cgroup_path, names } => {
                     let names = Names::clone(&names);
@@ -749,6 +764,7 @@ impl<S: Sink> Worker<S> {
 mod tests {
     use super::*;
     use crate::enrich::Source;
+    use crate::enrich::executable::Version;
     use crate::enrich::state::Folders;
     use crate::testing;
 
@@ -856,6 +872,61 @@ mod tests {
         assert_eq!(worker.sink.0.iter().map(|(tgid, ..)| *tgid).collect::<Vec<_>>(), [11, 12]);
         worker.release(0);
         assert_eq!(worker.sink.0.iter().map(|(tgid, ..)| *tgid).collect::<Vec<_>>(), [11, 12, 13, 14]);
+    }
+
+    /// The hash of what each event's process runs.
+    #[derive(Default)]
+    struct Hashes(Vec<Option<String>>);
+
+    impl Sink for Hashes {
+        fn event(&mut self, subject: &Subject<'_>, _verdict: Verdict<'_>) {
+            self.0.push(subject.process.image.digest().and_then(|digest| digest.clone().ok()));
+        }
+
+        fn gap(&mut self, _gap: &Gap<'_>) {}
+
+        fn note(&mut self, _kind: RecordKind, _boot_ns: u64, _time_ns: u64, _body: &[u8]) {}
+    }
+
+    /// An exec by this process of what it runs.
+    fn own_exec() -> Vec<u8> {
+        let sample = testing::exec(std::process::id(), 1_000, (1, 0), "/own", &["own"]);
+        let Ok(Event::Exec(exec)) = event::decode(&sample) else { panic!("no exec") };
+        let mut record = exec.record;
+        let own = Version::of_process(std::process::id()).unwrap();
+        (record.exe.dev, record.exe.ino) = (own.dev, own.ino);
+        (record.exe_ctime_ns, record.exe_bytes) = (own.ctime_ns, own.bytes);
+        record.header.cgroup_id = 0;
+        testing::record_bytes(&record, &[exec.exe, exec.cwd, exec.filename, exec.args])
+    }
+
+    #[test]
+    fn exec_waits_for_its_hash_if_anything_asks_for_it_and_a_recording_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("recording");
+        let rules = || (Arc::new(RuleSet::default()), Limits::default());
+        let mut enricher = Enricher::new(Source::Live(None), 64);
+        enricher.set_runtimes(Folders::default(), Duration::from_secs(600));
+        let mut worker = Worker::new(enricher, rules(), Clock { offset_ns: 0 }, Hashes::default());
+        worker.record(&own_exec());
+        assert_eq!(worker.sink.0, [None], "nobody asks");
+        worker.hash_if_needed(EXE_HASH);
+        worker.recording = Some(capture::Writer::create(&path).unwrap());
+        worker.record(&own_exec());
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while worker.sink.0.len() < 2 && Instant::now() < deadline {
+            std::thread::yield_now();
+            worker.release(HELD_BYTES_MAX);
+        }
+        let [_, Some(hash)] = &worker.sink.0[..] else { panic!("{:?}", worker.sink.0) };
+        assert_eq!(hash.len(), 64);
+        worker.recording.take().unwrap().finish().unwrap();
+
+        let enricher = Enricher::new(Source::Recorded, 64);
+        let mut replayed = Worker::new(enricher, rules(), Clock { offset_ns: 0 }, Hashes::default());
+        let recording = std::fs::File::open(&path).unwrap();
+        replayed.replay(&mut capture::Reader::new(recording).unwrap()).unwrap();
+        assert_eq!(replayed.sink.0, [Some(hash.clone())]);
     }
 
     #[test]

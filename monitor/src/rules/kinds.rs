@@ -9,6 +9,10 @@ use crate::event::kind_name;
 use crate::probe::call;
 use crate::probe::hook::bit;
 
+/// In a set of kinds: executables are to be read for their hash. The kernel has nothing to do with it.
+pub const EXE_HASH: KindSet = 1 << 61;
+const _: () = assert!(KINDS < 61);
+
 /// The kinds that a test of the event's name or kind lets through.
 pub fn kinds_by_name(field: &Field, items: &[Item<'_>]) -> Option<KindSet> {
     let is_name = matches!(field.name, "evt.type" | "evt.kind");
@@ -45,6 +49,7 @@ pub fn kinds_of(field: &Field, name: &str) -> KindSet {
 pub fn needs(field: &Field) -> KindSet {
     match field.name {
         "fd.nameraw" => bit(kind::ASKED_NAME),
+        "proc.exe_sha256" | "proc.pexe_sha256" | "proc.aexe_sha256" => EXE_HASH,
         "fd.cip.name" | "fd.sip.name" | "fd.lip.name" | "fd.rip.name" => bit(kind::DNS),
         _ => 0,
     }

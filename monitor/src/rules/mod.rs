@@ -9,7 +9,7 @@ mod doubt;
 pub mod example;
 pub mod explain;
 mod file;
-mod kinds;
+pub mod kinds;
 mod lexer;
 pub mod matcher;
 mod maturity;

@@ -382,13 +382,17 @@ fn fields_that_are_kept_for_nobody_are_asked_for_wherever_a_rule_names_them() {
     let needs = |rule: &str| {
         let text = format!("- rule: r\n  desc: d\n  priority: ERROR\n{rule}");
         let (set, _) = RuleSet::load(&[Arc::new(Source { name: "t".to_owned(), text })]).unwrap();
-        set.kinds() & (bit(kind::ASKED_NAME) | bit(kind::DNS))
+        set.kinds() & (bit(kind::ASKED_NAME) | bit(kind::DNS) | kinds::EXE_HASH)
     };
     let rule = |condition: &str, output: &str| format!("  condition: {condition}\n  output: {output}\n");
     assert_eq!(needs(&rule("evt.type = open", "x")), 0);
     assert_eq!(needs(&rule("evt.type = open and basename(fd.nameraw) = x", "x")), bit(kind::ASKED_NAME));
     assert_eq!(needs(&rule("evt.type = open", "'%fd.nameraw'")), bit(kind::ASKED_NAME));
     assert_eq!(needs(&rule("evt.type = connect and fd.sip.name = a", "x")), bit(kind::DNS));
+    for condition in ["proc.exe_sha256 = a", "proc.aexe_sha256[2] in (a, b)", "proc.pexe_sha256 exists"] {
+        let condition = format!("evt.type = open and {condition}");
+        assert_eq!(needs(&rule(&condition, "x")), kinds::EXE_HASH, "{condition}");
+    }
     let new = "  taffrail: {new: [container.id, fd.nameraw]}\n";
     assert_eq!(needs(&(rule("evt.type = open", "x") + new)), bit(kind::ASKED_NAME));
 }

@@ -121,6 +121,7 @@ impl Bench {
                         worker.enricher.recall_container(&cgroup_path, *metadata);
                     }
                     Note::Names { cgroup_path, names } => worker.enricher.users.recall(cgroup_path, names),
+                    Note::Digest { version, digest } => worker.enricher.recall_digest(version, digest),
                     Note::Loss { .. } => {}
                 },
                 Frame::Clock(offset_ns) => worker.clock = Clock { offset_ns },

@@ -13,9 +13,8 @@ pub const NAME: &str = "localhost/shop/web:1.2";
 /// The image of pods' sandboxes.
 pub const PAUSE: &str = "localhost/pause:1";
 
-/// Makes both, and gives the paths of the archives.
-pub fn make(stage: &Stage, labels: &Value) -> [String; 2] {
-    let root = stage.path("rootfs");
+/// Makes a root folder of the machine's busybox.
+pub fn make_root(root: &Path) {
     for folder in ["bin", "etc", "tmp", "proc", "dev", "sys", "run"] {
         std::fs::create_dir_all(root.join(folder)).unwrap();
     }
@@ -26,6 +25,11 @@ pub fn make(stage: &Stage, labels: &Value) -> [String; 2] {
     std::fs::write(root.join("etc/passwd"), "root:x:0:0::/:/bin/sh\nshopper:x:1000:1000::/:/bin/sh\n")
         .unwrap();
     std::fs::write(root.join("etc/group"), "root:x:0:\nshoppers:x:1000:\n").unwrap();
+}
+
+/// Makes both, and gives the paths of the archives.
+pub fn make(stage: &Stage, labels: &Value) -> [String; 2] {
+    make_root(&stage.path("rootfs"));
     run("tar", stage.folder(), &["-C", "rootfs", "-cf", "layer.tar", "."]);
     let digest = run("sha256sum", stage.folder(), &["layer.tar"]);
     let digest = digest.split(' ').next().unwrap();

@@ -4,8 +4,10 @@
 
 mod containerd;
 mod docker;
+mod executable;
 mod hostile;
 mod image;
+mod lineage;
 mod podman;
 mod runc;
 mod scope;

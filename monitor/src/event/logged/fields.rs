@@ -130,6 +130,8 @@ const TABLE: &[(&str, Where, Get)] = &[
     ("proc.exe", ALL, One(|r| match exec(r) { Some(event) => non_empty(event.list("args").first()?.text()?), None => non_empty(words(r)?.0) })),
     ("proc.exepath", ALL, One(|r| non_empty(r.process()?.text("exe")?))),
     ("proc.exe_ino", EXEC, One(|r| number(exec(r)?.number("exe_ino").unwrap_or(0)))),
+    ("proc.exe_sha256", EXEC, One(|r| text(exec(r)?, "exe_sha256"))),
+    ("proc.exe_sha256_missing", EXEC, One(|r| text(exec(r)?, "exe_sha256_missing"))),
     ("proc.filename", EXEC, One(|r| non_empty(exec(r)?.text("filename")?))),
     ("proc.cmdline", ALL, Each(|r, test| command_line(r, r.process().and_then(|process| process.text("name")), test))),
     ("proc.exeline", ALL, Each(|r, test| match exec(r) { Some(_) => command_line(r, None, test), None => r.process().and_then(|process| non_empty(process.text("cmdline")?)).is_some_and(test) })),

@@ -85,7 +85,10 @@ fn each_field_of_the_log_has_the_values_that_the_event_had() {
         .map(|field| field.name)
         .collect();
     // What no sample has.
-    assert_eq!(unseen, ["proc.exec_session", "thread.cap_inheritable", "user.loginname"]);
+    assert_eq!(
+        unseen,
+        ["proc.exe_sha256_missing", "proc.exec_session", "thread.cap_inheritable", "user.loginname"]
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@ use taffrail_common::event as abi;
 use super::Model;
 use crate::enrich::Subject;
 use crate::event::json::Members;
+use crate::event::table::{is_exe_new, sha256_missing};
 use crate::event::text::escape;
 
 /// `exec`, with its texts.
@@ -27,9 +28,19 @@ impl Model for Exec<'_> {
         if self.filename.starts_with(b"/dev/fd/") { "execveat" } else { "execve" }
     }
 
-    fn write_json(&self, _subject: &Subject<'_>, out: &mut Members<'_>) {
+    fn write_json(&self, subject: &Subject<'_>, out: &mut Members<'_>) {
         let Exec { record, exe, cwd, filename, args } = self;
         out.path("exe", exe, &record.exe);
+        if record.exe_ctime_ns != 0 {
+            out.text("exe_ctime", crate::clock::rfc3339(record.exe_ctime_ns).as_bytes());
+        }
+        if is_exe_new(subject) == Some(true) {
+            out.bool("exe_new_in_container", true);
+        }
+        if let Some(Ok(sha256)) = subject.process.image.digest() {
+            out.text("exe_sha256", sha256.as_bytes());
+        }
+        out.optional("exe_sha256_missing", sha256_missing(subject));
         out.text("filename", filename);
         out.path("cwd", cwd, &record.cwd);
         out.texts("args", args);

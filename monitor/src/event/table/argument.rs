@@ -350,7 +350,7 @@ fn raw_value<'a>(subject: &Subject<'a>, name: &str, own: &[&str]) -> Option<Valu
                     "pgid" => process.process_group.into(),
                     "tty" => process.tty.into(),
                     "loginuid" => (process.login_uid as i32).into(),
-                    "exe_ino" => process.image.exe_ino as i64,
+                    "exe_ino" => process.image.version.ino as i64,
                     "uid" => rights.euid.into(),
                     "gid" => rights.egid.into(),
                     "cap_effective" => rights.cap_effective as i64,

@@ -169,7 +169,15 @@ const OWN: &[Field] = &[
     one("proc.name", Type::Text, ALL, "Command name of the process (at most 15 bytes).", |s| Some(Value::Text(s.process.name()))),
     one("proc.exe", Type::Text, ALL, "First argument of the command line.", |s| first_argument(s.process)),
     one("proc.exepath", Type::Path, ALL, "Path of the executable, resolved by the kernel.", |s| exe_path(s.process)),
-    one("proc.exe_ino", Type::Number, ALL, "Inode number of the executable.", |s| number(s.process.image.exe_ino as i64)),
+    one("proc.exe_ino", Type::Number, ALL, "Inode number of the executable.", |s| number(s.process.image.version.ino as i64)),
+    one("proc.exe_ino.ctime", Type::Number, ALL, "When the executable's inode was changed last before it was started, in nanoseconds since 1970: nobody can set that time.", |s| ctime(s).and_then(|ctime| number(ctime as i64))),
+    one("proc.exe_ino.ctime_duration_proc_start", Type::Number, ALL, "How long that was before the process started, in nanoseconds.", |s| number(real_ns(s, s.process.start())?.checked_sub(ctime(s)?)? as i64)),
+    one("proc.exe_ino.ctime_duration_pidns_start", Type::Number, ALL, "How long that was before the first process of the pid namespace started, in nanoseconds.", |s| number(s.time_ns.checked_sub(container_age(s)?)?.checked_sub(ctime(s)?)? as i64)),
+    one("proc.exe_sha256", Type::Text, ALL, "SHA-256 of the executable in hexadecimal digits; of a script that of its interpreter. Executables are read only if something asks for this ([how](../events.md#hashes)).", |s| sha256(s.process)),
+    one("proc.pexe_sha256", Type::Text, ALL, "SHA-256 of the parent's executable.", |s| sha256(s.processes.parent(s.process)?)),
+    ancestors("proc.aexe_sha256", Type::TextList, "SHA-256 of the ancestors' executables; `[n]` as for `proc.aname`.", sha256),
+    one("proc.exe_sha256_missing", Type::Text, EXEC, "Why there is no hash: `too_large`, `gone`, `changed`, `unreadable`, `crowded`; `late` if it was not there in time.", |s| Some(Value::Text(sha256_missing(s)?.as_bytes()))),
+    one("proc.is_exe_new_in_container", Type::Bool, ALL, "Whether the executable was made, written or changed in any other way (`ctime`) since the container's first process started.", |s| is_exe_new(s).map(Value::Bool)),
     one("proc.filename", Type::Path, ALL, "The name that exec was asked for: for a script, the script.", |s| non_empty(&s.process.image.filename)),
     one("proc.cmdline", Type::Text, ALL, "The command name and all arguments but the first, joined by spaces, as Falco has it.", |s| cmdline(s.process)),
     one("proc.exeline", Type::Text, ALL, "The whole command line as it was given, joined by spaces.", |s| non_empty(&s.process.image.exeline)),
@@ -472,6 +480,33 @@ fn exe_path(process: &Process) -> Option<Value<'_>> {
     non_empty(&process.image.exe)
 }
 
+fn ctime(subject: &Subject<'_>) -> Option<u64> {
+    Some(subject.process.image.version.ctime_ns).filter(|ctime| *ctime != 0)
+}
+
+fn sha256(process: &Process) -> Option<Value<'_>> {
+    Some(Value::Text(process.image.digest()?.as_ref().ok()?.as_bytes()))
+}
+
+/// Why an exec has no hash, where one was asked for.
+pub fn sha256_missing(subject: &Subject<'_>) -> Option<&'static str> {
+    let slot = matches!(subject.event, Event::Exec(_)).then_some(subject.process.image.digest.get()?)?;
+    match slot.get() {
+        None => Some("late"),
+        Some(Err(missing)) => Some(missing.name()),
+        Some(Ok(_)) => None,
+    }
+}
+
+/// Whether the executable was changed since the container's first process started. That one's start is known to the tick,
+/// and so is the kernel's clock for files.
+pub fn is_exe_new(subject: &Subject<'_>) -> Option<bool> {
+    // What a runtime brings along to get in is not the container's.
+    let container = subject.container.filter(|_| !subject.process.from_host)?;
+    let first = real_ns(subject, container.first.get()?.start_ns())?;
+    Some(ctime(subject)? >= first)
+}
+
 fn cmdline(process: &Process) -> Option<Value<'_>> {
     non_empty(&process.image.cmdline)
 }
@@ -528,8 +563,12 @@ fn parent_start_ns(subject: &Subject<'_>) -> Option<u64> {
 
 /// A time of the boot clock by the wall clock.
 fn real_time<'a>(subject: &Subject<'a>, boot_ns: u64) -> Option<Value<'a>> {
+    number(real_ns(subject, boot_ns)? as i64)
+}
+
+fn real_ns(subject: &Subject<'_>, boot_ns: u64) -> Option<u64> {
     let ago = subject.event.header().boot_ns.checked_sub(boot_ns)?;
-    number(subject.time_ns.checked_sub(ago)? as i64)
+    subject.time_ns.checked_sub(ago)
 }
 
 const SECOND: u64 = 1_000_000_000;

@@ -27,8 +27,7 @@ pub const FIELDS: &[Field] = pending! {
         "proc.env" "proc.aenv" "proc.penv" "proc.fdusage" "proc.stdin.type" "proc.stdin.name" "proc.stdout.type"
         "proc.stdout.name" "proc.stderr.type" "proc.stderr.name";
     Number
-        "proc.exe_ino.ctime" "proc.exe_ino.mtime" "proc.exe_ino.ctime_duration_proc_start"
-        "proc.exe_ino.ctime_duration_pidns_start" "proc.pidns_init_start_ts" "proc.loginshellid" "proc.fdopencount"
+        "proc.exe_ino.mtime" "proc.pidns_init_start_ts" "proc.loginshellid" "proc.fdopencount"
         "proc.fdlimit" "proc.vmsize" "proc.vmrss" "proc.vmswap" "proc.nthreads" "proc.nchilds"
         "thread.pfmajor" "thread.pfminor" "thread.exectime" "thread.totexectime" "thread.vmsize" "thread.vmrss"
         "thread.cpu" "thread.cpu.user" "thread.cpu.system";

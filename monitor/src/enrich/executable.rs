@@ -1,0 +1,571 @@
+//! SHA-256 of executables, for rules that ask for it. Each version of a file is read once, on a thread of its own that
+//! takes turns between containers: one that starts many large programs delays its own events, and those of nobody else
+//! by more than one file. What is read is in hostile hands: only what the kernel has told of is taken, only regular
+//! files of file systems that answer are opened, and only so much is read.
+
+use std::collections::VecDeque;
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
+use rustix::fs::Statx;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use taffrail_common::event::{Exec, path_flag};
+
+use super::reach::{self, device, find_in, open_root, read_regular};
+use crate::rules::hex;
+
+/// One version of a file: any change of it changes its `ctime`, which nobody can set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Version {
+    /// Device (major << 20 | minor).
+    pub dev: u32,
+    /// Inode number.
+    pub ino: u64,
+    /// When the inode was changed last, in ns since the epoch; 0 if not known.
+    pub ctime_ns: u64,
+    /// Its length.
+    pub bytes: u64,
+}
+
+impl Version {
+    /// Of what an exec has started.
+    pub fn of(exec: &Exec) -> Self {
+        let Exec { exe, exe_ctime_ns: ctime_ns, exe_bytes: bytes, .. } = *exec;
+        Self { dev: exe.dev, ino: exe.ino, ctime_ns, bytes }
+    }
+
+    /// Of what a process runs now; its file system is not asked.
+    pub fn of_process(pid: u32) -> Option<Self> {
+        let stat = reach::stat(&open_path(&format!("/proc/{pid}/exe")).ok()?).ok()?;
+        let (dev, ctime_ns) = (device(&stat), ctime_ns(&stat));
+        Some(Self { dev, ino: stat.stx_ino, ctime_ns, bytes: stat.stx_size })
+    }
+}
+
+/// The hash of a file in hexadecimal digits, or why there is none.
+pub type Digest = Result<String, Missing>;
+
+/// A hash that may still be under way: shared by all that run the file.
+pub type Slot = OnceLock<Digest>;
+
+/// Why there is no hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Missing {
+    /// It has more bytes than are read.
+    TooLarge,
+    /// The process had ended, and its container's root does not have the file.
+    Gone,
+    /// The process had ended, and the file is not what it was any more.
+    Changed,
+    /// It is on a file system that need not answer, or is none that could be read.
+    Unreadable,
+    /// Too many files of its container were waiting.
+    Crowded,
+}
+
+impl Missing {
+    /// The name in fields and formats.
+    pub fn name(self) -> &'static str {
+        match self {
+            Missing::TooLarge => "too_large",
+            Missing::Gone => "gone",
+            Missing::Changed => "changed",
+            Missing::Unreadable => "unreadable",
+            Missing::Crowded => "crowded",
+        }
+    }
+
+    /// Whether another process that runs the file may have better luck.
+    fn is_of_the_process(self) -> bool {
+        self != Missing::TooLarge
+    }
+}
+
+/// Most bytes of a file that are read.
+const BYTES_MAX: u64 = 256 << 20;
+
+/// Versions that are remembered, at most; then all are forgotten but by who runs them.
+const KNOWN_MAX: usize = 8192;
+
+/// Questions on their way to the thread, at most.
+const QUESTIONS: usize = 1024;
+
+/// Files of one container that wait, at most.
+const TURN_MAX: usize = 128;
+
+/// What is known of all versions.
+pub struct Executables {
+    /// `None`: nobody wants to know, or a recording tells it.
+    hasher: Option<SyncSender<Question>>,
+    known: HashMap<Version, Known>,
+    wait: Duration,
+    stats: Stats,
+}
+
+struct Known {
+    slot: Arc<Slot>,
+    asked: Instant,
+    /// Whether the file could be looked for in its container's root.
+    has_root: bool,
+    is_told: bool,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Programs whose hash was there in time.
+    pub known: u64,
+    /// Programs without one, for whatever reason.
+    pub missing: u64,
+    /// Programs whose hash was to come when their event could wait no longer.
+    pub late: u64,
+}
+
+/// Whoever runs a file, as far as it helps to find that.
+#[derive(Clone, Debug, Default)]
+pub struct Runner {
+    /// Process id on the host.
+    pub pid: u32,
+    /// Whose turn it takes: the container's cgroup, or the host.
+    pub turn: u64,
+    /// Where the host has the root of its container; the host's own is `/`. `None`: not known yet.
+    pub root: Option<String>,
+}
+
+/// A file to be read.
+struct Question {
+    version: Version,
+    path: Box<[u8]>,
+    flags: u32,
+    runner: Runner,
+    slot: Arc<Slot>,
+}
+
+impl Executables {
+    /// One that knows nothing, and asks nobody.
+    pub fn new(wait: Duration) -> Self {
+        Self { hasher: None, known: HashMap::new(), wait, stats: Stats::default() }
+    }
+
+    /// How long an event waits for the hash.
+    pub fn set_wait(&mut self, wait: Duration) {
+        self.wait = wait;
+    }
+
+    /// Whether files are read.
+    pub fn is_on(&self) -> bool {
+        self.hasher.is_some()
+    }
+
+    /// From here on files are read.
+    pub fn start(&mut self) -> io::Result<()> {
+        let (hasher, questions) = sync_channel(QUESTIONS);
+        std::thread::Builder::new().name("hash".to_owned()).spawn(move || run(&questions))?;
+        self.hasher = Some(hasher);
+        Ok(())
+    }
+
+    /// What came of it.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Whether the hash of an executable is there, or will not come in time; asks for it if nobody has. `runner` is
+    /// called if somebody has to be asked.
+    pub fn is_ready(
+        &mut self,
+        version: Version,
+        path: &[u8],
+        flags: u32,
+        runner: impl Fn() -> Runner,
+    ) -> bool {
+        let Some(hasher) = &self.hasher else { return true };
+        let mut has_root = false;
+        if let Some(known) = self.known.get(&version) {
+            match known.slot.get() {
+                // Its container's root was not known yet.
+                Some(Err(Missing::Gone)) if !known.has_root && runner().root.is_some() => has_root = true,
+                Some(_) => return true,
+                None => return known.asked.elapsed() >= self.wait,
+            }
+        }
+        let runner = runner();
+        has_root |= runner.root.is_some();
+        let slot = Arc::<Slot>::default();
+        let question = Question { version, path: path.into(), flags, runner, slot: Arc::clone(&slot) };
+        let is_asked = hasher.try_send(question).is_ok();
+        if !is_asked {
+            let _ = slot.set(Err(Missing::Crowded));
+        }
+        if self.known.len() >= KNOWN_MAX {
+            self.known.clear();
+        }
+        self.known.insert(version, Known { slot, asked: Instant::now(), has_root, is_told: false });
+        !is_asked
+    }
+
+    /// Takes in what a recording says.
+    pub fn recall(&mut self, version: Version, digest: Digest) {
+        let slot = Arc::new(Slot::from(digest));
+        if self.known.len() >= KNOWN_MAX {
+            self.known.clear();
+        }
+        self.known.insert(version, Known { slot, asked: Instant::now(), has_root: true, is_told: true });
+    }
+
+    /// The hash of what a process runs now, which may still be under way; and whether that is told for the first time.
+    pub fn of(&mut self, version: Version) -> Option<(Arc<Slot>, bool)> {
+        let known = self.known.get_mut(&version)?;
+        let slot = Arc::clone(&known.slot);
+        let is_new = slot.get().is_some() && !std::mem::replace(&mut known.is_told, true);
+        match slot.get() {
+            Some(Ok(_)) => self.stats.known += 1,
+            Some(Err(missing)) => {
+                self.stats.missing += 1;
+                // The next one that runs it is asked again.
+                if self.hasher.is_some() && missing.is_of_the_process() {
+                    self.known.remove(&version);
+                }
+            }
+            None => self.stats.late += 1,
+        }
+        Some((slot, is_new))
+    }
+}
+
+/// Files that wait, by whose they are.
+#[derive(Default)]
+struct Turns(VecDeque<(u64, VecDeque<Question>)>);
+
+impl Turns {
+    fn push(&mut self, question: Question) {
+        let turn = question.runner.turn;
+        match self.0.iter_mut().find(|(of, _)| *of == turn) {
+            Some((_, waiting)) if waiting.len() >= TURN_MAX => {
+                let _ = question.slot.set(Err(Missing::Crowded));
+            }
+            Some((_, waiting)) => waiting.push_back(question),
+            None => self.0.push_back((turn, VecDeque::from([question]))),
+        }
+    }
+
+    /// One of whoever has waited longest for a turn.
+    fn pop(&mut self) -> Option<Question> {
+        let (turn, mut waiting) = self.0.pop_front()?;
+        let question = waiting.pop_front();
+        if !waiting.is_empty() {
+            self.0.push_back((turn, waiting));
+        }
+        question
+    }
+}
+
+fn run(questions: &Receiver<Question>) {
+    let mut turns = Turns::default();
+    let mut buffer = vec![0; 1 << 17];
+    loop {
+        if turns.0.is_empty() {
+            match questions.recv() {
+                Ok(question) => turns.push(question),
+                Err(_) => return,
+            }
+        }
+        loop {
+            match questions.try_recv() {
+                Ok(question) => turns.push(question),
+                Err(TryRecvError::Empty) => break,
+                // Nobody waits for the others.
+                Err(TryRecvError::Disconnected) => return,
+            }
+        }
+        if let Some(question) = turns.pop() {
+            let _ = question.slot.set(digest(&question, &mut buffer));
+        }
+    }
+}
+
+/// Reads a file.
+fn digest(question: &Question, buffer: &mut [u8]) -> Digest {
+    let Question { version, path, flags, runner, slot: _ } = question;
+    if version.bytes > BYTES_MAX {
+        return Err(Missing::TooLarge);
+    }
+    let link = format!("/proc/{}/exe", runner.pid);
+    let is_it = |found: &File| Found::of(found, runner.pid, *flags).filter(|found| found.is(version));
+    let by_process = open_path(&link).ok().and_then(|file| Some((is_it(&file)?, file)));
+    if let Some((found, file)) = by_process {
+        let (digest, is_same) = found.read(&file, version, buffer)?;
+        // Nobody can write to what somebody runs: only its name, owner or mode may have changed.
+        let is_running = || open_path(&link).ok().is_some_and(|file| is_it(&file).is_some());
+        return if is_same || is_running() { Ok(digest) } else { Err(Missing::Changed) };
+    }
+    let in_root = || {
+        let root = open_root(Path::new(runner.root.as_ref()?), runner.pid)?;
+        find_in(&root, &CString::new(&**path).ok()?).ok()
+    };
+    let file = in_root().ok_or(Missing::Gone)?;
+    let found = is_it(&file).ok_or(Missing::Gone)?;
+    match found.read(&file, version, buffer)? {
+        (digest, true) => Ok(digest),
+        (_, false) => Err(Missing::Changed),
+    }
+}
+
+/// Opens what a link of `/proc` leads to, without a question to its file system.
+fn open_path(link: &str) -> io::Result<File> {
+    File::options().read(true).custom_flags(libc::O_PATH).open(link)
+}
+
+/// A file that was found.
+struct Found {
+    stat: Statx,
+    /// Device of its mount, if that is known.
+    mount_dev: Option<u32>,
+    is_trusted: bool,
+}
+
+impl Found {
+    /// What a file is; `flags` are those that the kernel told of the file it is to be.
+    fn of(file: &File, pid: u32, flags: u32) -> Option<Self> {
+        let stat = reach::stat(file).ok()?;
+        let mount = reach::mount(&stat, pid);
+        let mount_dev = mount.as_ref().map(|mount| mount.dev);
+        let is_trusted = if flags & path_flag::TMPFS != 0 {
+            // If it is the one that was told of, as has to be shown still: also a memfd, which is on no mount.
+            true
+        } else if flags & (path_flag::UPPER_LAYER | path_flag::IMAGE_LAYER) != 0 {
+            mount_dev.is_some_and(reach::is_hosts)
+        } else {
+            mount.is_some_and(|mount| mount.is_trusted)
+        };
+        Some(Self { stat, mount_dev, is_trusted })
+    }
+
+    /// Whether it is the file that the kernel told of: an inode may have two numbers, one for people.
+    fn is(&self, version: &Version) -> bool {
+        let is_on = device(&self.stat) == version.dev || self.mount_dev == Some(version.dev);
+        is_on && self.stat.stx_ino == version.ino
+    }
+
+    /// The hash of it, and whether it is still the same version.
+    fn read(&self, file: &File, version: &Version, buffer: &mut [u8]) -> Result<(String, bool), Missing> {
+        if !self.is_trusted {
+            return Err(Missing::Unreadable);
+        }
+        let unreadable = |_| Missing::Unreadable;
+        let mut file = read_regular(file).map_err(unreadable)?;
+        let mut hash = Sha256::new();
+        let mut total = 0;
+        loop {
+            let read = file.read(buffer).map_err(unreadable)?;
+            if read == 0 {
+                break;
+            }
+            total += read as u64;
+            if total > BYTES_MAX {
+                return Err(Missing::TooLarge);
+            }
+            hash.update(&buffer[..read]);
+        }
+        let after = reach::stat(&file).map_err(unreadable)?;
+        let is_same = ctime_ns(&after) == version.ctime_ns && total == version.bytes;
+        Ok((hex(&hash.finalize()), is_same))
+    }
+}
+
+/// When a file was changed last, in ns since the epoch.
+fn ctime_ns(stat: &Statx) -> u64 {
+    let time = stat.stx_ctime;
+    u64::try_from(time.tv_sec).unwrap_or(0).saturating_mul(1_000_000_000) + u64::from(time.tv_nsec)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd as _;
+    use std::process::{Child, Command};
+
+    use super::*;
+
+    /// A process of that executable, ended with the test.
+    struct Started(Child);
+
+    impl Started {
+        fn of(path: &Path) -> Self {
+            Self(Command::new(path).arg("600").spawn().unwrap())
+        }
+
+        /// The version once the new program is in place.
+        fn version(&self, path: &Path) -> Version {
+            let file = reach::stat(&File::open(path).unwrap()).unwrap();
+            let deadline = Instant::now() + Duration::from_secs(10);
+            loop {
+                let version = Version::of_process(self.0.id()).unwrap();
+                if version.ino == file.stx_ino {
+                    return version;
+                }
+                assert!(Instant::now() < deadline, "it does not start");
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    impl Drop for Started {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    fn sha256_of(path: &Path) -> String {
+        hex(&Sha256::digest(std::fs::read(path).unwrap()))
+    }
+
+    /// A copy of sleep with something at its end, so that it is no other file.
+    fn program(folder: &Path, name: &str, end: &str) -> std::path::PathBuf {
+        let path = folder.join(name);
+        let bytes = [std::fs::read("/bin/sleep").unwrap(), end.into()].concat();
+        std::fs::write(&path, bytes).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        path
+    }
+
+    fn question(version: Version, path: &str, pid: u32, root: Option<&Path>) -> Question {
+        let root = root.map(|root| root.to_string_lossy().into_owned());
+        let (path, flags) = (path.as_bytes().into(), 0);
+        Question { version, path, flags, runner: Runner { pid, turn: 0, root }, slot: Arc::default() }
+    }
+
+    fn read(question: &Question) -> Digest {
+        digest(question, &mut [0; 4096])
+    }
+
+    #[test]
+    fn hash_is_that_of_what_runs_also_when_it_has_no_name_any_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = program(folder.path(), "program", "x");
+        let (expected, started) = (sha256_of(&path), Started::of(&path));
+        let version = started.version(&path);
+        let question = question(version, "/nowhere", started.0.id(), None);
+        assert_eq!(read(&question), Ok(expected.clone()));
+        // Its inode is another one to the clock, but nobody can write to what runs.
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(read(&question), Ok(expected));
+    }
+
+    #[test]
+    fn what_has_ended_is_found_in_the_root_of_its_container_if_it_is_still_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = program(folder.path(), "program", "x");
+        let started = Started::of(&path);
+        let (version, pid) = (started.version(&path), started.0.id());
+        drop(started);
+        let of = |root: Option<&Path>, name: &str| read(&question(version, name, pid, root));
+        assert_eq!(of(None, "/program"), Err(Missing::Gone));
+        assert_eq!(of(Some(folder.path()), "/program"), Ok(sha256_of(&path)));
+        assert_eq!(of(Some(folder.path()), "/../../program"), Ok(sha256_of(&path)), "no way out of the root");
+        assert_eq!(of(Some(folder.path()), "/other"), Err(Missing::Gone));
+        // Written to, with the old times: `ctime` tells.
+        let times = path.metadata().unwrap().modified().unwrap();
+        let file = File::options().append(true).open(&path).unwrap();
+        io::Write::write_all(&mut &file, b"y").unwrap();
+        file.set_modified(times).unwrap();
+        assert_eq!(of(Some(folder.path()), "/program"), Err(Missing::Changed));
+        // Another file in its place.
+        std::fs::rename(program(folder.path(), "new", "z"), &path).unwrap();
+        assert_eq!(of(Some(folder.path()), "/program"), Err(Missing::Gone));
+    }
+
+    #[test]
+    fn file_that_is_too_large_or_need_not_answer_is_not_read() {
+        let own = Version::of_process(std::process::id()).unwrap();
+        let large = Version { bytes: BYTES_MAX + 1, ..own };
+        assert_eq!(read(&question(large, "/x", std::process::id(), None)), Err(Missing::TooLarge));
+        let proc = File::open("/proc/version").unwrap();
+        let stat = reach::stat(&proc).unwrap();
+        let version = Version { dev: device(&stat), ino: stat.stx_ino, ..own };
+        let found = Found::of(&proc, std::process::id(), 0).unwrap();
+        assert!(found.is(&version));
+        assert_eq!(found.read(&proc, &version, &mut [0; 64]), Err(Missing::Unreadable));
+        // An overlay that the host does not have.
+        let exe = open_path("/proc/self/exe").unwrap();
+        let upper = Found::of(&exe, std::process::id(), path_flag::UPPER_LAYER).unwrap();
+        assert!(upper.is_trusted, "the host has mounted what this test is on");
+        let (pipe, _writer) = std::io::pipe().unwrap();
+        let pipe = File::open(format!("/proc/self/fd/{}", pipe.as_raw_fd())).unwrap();
+        assert!(!Found::of(&pipe, std::process::id(), path_flag::UPPER_LAYER).unwrap().is_trusted);
+    }
+
+    #[test]
+    fn containers_take_turns_and_one_that_asks_too_much_is_told_so() {
+        let mut turns = Turns::default();
+        let of = |turn, ino| {
+            let version = Version { ino, ..Version::default() };
+            let runner = Runner { turn, ..Runner::default() };
+            Question { version, path: Box::default(), flags: 0, runner, slot: Arc::default() }
+        };
+        let crowd: Vec<Question> = (0..=TURN_MAX as u64).map(|ino| of(1, ino)).collect();
+        let slots: Vec<Arc<Slot>> = crowd.iter().map(|question| Arc::clone(&question.slot)).collect();
+        crowd.into_iter().for_each(|question| turns.push(question));
+        turns.push(of(2, 1_000));
+        let order: Vec<u64> = std::iter::from_fn(|| Some(turns.pop()?.version.ino)).collect();
+        assert_eq!((order.len(), &order[..3]), (TURN_MAX + 1, &[0, 1_000, 1][..]));
+        assert_eq!(slots[TURN_MAX].get(), Some(&Err(Missing::Crowded)));
+        assert!(slots[..TURN_MAX].iter().all(|slot| slot.get().is_none()));
+    }
+
+    #[test]
+    fn each_version_is_asked_for_once_and_again_only_where_another_way_to_it_is_known() {
+        let (hasher, questions) = sync_channel(8);
+        let mut executables = Executables::new(Duration::from_secs(600));
+        let version = Version { ino: 7, ..Version::default() };
+        let runner = |root: Option<&str>| Runner { root: root.map(str::to_owned), ..Runner::default() };
+        assert!(executables.is_ready(version, b"/x", 0, || runner(None)), "nobody wants to know");
+        executables.hasher = Some(hasher);
+        for _ in 0..2 {
+            assert!(!executables.is_ready(version, b"/x", 0, || runner(None)));
+        }
+        let first = questions.try_recv().unwrap();
+        assert!(questions.try_recv().is_err(), "once");
+        first.slot.set(Err(Missing::Gone)).unwrap();
+        assert!(executables.is_ready(version, b"/x", 0, || runner(None)));
+        assert!(!executables.is_ready(version, b"/x", 0, || runner(Some("/root"))));
+        let second = questions.try_recv().unwrap();
+        second.slot.set(Err(Missing::Gone)).unwrap();
+        assert!(executables.is_ready(version, b"/x", 0, || runner(Some("/root"))));
+        // The event goes out; another process that runs it may be found.
+        let (slot, is_new) = executables.of(version).unwrap();
+        assert_eq!((slot.get(), is_new), (Some(&Err(Missing::Gone)), true));
+        assert!(!executables.is_ready(version, b"/x", 0, || runner(None)));
+        questions.try_recv().unwrap().slot.set(Ok("abc".to_owned())).unwrap();
+        assert!(executables.is_ready(version, b"/x", 0, || runner(None)));
+        for is_new in [true, false] {
+            assert_eq!(
+                executables.of(version).map(|(slot, new)| (slot.get().is_some(), new)),
+                Some((true, is_new))
+            );
+        }
+        assert_eq!(executables.stats(), Stats { known: 2, missing: 1, late: 0 });
+        // It has waited enough.
+        executables.set_wait(Duration::ZERO);
+        let slow = Version { ino: 8, ..version };
+        executables.is_ready(slow, b"/x", 0, || runner(None));
+        assert!(executables.is_ready(slow, b"/x", 0, || runner(None)));
+        assert!(executables.of(slow).unwrap().0.get().is_none());
+        assert_eq!(executables.stats().late, 1);
+        // A queue that is full makes nobody wait.
+        executables.set_wait(Duration::from_secs(600));
+        let answers: Vec<bool> = (100..120)
+            .map(|ino| executables.is_ready(Version { ino, ..version }, b"/x", 0, || runner(None)))
+            .collect();
+        assert!(!answers[0] && answers[19]);
+    }
+}
