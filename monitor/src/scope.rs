@@ -296,7 +296,11 @@ mod tests {
             ("label==x", "C121", "write `*` for any"),
             ("image=[a", "C121", "write a backslash before a character that stands for itself"),
             ("image=a\\", "C121", "write a backslash before a character that stands for itself"),
-            ("runtime=dokcer", "C121", "write one of docker, podman, containerd, cri-o, kubernetes, oci"),
+            (
+                "runtime=dokcer",
+                "C121",
+                "write one of docker, podman, containerd, cri-o, kubernetes, oci, lxc, systemd-nspawn",
+            ),
         ] {
             let diagnostic = parse(text).unwrap_err();
             assert_eq!((diagnostic.code, diagnostic.hint.as_deref()), (code, Some(hint)), "{text}");

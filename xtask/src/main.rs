@@ -190,7 +190,7 @@ fn prepare(arch: build::Arch) -> Result<()> {
 
 /// Measures here, and what probes cost also in VMs for both tiers.
 fn bench(what: &[String]) -> Result<()> {
-    const ALL: [&str; 5] = ["probes", "rules", "audit", "search", "export"];
+    const ALL: [&str; 6] = ["probes", "identity", "rules", "audit", "search", "export"];
     if let Some(unknown) = what.iter().find(|name| !ALL.contains(&name.as_str())) {
         bail!("there is no bench {unknown}: {}", ALL.join(", "));
     }

@@ -37,6 +37,7 @@ const PACKAGES: &[(&str, &str, &str, For)] = &[
     ("podman", "podman", "starts containers and pods", For::Tests),
     ("docker.io", "dockerd", "starts containers", For::Tests),
     ("containerd", "containerd", "starts containers and pods", For::Tests),
+    ("lxc", "lxc-start", "starts containers", For::Tests),
     ("containernetworking-plugins", "/usr/lib/cni/bridge", "is the network of pods", For::Tests),
     (
         "python3-grpcio",

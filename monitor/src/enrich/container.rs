@@ -27,13 +27,22 @@ pub struct Container {
     pub metadata: Described,
     /// The first process that ran a program of its own.
     #[serde(skip)]
-    pub first: OnceLock<ProcessKey>,
+    pub first: OnceLock<First>,
     /// What it was told when it asked for names.
     #[serde(skip)]
     pub answers: Answers,
     /// Whether it is watched, by what is known of it.
     #[serde(skip)]
     pub watched: Watched,
+}
+
+/// The first process of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct First {
+    /// Which one.
+    pub key: ProcessKey,
+    /// Inode numbers of its namespaces for processes and for mounts, 0 if not known.
+    pub namespaces: (u32, u32),
 }
 
 /// What is known of a container. More can be told later: what was known before stays, for whoever borrowed it.
@@ -136,19 +145,25 @@ pub enum Runtime {
     Crio,
     /// An OCI runtime without a manager: runc, crun.
     Oci,
+    /// LXC, also by LXD, Incus, Proxmox and libvirt.
+    Lxc,
+    /// systemd-nspawn.
+    Nspawn,
     /// Kubernetes' cgroup path that does not say which runtime.
     Kubernetes,
 }
 
 impl Runtime {
     /// All of them.
-    pub const ALL: [Runtime; 6] = [
+    pub const ALL: [Runtime; 8] = [
         Runtime::Docker,
         Runtime::Podman,
         Runtime::Containerd,
         Runtime::Crio,
         Runtime::Kubernetes,
         Runtime::Oci,
+        Runtime::Lxc,
+        Runtime::Nspawn,
     ];
 
     /// The name in fields and formats.
@@ -159,8 +174,15 @@ impl Runtime {
             Runtime::Containerd => "containerd",
             Runtime::Crio => "cri-o",
             Runtime::Oci => "oci",
+            Runtime::Lxc => "lxc",
+            Runtime::Nspawn => "systemd-nspawn",
             Runtime::Kubernetes => "kubernetes",
         }
+    }
+
+    /// Whether its containers are whole systems, whose names are their ids and of which it keeps no files that are read.
+    pub fn is_by_name(self) -> bool {
+        matches!(self, Runtime::Lxc | Runtime::Nspawn)
     }
 }
 
@@ -219,6 +241,9 @@ pub fn identify(path: &str) -> Identity {
             let (id, cgroup_path) = (id.to_owned(), path[..end].to_owned());
             return Identity::Container(Container::new(id, runtime, pod_uid, cgroup_path));
         }
+        if let Some((runtime, id)) = system_of(name, &path[..at]) {
+            return Identity::Container(Container::new(id, runtime, None, path[..end].to_owned()));
+        }
         if !name.is_empty() {
             parent = name;
         }
@@ -240,6 +265,7 @@ fn is_hosts(path: &str) -> bool {
     let is_below = |name: &str| is_systemds(name) || KUBEPODS.contains(&name) || pod_uid_of(name).is_some();
     match names.next() {
         None | Some("init.scope") => true,
+        Some(name) if name.starts_with("lxc.monitor") || name.starts_with("lxc.pivot") => true,
         Some("system.slice" | "user.slice" | "machine.slice" | "kubepods" | "kubepods.slice") => {
             names.all(is_below)
         }
@@ -281,6 +307,52 @@ fn container_of<'a>(name: &'a str, parent: &str, in_pod: bool) -> Option<(Runtim
     }
 }
 
+/// The container of a whole system that one name in a path stands for, by what is above it. What LXC's `lxc.monitor` and
+/// nspawn's `supervisor` run is the host's; the latter is below the container's own cgroup, and counted as that.
+fn system_of(name: &str, above: &str) -> Option<(Runtime, String)> {
+    if let Some(id) = name.strip_prefix("lxc.payload.")
+        && !id.is_empty()
+    {
+        return Some((Runtime::Lxc, id.to_owned()));
+    }
+    match above {
+        "/lxc/" | "/lxc.payload/" if !name.is_empty() => Some((Runtime::Lxc, name.to_owned())),
+        "/machine.slice/" => {
+            if let Some(id) = name.strip_prefix("systemd-nspawn@").and_then(|id| id.strip_suffix(".service"))
+            {
+                return Some((Runtime::Nspawn, unescape(id)));
+            }
+            let machine = unescape(name.strip_prefix("machine-")?.strip_suffix(".scope")?);
+            // libvirt's: virtual machines are no containers.
+            match machine.strip_prefix("lxc-") {
+                Some(id) => Some((Runtime::Lxc, id.to_owned())),
+                None => (!machine.starts_with("qemu-")).then_some((Runtime::Nspawn, machine)),
+            }
+        }
+        _ => None,
+    }
+}
+
+/// A part of a unit's name as it was before systemd put `\x2d` for each `-` in it (systemd-escape(1)).
+fn unescape(name: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = name.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let code = after.strip_prefix(b"x").and_then(|code| code.get(..2)).filter(|_| first == b'\\');
+        match code.and_then(|code| u8::from_str_radix(std::str::from_utf8(code).ok()?, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[3..];
+            }
+            None => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// Whether it is 64 hex digits, as all container managers choose.
 fn is_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
@@ -289,7 +361,10 @@ fn is_id(text: &str) -> bool {
 /// The uid in `pod<uid>` or `kubepods-…-pod<uid>.slice`, with dashes.
 fn pod_uid_of(name: &str) -> Option<String> {
     let uid = match name.strip_suffix(".slice") {
-        Some(slice) if slice.starts_with("kubepods") => slice.rsplit_once("-pod")?.1.replace('_', "-"),
+        // The kubelet can be told to make its slices below another one.
+        Some(slice) if slice.split('-').any(|part| part == "kubepods") => {
+            slice.rsplit_once("-pod")?.1.replace('_', "-")
+        }
         Some(_) => return None,
         None => name.strip_prefix("pod")?.to_owned(),
     };
@@ -342,12 +417,94 @@ mod tests {
                 Some(UID),
             ),
             (format!("/k8s.io/{ID}"), Containerd, None),
+            (format!("/k8s.io/{ID}/init.scope"), Containerd, None),
+            (
+                format!("/user.slice/user-1000.slice/user@1000.service/user.slice/docker-{ID}.scope"),
+                Docker,
+                None,
+            ),
+            (
+                format!("/user.slice/user-1000.slice/user@1000.service/app.slice/nerdctl-{ID}.scope"),
+                Containerd,
+                None,
+            ),
+            (format!("/user.slice/libpod_parent/libpod-{ID}"), Podman, None),
+            (
+                format!("/machine.slice/machine-libpod_pod_{OTHER}.slice/libpod-{ID}.scope/container"),
+                Podman,
+                None,
+            ),
+            (format!("/kubepods/besteffort/pod{UID}/crio-{ID}"), Crio, Some(UID)),
+            (
+                format!("/kubepods.slice/kubepods-pod{UID_UNDERSCORES}.slice/crio-{ID}.scope/container"),
+                Crio,
+                Some(UID),
+            ),
+            (
+                format!(
+                    "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{UID_UNDERSCORES}.slice/cri-containerd-{ID}.scope"
+                ),
+                Containerd,
+                Some(UID),
+            ),
             (format!("/{ID}"), Oci, None),
         ];
         for (path, runtime, pod_uid) in table {
             let Identity::Container(container) = identify(path) else { panic!("{path}: no container") };
             let found = (container.id.as_str(), container.runtime, container.pod_uid.as_deref());
             assert_eq!(found, (ID, *runtime, *pod_uid), "{path}");
+        }
+    }
+
+    #[test]
+    fn paths_of_whole_systems_are_told_by_their_names() {
+        use Runtime::*;
+        for (path, runtime, id, own) in [
+            ("/lxc.payload.web", Lxc, "web", "/lxc.payload.web"),
+            ("/lxc.payload.shop_web/system.slice/ssh.service", Lxc, "shop_web", "/lxc.payload.shop_web"),
+            ("/lxc.payload/101/ns", Lxc, "101", "/lxc.payload/101"),
+            ("/lxc/101", Lxc, "101", "/lxc/101"),
+            ("/lxc/101/ns/init.scope", Lxc, "101", "/lxc/101"),
+            (
+                "/user.slice/user-1000.slice/user@1000.service/app.slice/lxc.payload.mine",
+                Lxc,
+                "mine",
+                "/user.slice/user-1000.slice/user@1000.service/app.slice/lxc.payload.mine",
+            ),
+            (
+                r"/machine.slice/machine-lxc\x2d12345\x2dweb.scope/libvirt",
+                Lxc,
+                "12345-web",
+                r"/machine.slice/machine-lxc\x2d12345\x2dweb.scope",
+            ),
+            (
+                r"/machine.slice/machine-my\x2dweb.scope/payload/init.scope",
+                Nspawn,
+                "my-web",
+                r"/machine.slice/machine-my\x2dweb.scope",
+            ),
+            (
+                "/machine.slice/systemd-nspawn@web.service/payload",
+                Nspawn,
+                "web",
+                "/machine.slice/systemd-nspawn@web.service",
+            ),
+            // What runs in there is nobody else's.
+            (&format!("/lxc.payload.web/docker/{ID}"), Lxc, "web", "/lxc.payload.web"),
+            (
+                &format!("/machine.slice/systemd-nspawn@web.service/payload/system.slice/docker-{ID}.scope"),
+                Nspawn,
+                "web",
+                "/machine.slice/systemd-nspawn@web.service",
+            ),
+        ] {
+            let Identity::Container(container) = identify(path) else { panic!("{path}: no container") };
+            let found = (container.id.as_str(), container.runtime, container.cgroup_path.as_str());
+            assert_eq!(found, (id, runtime, own), "{path}");
+        }
+        for (escaped, name) in [(r"\x2d\x2", "-\\x2"), (r"\xzz\", "\\xzz\\"), (r"\xff", "\u{fffd}"), ("", "")]
+        {
+            assert_eq!(unescape(escaped), name);
         }
     }
 
@@ -363,6 +520,9 @@ mod tests {
             "/user.slice/user-0.slice/user@0.service/init.scope",
             "/kubepods/burstable",
             &format!("/kubepods/pod{UID}"),
+            "/lxc.monitor.web",
+            "/lxc.monitor/101",
+            "/machine.slice",
         ] {
             assert_eq!(identify(path), Identity::Host, "{path}");
         }
@@ -375,6 +535,11 @@ mod tests {
             "/system.slice/runc-web.scope",
             "/user.slice/user-1000.slice/user@1000.service/user.slice/crun-web.scope",
             "/system.slice/some.service/web",
+            // A virtual machine of libvirt, and what any user can call his scope.
+            r"/machine.slice/machine-qemu\x2d1\x2dvm.scope",
+            "/user.slice/user-1000.slice/user@1000.service/machine-web.scope",
+            "/lxc",
+            "/x/lxc/101",
             &format!("/kubepods/burstable/pod{UID}/web"),
         ] {
             assert_eq!(identify(path), Identity::Unknown, "{path}");

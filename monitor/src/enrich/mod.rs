@@ -21,7 +21,7 @@ use taffrail_common::event::{CgroupMove, Fork, Header, direction};
 use crate::event::{Event, Exec};
 use answers::Answers;
 use cgroup::Cgroups;
-use container::Container;
+use container::{Container, First};
 use executable::{Digest, Executables, Runner, Version};
 use metadata::Metadata;
 use metadata::api::{Apis, Told};
@@ -234,7 +234,8 @@ impl Enricher {
         let mut process = Process::of_seed(&seed, seed.cgroup_id, container);
         process.from_host = self.owners.is_host(seed.cgroup_id);
         if let Some(container) = &process.container {
-            let _ = container.first.set(process.key);
+            let namespaces = (process.pid_ns, process.mnt_ns);
+            let _ = container.first.set(First { key: process.key, namespaces });
             process.exec_session = self.session_of_seed(&process);
         }
         let key = process.key;
@@ -434,7 +435,8 @@ impl Enricher {
                     if !process.from_host
                         && let Some(container) = &process.container
                     {
-                        let is_first = container.first.set(key).is_ok() || process.ns_tgid == 1;
+                        let first = First { key, namespaces: (header.pid_ns, header.mnt_ns) };
+                        let is_first = container.first.set(first).is_ok() || process.ns_tgid == 1;
                         // Whatever else comes in from the host was asked for while the container ran.
                         if was_from_host && !is_first {
                             process.exec_session = Some(key);

@@ -277,8 +277,9 @@ impl Process {
             names: None,
             login_name: None,
             container,
-            mnt_ns: 0,
-            pid_ns: if seed.ns_tgid == seed.tgid { PID_NS_INIT } else { 0 },
+            mnt_ns: seed.mnt_ns,
+            // A process of the first namespace has the same id in both.
+            pid_ns: if seed.pid_ns == 0 && seed.ns_tgid == seed.tgid { PID_NS_INIT } else { seed.pid_ns },
             ended: false,
             children: 0,
         }

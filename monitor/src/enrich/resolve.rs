@@ -290,7 +290,10 @@ impl Resolver {
             // It may be a cgroup that a container made, whose own path its user chose.
             Identity::Container(container) => {
                 let outer = self.states.owner(path, &self.folders);
-                let outer = outer.filter(|outer| outer.cgroup_path.len() < container.cgroup_path.len());
+                // Folders of LXC are not hard to make: who has a file of it is believed.
+                let outer = outer.filter(|outer| {
+                    container.runtime == Runtime::Lxc || outer.cgroup_path.len() < container.cgroup_path.len()
+                });
                 Some(outer.unwrap_or(container))
             }
             Identity::Unknown => self.states.owner(path, &self.folders),

@@ -24,6 +24,12 @@ pub struct Seed {
     pub parent_start_ticks: u64,
     /// Process id in its own pid namespace.
     pub ns_tgid: u32,
+    /// Inode number of its pid namespace, 0 if not known.
+    #[serde(default)]
+    pub pid_ns: u32,
+    /// Inode number of its mount namespace, 0 if not known.
+    #[serde(default)]
+    pub mnt_ns: u32,
     /// Command name.
     pub comm: Vec<u8>,
     /// Path of the executable as we see it; empty for kernel threads.
@@ -101,6 +107,13 @@ fn of(tgid: u32, cgroups: Option<&Cgroups>) -> Option<Seed> {
             .map(|path| path.into_os_string().into_vec())
             .unwrap_or_default()
     };
+    // `pid:[4026531836]`
+    let namespace = |kind: &str| {
+        let link = link(&format!("ns/{kind}"));
+        let inode =
+            std::str::from_utf8(&link).ok().and_then(|link| link.split_once('[')?.1.strip_suffix(']'));
+        inode.and_then(|inode| inode.parse().ok()).unwrap_or(0)
+    };
     let login_uid = std::fs::read_to_string(format!("/proc/{tgid}/loginuid"));
     let cgroup = cgroup::of_process(tgid);
     let (stat, comm) = stat(tgid)?;
@@ -115,6 +128,8 @@ fn of(tgid: u32, cgroups: Option<&Cgroups>) -> Option<Seed> {
         parent_tgid: stat.ppid as u32,
         parent_start_ticks: 0,
         ns_tgid: status.nspid.as_ref().and_then(|ids| ids.last()).map_or(tgid, |id| *id as u32),
+        pid_ns: namespace("pid"),
+        mnt_ns: namespace("mnt"),
         comm,
         exe: link("exe"),
         exe_ino: exe.ino,
@@ -181,6 +196,8 @@ mod tests {
         assert_eq!(seed.exe, exe.clone().into_os_string().into_vec());
         assert_eq!(seed.exe_ino, exe.metadata().unwrap().ino());
         assert_eq!(seed.parent_tgid, std::os::unix::process::parent_id());
+        let inode = |name: &str| std::fs::metadata(format!("/proc/self/ns/{name}")).unwrap().ino() as u32;
+        assert_eq!((seed.pid_ns, seed.mnt_ns), (inode("pid"), inode("mnt")));
         assert!(seed.parent_start_ticks > 0 && seed.parent_start_ticks <= seed.start_ticks);
         let args: Vec<u8> = std::env::args_os().flat_map(|arg| [arg.into_vec(), vec![0]].concat()).collect();
         assert_eq!(seed.args, args);

@@ -7,6 +7,7 @@ use taffrail_common::event::{Path, header_flag, path_flag};
 
 use super::constant::Names;
 use super::model::Target;
+use super::table::is_nested;
 use super::text::json_string;
 use super::{Event, capability};
 use crate::enrich::Subject;
@@ -28,7 +29,7 @@ pub fn write_subject(subject: &Subject<'_>, out: &mut Vec<u8>) {
         write_target(subject, &target, out);
         out.push(b',');
     }
-    write_container(subject.container, out);
+    write_container_of(subject, out);
 }
 
 fn write_event(subject: &Subject<'_>, out: &mut Members<'_>) {
@@ -111,6 +112,17 @@ fn write_target(subject: &Subject<'_>, target: &Target, out: &mut Vec<u8>) {
             Some(container) => members.text("container_id", container.id.as_bytes()),
             None => members.raw("container_id", format_args!("null")),
         }
+    }
+    members.close();
+}
+
+/// As [`write_container`], with what is special to the process.
+fn write_container_of(subject: &Subject<'_>, out: &mut Vec<u8>) {
+    let Some(container) = subject.container else { return write_container(None, out) };
+    let mut members = Members::open(out, "container");
+    write_names(container, &mut members);
+    if is_nested(subject) {
+        members.bool("nested", true);
     }
     members.close();
 }

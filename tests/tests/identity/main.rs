@@ -8,6 +8,8 @@ mod executable;
 mod hostile;
 mod image;
 mod lineage;
+mod lxc;
+mod nested;
 mod podman;
 mod runc;
 mod scope;

@@ -303,6 +303,10 @@ fn read_all(container: &Container, folders: &Folders) -> (Draft, Vec<Problem>) {
     let query = Query { container, folders: own.as_ref().unwrap_or(folders), user };
     let mut draft = Draft::of(Metadata::default());
     let mut problems: Vec<Problem> = Vec::new();
+    if container.runtime.is_by_name() {
+        draft.is_found = true;
+        return (draft, Vec::new());
+    }
     for read in SOURCES {
         if let Err(problem) = read(&query, &mut draft) {
             problems.push(problem);
@@ -494,7 +498,7 @@ impl Draft {
             self.name(&name);
         }
         // Whoever starts one by hand gives it an id that is its name.
-        if container.id.len() != 64 {
+        if container.id.len() != 64 || container.runtime.is_by_name() {
             self.name(&container.id);
         }
     }

@@ -122,7 +122,9 @@ pub(super) fn read(query: &Query<'_>, draft: &mut Draft) -> Result<(), Problem> 
                 containerd::read_task(query, draft, &bundle).map(drop)
             }
             Runtime::Podman | Runtime::Crio => podman::read_around(query, draft, &bundle),
-            Runtime::Oci | Runtime::Docker => read_bundle(query, draft, &bundle, &[]).map(drop),
+            Runtime::Oci | Runtime::Docker | Runtime::Lxc | Runtime::Nspawn => {
+                read_bundle(query, draft, &bundle, &[]).map(drop)
+            }
         };
     }
     Ok(())

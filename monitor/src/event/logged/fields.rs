@@ -212,6 +212,7 @@ const TABLE: &[(&str, Where, Get)] = &[
     ("k8s.pod.full_sandbox_id", CONTAINERS, One(|r| non_empty(r.container()?.text("pod_sandbox_id")?))),
     ("k8s.pod.is_sandbox", CONTAINERS, One(|r| r.container()?.bool("is_sandbox").map(Value::Bool))),
     ("cgroup.id", ALL, One(|r| number(r.process()?.number("cgroup_id")?))),
+    ("container.nested", ALL, One(|r| r.container().map(|of| Value::Bool(of.bool("nested") == Some(true))))),
     ("container.cgroup_path", ALL, One(|r| text(r.container()?, "cgroup_path"))),
     ("ns.mnt", ALL, One(|r| number(r.process()?.number("mnt_ns")?))),
     ("ns.pid", ALL, One(|r| number(r.process()?.number("pid_ns")?))),

@@ -271,7 +271,7 @@ const OWN: &[Field] = &[
     // Where.
     one("container.id", Type::Text, ALL, "First 12 characters of the container's id; `host` for processes of the host.", |s| Some(Value::Text(container_id(s)))),
     one("container.full_id", Type::Text, ALL, "The container's whole id.", |s| Some(Value::Text(s.container?.id.as_bytes()))),
-    one("container.type", Type::Text, ALL, "Which runtime made the container: `docker`, `podman`, `containerd`, `cri-o`, `oci` (runc or crun by hand), `kubernetes` (not known which).", |s| Some(Value::Text(s.container?.runtime.name().as_bytes()))),
+    one("container.type", Type::Text, ALL, "Which runtime made the container: `docker`, `podman`, `containerd`, `cri-o`, `oci` (runc or crun by hand), `lxc`, `systemd-nspawn`, `kubernetes` (not known which).", |s| Some(Value::Text(s.container?.runtime.name().as_bytes()))),
     one("container.name", Type::Text, ALL, "The container's name; `host` for processes of the host.", |s| match s.container { None => Some(Value::Text(b"host")), Some(_) => text(metadata(s)?.name.as_deref()) }),
     one("container.image", Type::Text, ALL, "What the container was made from, as it was asked for: repository, and tag or digest.", |s| text(metadata(s)?.image.name.as_deref())),
     one("container.image.id", Type::Text, ALL, "First 12 digits of the image's id.", |s| text(metadata(s)?.image.id.as_deref().map(short))),
@@ -296,6 +296,7 @@ const OWN: &[Field] = &[
     one("container.start_ts", Type::Number, ALL, "When the first process of its pid namespace started, in nanoseconds since 1970.", |s| number(s.time_ns.checked_sub(container_age(s)?)? as i64)),
     one("container.duration", Type::Number, ALL, "How long that process has run, in nanoseconds.", |s| number(container_age(s)? as i64)),
     one("container.is_pending", Type::Bool, ALL, "Whether it is not known yet what the container is called and was given.", |s| Some(Value::Bool(s.container?.metadata.get().is_none()))),
+    one("container.nested", Type::Bool, ALL, "Whether the process runs in a container that was made within this one, or in a sandbox as isolated: it has other namespaces for processes and for mounts than the container's first process.", |s| s.container.map(|_| Value::Bool(is_nested(s)))),
     one("container.cgroup_path", Type::Path, ALL, "The container's cgroup below the v2 root.", |s| Some(Value::Text(s.container?.cgroup_path.as_bytes()))),
     one("k8s.ns.name", Type::Text, ALL, "Namespace of the container's pod.", |s| text(pod(s)?.namespace.as_deref())),
     one("k8s.pod.name", Type::Text, ALL, "Name of the container's pod.", |s| text(pod(s)?.name.as_deref())),
@@ -441,6 +442,16 @@ fn mount<'a>(subject: &Subject<'a>, key: &[u8], side: fn(&Mount) -> &str) -> Opt
     }
 }
 
+/// Whether the process is in namespaces that were made within its container.
+pub fn is_nested(subject: &Subject<'_>) -> bool {
+    let header = subject.event.header();
+    let Some(first) = subject.container.and_then(|container| container.first.get()) else { return false };
+    let (pid_ns, mnt_ns) = first.namespaces;
+    // A runtime on its way in is still the host's; and what ran before Taffrail may not be known to that detail.
+    let is_known = pid_ns != 0 && mnt_ns != 0 && header.pid_ns != 0 && !subject.process.from_host;
+    is_known && header.pid_ns != pid_ns && header.mnt_ns != mnt_ns
+}
+
 /// How long the first process of the pid namespace has run, in ns; none in the host's.
 fn container_age(subject: &Subject<'_>) -> Option<u64> {
     let header = subject.event.header();
@@ -503,7 +514,7 @@ pub fn sha256_missing(subject: &Subject<'_>) -> Option<&'static str> {
 pub fn is_exe_new(subject: &Subject<'_>) -> Option<bool> {
     // What a runtime brings along to get in is not the container's.
     let container = subject.container.filter(|_| !subject.process.from_host)?;
-    let first = real_ns(subject, container.first.get()?.start_ns())?;
+    let first = real_ns(subject, container.first.get()?.key.start_ns())?;
     Some(ctime(subject)? >= first)
 }
 

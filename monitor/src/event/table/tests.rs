@@ -98,6 +98,33 @@ fn field_has_no_value_outside_of_its_kinds_and_one_of_its_type_within() {
 }
 
 #[test]
+fn process_in_namespaces_that_were_made_within_its_container_is_nested() {
+    use taffrail_common::event::Header;
+    let first = || testing::exec(7, 1_000, (1, 10), "/bin/sh", &["sh"]);
+    let within = |pid_ns: u32, mnt_ns: u32| {
+        let mut record = testing::exec(8, 2_000, (7, 1_000), "/bin/app", &["app"]);
+        for (at, inode) in
+            [(std::mem::offset_of!(Header, pid_ns), pid_ns), (std::mem::offset_of!(Header, mnt_ns), mnt_ns)]
+        {
+            record[at..at + 4].copy_from_slice(&inode.to_ne_bytes());
+        }
+        record
+    };
+    // Of its own for mounts alone, as a service has, or for processes alone, it is not.
+    let (pid_ns, mnt_ns) = (4_026_532_000, 4_026_532_001);
+    for (record, expected) in [
+        (within(pid_ns, mnt_ns), "false"),
+        (within(pid_ns, 5), "false"),
+        (within(6, mnt_ns), "false"),
+        (within(6, 5), "true"),
+    ] {
+        with_subject(&[first(), record], |subject| {
+            assert_eq!(values(subject, "container.nested", None), [expected]);
+        });
+    }
+}
+
+#[test]
 fn fields_have_falcos_values() {
     let table: &[(usize, &str, Option<u32>, &[&str])] = &[
         (0, "evt.type", None, &["execve"]),

@@ -84,7 +84,7 @@ impl Api {
             Runtime::Crio | Runtime::Kubernetes => &[Api::Cri],
             Runtime::Containerd if is_in_pod(container) => &[Api::Cri, Api::Containerd],
             Runtime::Containerd => &[Api::Containerd],
-            Runtime::Oci => &[],
+            Runtime::Oci | Runtime::Lxc | Runtime::Nspawn => &[],
         }
     }
 
@@ -238,7 +238,7 @@ fn lacks_labels(container: &Container) -> bool {
     let lacks_pods =
         || known.is_sandbox != Some(true) && known.pod.as_ref().is_some_and(|pod| pod.labels.is_empty());
     match container.runtime {
-        Runtime::Docker | Runtime::Oci => false,
+        Runtime::Docker | Runtime::Oci | Runtime::Lxc | Runtime::Nspawn => false,
         Runtime::Podman => known.labels.is_empty() || is_in_pod(container) && lacks_pods(),
         Runtime::Containerd | Runtime::Crio | Runtime::Kubernetes => {
             is_in_pod(container) && (known.labels.is_empty() || lacks_pods())
