@@ -181,7 +181,8 @@ impl Enricher {
         if image.version.ino == 0 {
             return;
         }
-        let runner = || runner(&self.owners, key.tgid, process.cgroup_id);
+        let home = self.owners.home(process.cgroup_id, process.pid_ns);
+        let runner = || runner(&self.owners, key.tgid, home);
         self.executables.is_ready(image.version, &image.exe, image.exe_flags, runner);
         if let Some((slot, is_new)) = self.executables.of(image.version) {
             if let Some(digest) = slot.get().filter(|_| is_new) {
@@ -230,9 +231,10 @@ impl Enricher {
 
     /// Takes in a process that was found in `/proc` or in a recording.
     pub fn learn_process(&mut self, seed: Seed) {
-        let container = self.owners.container_of(seed.cgroup_id);
+        let home = self.home(seed.cgroup_id, seed.pid_ns);
+        let container = self.owners.container_of(home);
         let mut process = Process::of_seed(&seed, seed.cgroup_id, container);
-        process.from_host = self.owners.is_host(seed.cgroup_id);
+        process.from_host = self.owners.is_hosts(seed.cgroup_id, home);
         if let Some(container) = &process.container {
             let namespaces = (process.pid_ns, process.mnt_ns);
             let _ = container.first.set(First { key: process.key, namespaces });
@@ -243,6 +245,17 @@ impl Enricher {
         self.findings.push(Finding::Process(Box::new(seed)));
         self.name_users(key);
         self.hash_of(key);
+    }
+
+    /// By what it is known whose a process is.
+    fn home(&mut self, cgroup_id: u64, pid_ns: u32) -> u64 {
+        self.owners.sight(cgroup_id, || None);
+        self.owners.home(cgroup_id, pid_ns)
+    }
+
+    /// Whether whoever acts is the host's for sure.
+    fn is_on_host(&self, header: &Header) -> bool {
+        self.owners.is_hosts(header.cgroup_id, self.owners.home(header.cgroup_id, header.pid_ns))
     }
 
     /// The session of a process that was there already: its parent's; or its own, if that one is on the host and it is
@@ -311,6 +324,9 @@ impl Enricher {
         let other = match event {
             Event::Fork(fork) => {
                 self.owners.sight(fork.child_cgroup_id, || None);
+                if fork.child_ns_tgid == 1 {
+                    self.owners.is_born(fork.child_pid_ns, fork.child_start_ns);
+                }
                 fork.child_cgroup_id
             }
             Event::CgroupMove(moved) => {
@@ -330,7 +346,7 @@ impl Enricher {
             }
             _ => 0,
         };
-        let id = event.header().cgroup_id;
+        let id = self.home(event.header().cgroup_id, event.header().pid_ns);
         self.owners.sight(id, || None);
         let has_hash = match event {
             Event::Exec(exec) => self.has_hash(exec),
@@ -342,7 +358,8 @@ impl Enricher {
     /// Whether the hash of what an exec has started is known, or nobody wants to know it, or it was waited for.
     fn has_hash(&mut self, exec: &Exec<'_>) -> bool {
         let (header, path) = (&exec.record.header, &exec.record.exe);
-        let runner = || runner(&self.owners, header.tgid, header.cgroup_id);
+        let home = self.owners.home(header.cgroup_id, header.pid_ns);
+        let runner = || runner(&self.owners, header.tgid, home);
         self.executables.is_ready(Version::of(&exec.record), exec.exe, path.flags, runner)
     }
 
@@ -428,7 +445,7 @@ impl Enricher {
                 });
                 self.processes.exec(key, exec);
                 self.place(key, header.cgroup_id);
-                let on_host = self.owners.is_host(header.cgroup_id);
+                let on_host = self.is_on_host(header);
                 if let Some(process) = self.processes.get_mut(key) {
                     let was_from_host = std::mem::replace(&mut process.from_host, on_host || outside);
                     process.mnt_ns = header.mnt_ns;
@@ -513,7 +530,7 @@ impl Enricher {
         self.place(key, header.cgroup_id);
         // Of a process that was just found inside nothing is known of where it was started, nor of one whose
         // cgroup could not be told: the mark is for those that are the host's for sure.
-        let on_host = self.owners.is_host(header.cgroup_id);
+        let on_host = self.is_on_host(header);
         if let Some(process) = self.processes.get_mut(key) {
             process.from_host = on_host && process.container.is_none();
         }
@@ -549,9 +566,12 @@ impl Enricher {
         let Some(process) = self.processes.get_mut(key) else { return };
         let moved = std::mem::replace(&mut process.cgroup_id, cgroup_id) != cgroup_id;
         // Also of a cgroup that it moved to it has to be known whose it is: losses are told by cgroup.
-        let undecided = process.container.is_none();
-        if (undecided || moved)
-            && let Some(container) = self.container_of(cgroup_id)
+        let (undecided, pid_ns) = (process.container.is_none(), process.pid_ns);
+        if !undecided && !moved {
+            return;
+        }
+        let home = self.home(cgroup_id, pid_ns);
+        if let Some(container) = self.container_of(home)
             && undecided
             && let Some(process) = self.processes.get_mut(key)
         {
@@ -561,10 +581,10 @@ impl Enricher {
 }
 
 /// Who runs a file, as far as it helps to find that.
-fn runner(owners: &Owners, pid: u32, cgroup_id: u64) -> Runner {
-    let container = owners.known_container(cgroup_id);
+fn runner(owners: &Owners, pid: u32, home: u64) -> Runner {
+    let container = owners.known_container(home);
     let stated = container.and_then(|of| of.metadata.get()).and_then(|known| known.root.clone());
-    let root = stated.or_else(|| owners.is_host(cgroup_id).then(|| "/proc/1/root".to_owned()));
+    let root = stated.or_else(|| owners.is_host(home).then(|| "/proc/1/root".to_owned()));
     let turn = container.map_or(0, |container| std::ptr::from_ref(container).addr() as u64);
     Runner { pid, turn, root }
 }

@@ -14,7 +14,8 @@ use super::cgroup::Cgroups;
 use super::container::{Container, Runtime};
 use super::metadata::api::{self, Apis, Told};
 use super::metadata::{self, Metadata};
-use super::resolve::{self, Answer, Asker, GIVE_UP, Hint, Question, Resolver};
+use super::process::PID_NS_INIT;
+use super::resolve::{self, Answer, Asker, GIVE_UP, Hint, Question, Resolver, of_namespace};
 use super::state::Folders;
 use crate::probe::count::COUNTS_MAX;
 
@@ -80,6 +81,8 @@ struct Known {
     is_gone: bool,
     /// When an event in it is reason to ask again.
     again: Option<Instant>,
+    /// Of a pid namespace: when its first process started, if that was seen.
+    born_ns: u64,
     /// What the event of its making said of its path, until there is an answer: who asked elsewhere may have had no room.
     hint: Option<Hint>,
 }
@@ -247,6 +250,29 @@ impl Owners {
         }
     }
 
+    /// A namespace has its first process, which started then: what was known by its number was of an earlier one.
+    pub fn is_born(&mut self, pid_ns: u32, start_ns: u64) {
+        if let Some(known) = self.known.get_mut(&of_namespace(pid_ns))
+            && known.born_ns != start_ns
+        {
+            *known = Known { born_ns: start_ns, again: Some(Instant::now()), ..Known::new() };
+        }
+    }
+
+    /// By what it is known whose a process is: its cgroup; or its pid namespace, if that cgroup is the host's.
+    pub fn home(&self, cgroup_id: u64, pid_ns: u32) -> u64 {
+        match pid_ns {
+            0 | PID_NS_INIT => cgroup_id,
+            _ if self.is_host(cgroup_id) => of_namespace(pid_ns),
+            _ => cgroup_id,
+        }
+    }
+
+    /// Whether a cgroup is known to be the host's, and so is whoever is at home there.
+    pub fn is_hosts(&self, cgroup_id: u64, home: u64) -> bool {
+        self.is_host(cgroup_id) && self.known_container(home).is_none()
+    }
+
     /// A cgroup was removed. What is known of it stays a while.
     pub fn removed(&mut self, id: u64, hint: Hint) {
         let Some(known) = self.known.get_mut(&id) else { return };
@@ -296,7 +322,8 @@ impl Owners {
             answer;
         let known = self.known.entry(id).or_insert_with(Known::new);
         let is_news = !known.is_answered || known.container != container;
-        let is_unclaimed = is_last && !is_host && container.is_none() && path.is_some();
+        let is_there = path.is_some() || id == of_namespace(id as u32);
+        let is_unclaimed = is_last && !is_host && container.is_none() && is_there;
         known.is_answered = true;
         known.hint = None;
         known.is_last = is_last;
@@ -460,6 +487,7 @@ impl Known {
             is_host: false,
             is_gone: false,
             again: None,
+            born_ns: 0,
             hint: None,
         }
     }

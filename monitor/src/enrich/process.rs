@@ -49,7 +49,7 @@ impl std::fmt::Display for ProcessKey {
 }
 
 /// Inode number of the first pid namespace (`PROC_PID_INIT_INO`).
-const PID_NS_INIT: u32 = 0xEFFF_FFFC;
+pub(super) const PID_NS_INIT: u32 = 0xEFFF_FFFC;
 
 /// What a process runs: shared by all that forked from one exec.
 #[derive(Debug, Default, PartialEq, Eq)]

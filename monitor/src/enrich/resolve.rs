@@ -29,6 +29,14 @@ pub enum Question {
     Gone(u64, Hint),
 }
 
+/// The id that a pid namespace has in place of a cgroup, for containers that have no cgroup of their own.
+pub fn of_namespace(pid_ns: u32) -> u64 {
+    NAMESPACE | u64::from(pid_ns)
+}
+
+/// No cgroup has so high an id.
+const NAMESPACE: u64 = 1 << 63;
+
 /// What an event said of the path of a cgroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hint {
@@ -180,6 +188,7 @@ impl Resolver {
 
     fn path(&mut self, id: u64, hint: Option<Hint>) -> Option<String> {
         match hint {
+            _ if id & NAMESPACE != 0 => Some(String::new()),
             Some(Hint { path, is_whole: true, .. }) => Some(path),
             // What has lost its end still says in which container it is.
             hint => self.tree.as_mut().and_then(|tree| tree.path(id)).or(hint.map(|hint| hint.path)),
@@ -190,7 +199,8 @@ impl Resolver {
         let Open { path, maker, container, since, next: _ } = open;
         let age = now.duration_since(since);
         let has_time = age < GIVE_UP && self.open.len() < OPEN_MAX;
-        let mut answer = Answer { path: Some(path.clone()), ..Answer::nothing(id) };
+        let told = (id & NAMESPACE == 0).then(|| path.clone());
+        let mut answer = Answer { path: told, ..Answer::nothing(id) };
         let (container, found) = match container {
             Some(container) => (Some(container), None),
             None => self.identify(id, &path, &mut answer),
@@ -277,6 +287,13 @@ impl Resolver {
         path: &str,
         answer: &mut Answer,
     ) -> (Option<Arc<Container>>, Option<Found>) {
+        if id & NAMESPACE != 0 {
+            let (found, is_open) = self.states.in_namespace((id & !NAMESPACE) as u32, &self.folders);
+            answer.is_host = found.is_none() && !is_open;
+            let Some(found) = found else { return (None, None) };
+            let (container, found) = self.learn(id, found);
+            return (Some(container), found);
+        }
         // What is below a container is the container's, whatever names it gave to cgroups of its own.
         if let Some(outer) = self.container_around(path) {
             return (Some(outer), None);

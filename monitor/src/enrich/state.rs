@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -44,16 +45,27 @@ impl Default for Folders {
 impl Folders {
     /// Those of a user who runs containers without root.
     pub fn of_user(uid: u32) -> Self {
-        let run = |name: &str| format!("/run/user/{uid}/{name}");
+        let run = |name: &str| format!("{USERS}/{uid}/{name}");
         let home = home_of(uid);
         let at_home = |name: &str| home.as_ref().map(|home| format!("{home}/.local/share/{name}"));
         Self {
             docker: at_home("docker").into_iter().collect(),
             podman: at_home("containers/storage").into_iter().chain([run("containers")]).collect(),
             containerd: vec![run("containerd")],
-            oci: vec![run("runc"), run("crun"), run("docker/runtime-runc/*")],
+            oci: oci_of_user(uid),
         }
     }
+}
+
+/// Where systemd makes a folder for each user who is logged in.
+const USERS: &str = "/run/user";
+
+/// Users whose folders are looked into, at most.
+const USERS_MAX: usize = 64;
+
+/// State folders of a user's runc and crun.
+fn oci_of_user(uid: u32) -> Vec<String> {
+    ["runc", "crun", "docker/runtime-runc/*"].map(|name| format!("{USERS}/{uid}/{name}")).into()
 }
 
 /// Folders that one pattern stands for, at most.
@@ -73,9 +85,20 @@ pub fn expand(patterns: &[String]) -> impl Iterator<Item = PathBuf> {
     })
 }
 
-/// The user whom systemd gave that part of the tree. Only about that part is his word taken.
+/// What takes the place of a cgroup's path for a container that has none of its own: its pid namespace, and the user in
+/// whose files it is. No path of a cgroup begins like that.
+fn path_of_namespace(pid_ns: u32, user: Option<u32>) -> String {
+    match user {
+        Some(user) => format!("user:[{user}]/pid:[{pid_ns}]"),
+        None => format!("pid:[{pid_ns}]"),
+    }
+}
+
+/// The user whom systemd gave that part of the tree, or who has made a container without a part of it. Only about these
+/// is his word taken.
 pub fn user_of(path: &str) -> Option<u32> {
-    let user = path.strip_prefix("/user.slice/user-")?.split_once(".slice")?.0;
+    let his = path.strip_prefix("/user.slice/user-").and_then(|path| path.split_once(".slice"));
+    let user = his.or_else(|| path.strip_prefix("user:[")?.split_once(']'))?.0;
     if !user.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
@@ -175,6 +198,43 @@ impl States {
         })
     }
 
+    /// The container without a cgroup of its own whose first process is in that pid namespace, and whether one may be just
+    /// about to be told of.
+    pub fn in_namespace(&mut self, pid_ns: u32, folders: &Folders) -> (Option<Container>, bool) {
+        let users = Path::new(USERS).read_dir().into_iter().flatten().flatten().take(USERS_MAX);
+        let users = users.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let of_users =
+            users.flat_map(|uid| oci_of_user(uid).into_iter().map(move |folder| (folder, Some(uid))));
+        let of_system = folders.oci.iter().map(|folder| (folder.clone(), None));
+        let mut is_open = false;
+        for (folder, user) in of_system.chain(of_users) {
+            for folder in expand(&[folder]).filter(|folder| runtime_of(folder) == Runtime::Oci) {
+                for entry in folder.read_dir().into_iter().flatten().flatten().take(STATES_MAX) {
+                    match first_process(&entry.path(), user) {
+                        None => is_open = true,
+                        Some(pid)
+                            if is_in_namespace(pid, pid_ns, user)
+                                && !self.has_cgroup(&entry.path(), user) =>
+                        {
+                            let Ok(id) = entry.file_name().into_string() else { continue };
+                            let path = path_of_namespace(pid_ns, user);
+                            return (Some(Container::new(id, Runtime::Oci, None, path)), false);
+                        }
+                        Some(_) => {}
+                    }
+                }
+            }
+        }
+        (None, is_open)
+    }
+
+    /// Whether the cgroup that a container's state names is there. Without the right to make it runc only names it.
+    fn has_cgroup(&mut self, folder: &Path, user: Option<u32>) -> bool {
+        let own = self.in_state(folder, user);
+        let is_there = |own: String| Some(self.layout.root()?.join(own.trim_start_matches('/')).exists());
+        own.and_then(is_there) == Some(true)
+    }
+
     /// Id and path of the container in a state folder that owns that path. A user's word is taken about his own part
     /// of the tree only.
     fn in_folder(&mut self, folder: &Path, path: &str, user: Option<u32>) -> Option<(String, String)> {
@@ -236,6 +296,39 @@ impl States {
         let own = own.trim_end_matches('/');
         (!own.is_empty()).then(|| own.to_owned())
     }
+}
+
+/// The first process of a container by its state; `None`: there is no state yet.
+fn first_process(folder: &Path, user: Option<u32>) -> Option<u32> {
+    /// runc's, and crun's.
+    #[derive(Deserialize)]
+    struct State {
+        init_process_pid: Option<u32>,
+        pid: Option<u32>,
+    }
+    let state = ["state.json", "status"].iter().find_map(|name| read(&folder.join(name), user).ok())?;
+    let State { init_process_pid, pid } = serde_json::from_slice(&state).ok()?;
+    init_process_pid.or(pid)
+}
+
+/// Whether a process is in that pid namespace, and in a user namespace of that user's: he could name any process.
+fn is_in_namespace(pid: u32, pid_ns: u32, user: Option<u32>) -> bool {
+    let inode = |kind: &str| Some(Path::new(&format!("/proc/{pid}/ns/{kind}")).metadata().ok()?.ino());
+    let is_his = |user: u32| {
+        let namespace = File::open(format!("/proc/{pid}/ns/user")).ok();
+        namespace.and_then(|namespace| owner_of(&namespace)) == Some(user)
+    };
+    inode("pid") == Some(pid_ns.into()) && user.is_none_or(is_his)
+}
+
+/// Who made a user namespace (ioctl_ns(2)).
+fn owner_of(namespace: &File) -> Option<u32> {
+    /// `_IO(0xb7, 4)`
+    const NS_GET_OWNER_UID: libc::Ioctl = 0xb704;
+    let mut owner: libc::uid_t = 0;
+    // SAFETY: the descriptor is open, and the number is ours to write to.
+    let done = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_OWNER_UID, &raw mut owner) };
+    (done == 0).then_some(owner)
 }
 
 /// The container at a path as runc and crun make it where nobody chose one.
@@ -369,6 +462,39 @@ mod tests {
             matches!(read(&root.path().join("web/state.json"), Some(uid + 1)), Err(ReadError::Foreign(of)) if of == uid)
         );
         assert!(read(&root.path().join("web/state.json"), Some(uid)).is_ok());
+    }
+
+    #[test]
+    fn container_without_a_cgroup_is_told_by_the_pid_namespace_of_its_first_process() {
+        let own = Path::new("/proc/self/ns/pid").metadata().unwrap().ino() as u32;
+        let pid = std::process::id();
+        let root = folder(&[("web", "state.json", &format!(r#"{{"init_process_pid":{pid}}}"#))]);
+        let folders = Folders { oci: vec![root.path().to_string_lossy().into_owned()], ..Folders::default() };
+        let mut states = states(Layout::Unified(root.path().to_owned()));
+        let (found, _) = states.in_namespace(own, &folders);
+        let found = found.map(|found| (found.id, found.cgroup_path));
+        assert_eq!(found, Some(("web".to_owned(), format!("pid:[{own}]"))));
+        assert_eq!(states.in_namespace(own - 1, &folders).0, None);
+        std::fs::write(root.path().join("web/state.json"), r#"{"init_process_pid":4294967295}"#).unwrap();
+        assert_eq!(states.in_namespace(own, &folders).0, None);
+        // One that is there has the cgroup that its state names.
+        let state =
+            format!(r#"{{"init_process_pid":{pid},"cgroup_paths":{{"":"{}/own"}}}}"#, root.path().display());
+        std::fs::write(root.path().join("new"), state).unwrap();
+        std::fs::rename(root.path().join("new"), root.path().join("web/state.json")).unwrap();
+        assert!(states.in_namespace(own, &folders).0.is_some());
+        std::fs::create_dir(root.path().join("own")).unwrap();
+        assert_eq!(states.in_namespace(own, &folders).0, None);
+        std::fs::remove_dir(root.path().join("own")).unwrap();
+        // crun's, and one that is not written yet.
+        std::fs::remove_file(root.path().join("web/state.json")).unwrap();
+        assert_eq!(states.in_namespace(own, &folders), (None, true));
+        std::fs::write(root.path().join("web/status"), format!(r#"{{"pid":{pid}}}"#)).unwrap();
+        assert!(states.in_namespace(own, &folders).0.is_some());
+        // A user has a say about his own processes only, and there is no cgroup of such a name.
+        assert!(is_in_namespace(pid, own, None) && !is_in_namespace(pid, own, Some(12_345)));
+        assert_eq!(user_of(&path_of_namespace(own, Some(1000))), Some(1000));
+        assert_eq!(user_of(&path_of_namespace(own, None)), None);
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod lineage;
 mod lxc;
 mod nested;
 mod podman;
+mod rootless;
 mod runc;
 mod scope;
 mod stage;
