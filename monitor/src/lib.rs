@@ -16,7 +16,10 @@ pub mod pipeline;
 pub mod probe;
 pub mod rules;
 pub mod scope;
+pub mod serve;
 pub mod syscalls;
+pub mod talk;
 #[doc(hidden)]
 pub mod testing;
+pub mod vitals;
 pub mod yaml;

@@ -274,6 +274,16 @@ impl Durable {
     pub fn seq(&self) -> u64 {
         self.0.stats.durable_seq.load(Ordering::Acquire)
     }
+
+    /// What the log has done.
+    pub fn stats(&self) -> &Stats {
+        &self.0.stats
+    }
+
+    /// Bytes of records that wait to be written.
+    pub fn queued_bytes(&self) -> usize {
+        self.0.queued_bytes()
+    }
 }
 
 impl Drop for Log {

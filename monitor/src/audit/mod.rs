@@ -79,6 +79,7 @@ record_kinds! {
     Key "key" "A new key signs from here on.",
     Config "config" "The settings were read anew and are not what they were.",
     Degraded "degraded" "Something about the log does not work as it should.",
+    Api "api" "Somebody called the API.",
 }
 
 /// Longest line that a reader takes, in bytes. A record comes nowhere near.

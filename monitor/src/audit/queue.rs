@@ -5,6 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{LINE_MAX, RecordKind};
+use crate::vitals::{Durations, Pulse};
 
 /// One record to be.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +33,14 @@ pub struct Stats {
     pub commits: AtomicU64,
     /// Records that could not be written.
     pub failed: AtomicU64,
+    /// Records that no checkpoint covers.
+    pub unsigned: AtomicU64,
+    /// When the oldest of them was written, by the boot clock, in ns; 0 if there is none.
+    pub unsigned_since_ns: AtomicU64,
+    /// The writing thread.
+    pub pulse: Pulse,
+    /// How long it took to write a batch and to make it durable.
+    pub commit_time: Durations,
 }
 
 /// What the writing thread and the others share.
@@ -71,6 +80,11 @@ impl Shared {
         if wake {
             self.changed.notify_all();
         }
+    }
+
+    /// Bytes that wait for the writing thread.
+    pub fn queued_bytes(&self) -> usize {
+        self.lock().frames.len()
     }
 
     /// Nothing is added any more.

@@ -161,6 +161,7 @@ impl Writer {
         }
         // What does not work now is tried again.
         let _ = writer.commit(&[], false);
+        writer.note_unsigned();
         writer.shared.stats.durable_seq.store(writer.chain.seq, Ordering::Release);
         Ok(writer)
     }
@@ -173,7 +174,9 @@ impl Writer {
     /// The thread: returns the error that is left when the log is closed.
     pub fn run(mut self) -> Option<io::Error> {
         loop {
+            self.shared.stats.pulse.end();
             let (frames, closed) = self.shared.take(self.deadline(), self.options.policy.commit_interval);
+            self.shared.stats.pulse.begin();
             let mut left = frames.as_slice();
             self.taken += std::iter::from_fn(|| pop_frame(&mut left)).count() as u64;
             let failed = self.commit(&frames, closed).err();
@@ -252,6 +255,7 @@ impl Writer {
 
     /// Writes lines and makes them durable: then the chain is where they end.
     fn put(&mut self, batch: Batch) -> io::Result<()> {
+        let begun = Instant::now();
         self.tail.put(&batch.lines)?;
         let Batch { chain, lines, signed } = batch;
         let at = Instant::now();
@@ -266,10 +270,22 @@ impl Writer {
         stats.durable_seq.store(self.chain.seq, Ordering::Release);
         stats.bytes.fetch_add(lines.len() as u64, Ordering::Relaxed);
         stats.commits.fetch_add(1, Ordering::Relaxed);
+        stats.commit_time.add((at - begun).as_nanos() as u64);
+        self.note_unsigned();
         if let Some(anchor) = &self.anchor {
             signed.into_iter().for_each(|range| anchor.send(&lines[range]));
         }
         Ok(())
+    }
+
+    /// Notes what somebody who gets at the key now could still change.
+    fn note_unsigned(&self) {
+        let stats = &self.shared.stats;
+        let since_ns = self
+            .unsigned_since
+            .map_or(0, |since| clock::boot_ns().saturating_sub(since.elapsed().as_nanos() as u64));
+        stats.unsigned.store(self.chain.unsigned, Ordering::Relaxed);
+        stats.unsigned_since_ns.store(since_ns, Ordering::Relaxed);
     }
 
     /// Adds records about the log itself; tells whether one of them says what was lost.
@@ -369,6 +385,7 @@ impl Writer {
         let now = Instant::now();
         self.segment_due = now + self.options.policy.segment_age;
         self.unsigned_since = Some(now);
+        self.note_unsigned();
         Ok(())
     }
 

@@ -18,6 +18,12 @@ pub struct Source {
 }
 
 impl Source {
+    /// The file that they come from, if there is one.
+    pub fn path(&self) -> Option<PathBuf> {
+        let default = Some(PathBuf::from(config::DEFAULT_PATH)).filter(|path| path.exists());
+        self.config.clone().or(default)
+    }
+
     /// Loads the settings; if that fails, says why and gives the exit code.
     pub fn load(&self) -> Result<Settings, ExitCode> {
         config::load(self.config.as_deref(), &self.overrides).map_err(|error| match error {

@@ -7,8 +7,10 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 mod audit;
+mod bundle;
 mod changes;
 mod config;
+mod control;
 mod diff;
 mod doctor;
 mod export;
@@ -16,6 +18,7 @@ mod restart;
 mod rules;
 mod run;
 mod scope;
+mod status;
 mod trace;
 mod unload;
 
@@ -51,6 +54,12 @@ enum Command {
     Export(export::ExportCommand),
     /// Say what works on this machine, what does not, what that blinds, and what to do.
     Doctor(doctor::Args),
+    /// Say how the running daemon is.
+    Status(status::Args),
+    /// Change how much the running daemon says on stderr.
+    LogLevel(status::LogLevelArgs),
+    /// Gather what somebody needs who is to help, without secrets and events.
+    SupportBundle(bundle::Args),
     /// Take off the probes that a daemon has left at work.
     Unload(unload::Args),
     /// Print completions for a shell.
@@ -70,6 +79,7 @@ pub fn main(give_back_memory: fn()) -> ExitCode {
     // A reader that goes away (`taffrail trace | head`) ends us as it ends other tools.
     // SAFETY: no thread runs yet.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    crate::talk::start();
     match Cli::parse().command {
         Command::Run(args) => run::run(args, give_back_memory),
         Command::Trace(args) => trace::run(args),
@@ -80,6 +90,9 @@ pub fn main(give_back_memory: fn()) -> ExitCode {
         Command::Config(command) => config::run(command),
         Command::Export(command) => export::run(command),
         Command::Doctor(args) => doctor::run(args),
+        Command::Status(args) => status::run(&args),
+        Command::LogLevel(args) => status::set_log_level(&args),
+        Command::SupportBundle(args) => bundle::run(&args),
         Command::Unload(args) => unload::run(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "taffrail", &mut std::io::stdout());

@@ -51,7 +51,7 @@ pub fn take_over<S: Sink>(
     };
     let taken = worker.take_over(left, attached_ns, logged, &mut problems);
     for problem in &problems {
-        eprintln!("warning: {problem}");
+        log::warn!("{problem}");
     }
     let mut body = json!({ "watched": is_watched, "to_boot_ns": attached_ns });
     match last {

@@ -4,15 +4,14 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use serde_json::json;
 use taffrail_common::kind::{ASKED_NAME, KINDS, SYSCALL};
 use taffrail_common::map::COUNTED;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::config::Source;
+use super::control::Control;
 use super::restart::{self, Last};
 use super::scope::Choice;
 use crate::audit::{Entry, Log, RecordKind};
@@ -30,9 +29,17 @@ use crate::export::Exporters;
 use crate::pipeline::{self, Gap, Live, Message, Sink, Worker, receive};
 use crate::probe::handover::{self, Progress};
 use crate::probe::hook::{PROCESS_KINDS, Status, bit};
+use crate::probe::loss::LOST_MAX;
+use crate::probe::scope::SCOPE_MAX;
 use crate::probe::{LoadError, Options, ProbeState, Probes};
 use crate::rules::{self, Filter, RuleSet};
 use crate::scope::{Scope, Selector};
+use crate::serve::Api;
+use crate::serve::access::Calls;
+use crate::serve::local::{self, Socket};
+use crate::serve::metrics::Sources;
+use crate::serve::network::Listener;
+use crate::vitals::Vitals;
 
 /// How long exporters may take at the end.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -75,7 +82,7 @@ pub fn run(args: Args, give_back_memory: fn()) -> ExitCode {
             return ExitCode::from(super::FAILED);
         }
     };
-    eprintln!("taffrail: the audit log is signed by {}", log.key());
+    log::info!("the audit log is signed by {}", log.key());
     match watch(&args, &settings, rules, (log, last), give_back_memory) {
         Ok(()) => ExitCode::SUCCESS,
         Err(code) => code,
@@ -123,9 +130,9 @@ fn watch(
     };
     // Before new ones are put there.
     let (left, mut problems) = settings.pin.as_deref().map(handover::left).unwrap_or_default();
-    let (probes, rings, losses) = Probes::load(&options).map_err(|error| cannot_load(&error))?;
+    let (mut probes, rings, losses) = Probes::load(&options).map_err(|error| cannot_load(&error))?;
     give_back_memory();
-    let states = probes.states.clone();
+    let (states, ring_fills) = (probes.states.clone(), std::mem::take(&mut probes.rings));
     let live = Live::new(probes, kinds, settings.syscalls_interval).map_err(|error| {
         super::complain(&error, None);
         ExitCode::from(super::FAILED)
@@ -148,6 +155,10 @@ fn watch(
             problems.push(format!("probes of the last daemon stay attached: {error}"));
         }
     }
+    let vitals: Arc<Vitals> = Arc::default();
+    vitals.scope.max.set(SCOPE_MAX.into());
+    vitals.losses.max.set(LOST_MAX.into());
+    vitals.put_in_force(&rules);
     let durable = log.durable();
     let sink = LogSink {
         log,
@@ -156,11 +167,13 @@ fn watch(
         record: settings.log_record.1.clone(),
         calls: settings.syscalls_events.clone(),
         host: settings.scope.host,
+        vitals: Arc::clone(&vitals),
         body: Vec::new(),
     };
     let mut worker = Worker::new(enricher, (Arc::clone(&rules), settings.state.clone()), clock, sink);
     (worker.live, worker.scope) = (Some(live), settings.scope.clone());
     worker.hash_if_needed(kinds);
+    worker.vitals = Arc::clone(&vitals);
     // Should this daemon end in a moment, the next one need not go through all of the log.
     worker.settle();
     write_start(&mut worker, settings, &rules, &states);
@@ -180,6 +193,33 @@ fn watch(
             super::complain(&error, Some("look at the folder `export` beside the log"));
             ExitCode::from(super::FAILED)
         })?;
+    let socket = local_socket(settings);
+    let listener = listener(settings);
+    let telling = to_match.clone();
+    let tell_call = move |kind, body| drop(telling.send(Message::Note(kind, body)));
+    let calls = Arc::new(Calls::new(Box::new(tell_call)));
+    let sources = Sources {
+        vitals: Arc::clone(&vitals),
+        log: durable,
+        exporters: exporters.standings().to_vec(),
+        probes: states.clone(),
+        rings: ring_fills,
+        calls: Arc::clone(&calls),
+        node: settings.node_name.clone(),
+        listen: listener.as_ref().and_then(Listener::local_addr).map(|address| address.to_string()),
+    };
+    let api = Arc::new(Api { sources, calls: Arc::clone(&calls) });
+    let server = listener.map(|listener| listener.start(Arc::clone(&api))).transpose().map_err(|error| {
+        super::complain(&error, None);
+        ExitCode::from(super::FAILED)
+    })?;
+    let control = Control {
+        source: &args.source,
+        settings: settings.clone(),
+        watched: &watched,
+        to_match: &to_match,
+        api,
+    };
     let ended = std::thread::scope(|threads| {
         let matching =
             std::thread::Builder::new().name("match".to_owned()).spawn_scoped(threads, move || {
@@ -187,24 +227,25 @@ fn watch(
                 worker.sink
             });
         let receiving = to_match.clone();
-        let (stop, to_match) = (&stop, &to_match);
+        let (stop, vitals) = (&stop, &*vitals);
         let looking = ahead.map(|(ahead, asker)| {
             let look = move || receive::look_ahead(ahead, &asker, stop);
             std::thread::Builder::new().name("ahead".to_owned()).spawn_scoped(threads, look)
         });
         let receiver = std::thread::Builder::new()
             .name("receive".to_owned())
-            .spawn_scoped(threads, move || receive::receive(rings, losses, &receiving, stop));
+            .spawn_scoped(threads, move || receive::receive(rings, losses, &receiving, stop, vitals));
         let is_received = receiver.is_ok();
         let waited = looking.transpose().and(receiver).and_then(|_| {
             // Without it nobody would hear.
             if matching.is_err() {
                 return Ok(());
             }
-            control(args, settings.clone(), &watched, to_match, || {
-                report(&states, settings, rules.enabled().count());
-            })
+            control.run(socket.as_ref(), || report(&states, settings, rules.enabled().count()))
         });
+        // What was asked until now is told; the rest is asked of nobody.
+        drop(server);
+        calls.settle(true);
         exporters.hush();
         stop.store(true, Ordering::Release);
         if !is_received {
@@ -227,43 +268,36 @@ fn watch(
     stopped
 }
 
+/// The local socket. Without it the daemon watches as well.
+fn local_socket(settings: &Settings) -> Option<Socket> {
+    let path = settings.api.socket_path(&settings.log_dir)?;
+    let opened = local::listen(&path);
+    opened.inspect_err(|error| log::warn!("cannot listen at {}: {error}", path.display())).ok()
+}
+
+/// What listens on the network, if anything is to.
+fn listener(settings: &Settings) -> Option<Listener> {
+    let (listener, problems) = Listener::new(&settings.api)?;
+    for problem in problems {
+        log::warn!("the API does not listen, which is tried again: {problem}");
+    }
+    if let Some(address) = listener.local_addr() {
+        log::info!("the API listens at {address}");
+    }
+    Some(listener)
+}
+
 fn cannot_load(error: &LoadError) -> ExitCode {
     super::complain(error, Some(error.hint()));
     ExitCode::from(super::FAILED)
 }
 
-/// The control plane: waits for signals, and says that it is ready once it would hear them. Returns when the
-/// daemon is to stop.
-fn control(
-    args: &Args,
-    mut settings: Settings,
-    watched: &Watched,
-    to_match: &SyncSender<Message>,
-    ready: impl FnOnce(),
-) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hang_up = signal(SignalKind::hangup())?;
-        let mut user = signal(SignalKind::user_defined1())?;
-        ready();
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
-                _ = hang_up.recv() => reload(args, &mut settings, watched, to_match),
-                _ = user.recv() => ask_for_flights(watched, to_match),
-            }
-        }
-    })
-}
-
 /// What was made visible at the start: a reload can make use of that, and of no more.
-struct Watched {
+pub(super) struct Watched {
     kinds: KindSet,
     calls: BTreeSet<String>,
-    flight: bool,
+    /// Whether the last system calls are kept.
+    pub flight: bool,
 }
 
 impl Watched {
@@ -282,66 +316,13 @@ impl Watched {
     }
 
     /// What these rules need and is not visible.
-    fn lacks(&self, rules: &RuleSet) -> Vec<String> {
+    pub fn lacks(&self, rules: &RuleSet) -> Vec<String> {
         let lacking = rules.kinds() & !(self.kinds | PROCESS_KINDS);
         let kinds = (1..KINDS as u16).filter(|kind| lacking & bit(*kind) != 0).map(event::kind_name);
         let names = (lacking & bit(ASKED_NAME) != 0).then(|| "names as callers gave them".to_owned());
         let calls = rules.calls();
         kinds.map(str::to_owned).chain(names).chain(calls.difference(&self.calls).cloned()).collect()
     }
-}
-
-/// Asks the match thread to record the last system calls of containers.
-fn ask_for_flights(watched: &Watched, to_match: &SyncSender<Message>) {
-    if !watched.flight {
-        eprintln!("taffrail: no system calls are kept; `syscalls.flight_recorder` is 0");
-        return;
-    }
-    // The match thread only ends after this one.
-    let _ = to_match.send(Message::Flights);
-}
-
-/// Loads the rules anew. With any error in them, or in the configuration, the old ones stay in force.
-fn reload(args: &Args, settings: &mut Settings, watched: &Watched, to_match: &SyncSender<Message>) {
-    let loaded = args.source.load().and_then(|new| {
-        let changed = new.changed_from(settings);
-        if !changed.is_empty() {
-            let body = members(&json!({ "sha256": new.hash(), "changed": changed }));
-            // The match thread only ends after this one.
-            let _ = to_match.send(Message::Note(RecordKind::Config, body));
-        }
-        *settings = new;
-        load_rules(settings)
-    });
-    let body = match loaded {
-        Ok((rules, warnings)) => {
-            eprint!("{}", diagnostic::render(&warnings, false));
-            eprintln!("taffrail: reloaded, {} rules", rules.enabled().count());
-            let lacking = watched.lacks(&rules);
-            if !lacking.is_empty() {
-                eprintln!(
-                    "warning: these rules need what is seen only after a restart: {}",
-                    lacking.join(", ")
-                );
-            }
-            let rules = Arc::new(rules);
-            let mut body = rules_body(&rules, "reloaded");
-            if !lacking.is_empty() {
-                body.push(b',');
-                body.extend_from_slice(&members(&json!({ "not_seen": lacking })));
-            }
-            if to_match.send(Message::Rules(rules)).is_err() {
-                return;
-            }
-            body
-        }
-        Err(_) => {
-            eprintln!("taffrail: the rules in force stay as they are");
-            b"\"result\":\"refused\"".to_vec()
-        }
-    };
-    // The match thread only ends after this one.
-    let _ = to_match.send(Message::Note(RecordKind::Rules, body));
 }
 
 /// The rules that the settings name; if they are not valid, says why and gives the exit code.
@@ -372,15 +353,14 @@ pub fn load_rules(settings: &Settings) -> Result<(RuleSet, Vec<Diagnostic>), Exi
 fn report(states: &[ProbeState], settings: &Settings, rules: usize) {
     for ProbeState { hook, status, .. } in states {
         if let Status::Failed(why) = status {
-            eprintln!("warning: probe {} is not attached: {why}", hook.program);
-            eprintln!("  not seen: {}", hook.blinds);
+            log::warn!("probe {} is not attached: {why}\n  not seen: {}", hook.program, hook.blinds);
         }
     }
     for what in settings.scope.excluded() {
-        eprintln!("taffrail: not watched: {}", escaped(what.as_bytes()));
+        log::info!("not watched: {}", escaped(what.as_bytes()));
     }
     let attached = states.iter().filter(|state| state.status == Status::Attached).count();
-    eprintln!("taffrail: watching with {attached} probes and {rules} rules");
+    log::info!("watching with {attached} probes and {rules} rules");
 }
 
 fn write_start(worker: &mut Worker<LogSink>, settings: &Settings, rules: &RuleSet, states: &[ProbeState]) {
@@ -394,7 +374,7 @@ fn write_start(worker: &mut Worker<LogSink>, settings: &Settings, rules: &RuleSe
         "scope": { "host": host, "include": texts(include), "exclude": texts(exclude) },
     });
     note(RecordKind::Start, &members(&start));
-    note(RecordKind::Rules, &rules_body(rules, "loaded"));
+    note(RecordKind::Rules, &members(&rules_body(rules, "loaded")));
     let probes: Vec<_> = states.iter().map(probe).collect();
     note(RecordKind::Probes, &members(&json!({ "probes": probes })));
 }
@@ -418,8 +398,9 @@ fn probe(ProbeState { hook, program, status, .. }: &ProbeState) -> serde_json::V
     probe
 }
 
-fn rules_body(rules: &RuleSet, result: &str) -> Vec<u8> {
-    members(&json!({ "result": result, "rules": rules.enabled().count(), "sha256": rules.hash() }))
+/// What the log says of rules.
+pub(super) fn rules_body(rules: &RuleSet, result: &str) -> serde_json::Value {
+    json!({ "result": result, "rules": rules.enabled().count(), "sha256": rules.hash() })
 }
 
 /// The members of an object, without its braces.
@@ -441,6 +422,8 @@ pub struct LogSink {
     calls: Vec<String>,
     /// Whether those of the host are, too.
     host: bool,
+    /// How the daemon is.
+    vitals: Arc<Vitals>,
     body: Vec<u8>,
 }
 
@@ -475,11 +458,16 @@ impl Sink for LogSink {
         let mut alerted = false;
         for alert in verdict.alerts() {
             alerted = true;
+            self.vitals.matched(alert.rule, 1, 0);
             self.body.clear();
             write_alert(&alert, subject, &mut self.body);
             self.append(RecordKind::Alert, subject);
         }
-        let suppressed: Vec<&str> = verdict.suppressed().map(|rule| rule.name.as_str()).collect();
+        let suppressed: Vec<&str> = verdict
+            .suppressed()
+            .inspect(|rule| self.vitals.matched(rule, 0, 1))
+            .map(|rule| rule.name.as_str())
+            .collect();
         // An event that raised no alert since there were too many is in the log all the same.
         if !alerted && (!suppressed.is_empty() || self.records(subject)) {
             self.body.clear();

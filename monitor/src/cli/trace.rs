@@ -34,6 +34,7 @@ use crate::probe::{Options, Probes, call};
 use crate::rules::{self, Filter, RuleSet};
 use crate::scope::Scope;
 use crate::syscalls::{self, Counts};
+use crate::vitals::Vitals;
 
 /// Show events as they happen. Ends with Ctrl-C.
 #[derive(clap::Args)]
@@ -195,7 +196,7 @@ fn live(args: &Args, rules: RuleSet, scope: Scope, sink: Printer) -> Result<(), 
             watching.run(&messages);
             watching.tell_flights();
         });
-        threads.spawn(move || receive::receive(rings, losses, &to_match, &STOP));
+        threads.spawn(move || receive::receive(rings, losses, &to_match, &STOP, &Vitals::default()));
         if let Some((ahead, asker)) = ahead {
             threads.spawn(move || receive::look_ahead(ahead, &asker, &STOP));
         }

@@ -2,6 +2,7 @@
 //! errors with their place, and all errors are told in one run. [`KEYS`] is the one table of keys: the parser,
 //! the reference page and `config check` all read it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use thiserror::Error;
 use crate::audit::{CHECKPOINT_RECORDS_MAX, FullDisk, Policy};
 use crate::detect::memory::Limits;
 use crate::detect::throttle::Limit;
-use crate::diagnostic::{Diagnostic, Source};
+use crate::diagnostic::{Diagnostic, Source, Span};
 use crate::enrich::metadata::api::Sockets;
 use crate::enrich::state::Folders;
 use crate::probe::call;
@@ -22,6 +23,7 @@ use crate::rules::{Filter, Maturity, hex};
 use crate::scope::{Scope, Selector};
 use crate::yaml::{self, Kind, Node};
 
+mod api;
 mod export;
 mod schema;
 
@@ -49,6 +51,8 @@ pub struct Settings {
     pub rules_local: PathBuf,
     /// Whether the rules that come with the program are used.
     pub rules_embedded: bool,
+    /// Whether they are loaded anew when their files change.
+    pub rules_watch: bool,
     /// How well tried rules must be to take part.
     pub rules_maturity: Maturity,
     /// Names of rules that are switched off.
@@ -83,6 +87,8 @@ pub struct Settings {
     pub syscalls_flight_recorder: u32,
     /// This node's name.
     pub node_name: String,
+    /// Where it can be asked how it is.
+    pub api: crate::serve::Settings,
     /// Exporters.
     pub exporters: Vec<crate::export::settings::Settings>,
 }
@@ -97,6 +103,7 @@ impl Default for Settings {
             rules_files: Vec::new(),
             rules_local: "/etc/taffrail/rules.local.yaml".into(),
             rules_embedded: true,
+            rules_watch: true,
             rules_maturity: Maturity::Stable,
             rules_disabled: Vec::new(),
             state: Limits { throttle: Limit { alerts: 100, per_ns: 60 * SECOND_NS }, ..Limits::default() },
@@ -114,6 +121,7 @@ impl Default for Settings {
             syscalls_interval: Duration::from_secs(60),
             syscalls_flight_recorder: 0,
             node_name: crate::enrich::cgroup::host_name(),
+            api: crate::serve::Settings::default(),
             exporters: Vec::new(),
         }
     }
@@ -134,6 +142,14 @@ pub enum LoadError {
     /// It is not valid.
     #[error("the configuration is not valid")]
     Invalid(Vec<Diagnostic>),
+}
+
+/// What can only be judged when all was read.
+#[derive(Default)]
+struct Written {
+    exporters: export::Drafts,
+    /// Where keys have their values.
+    places: BTreeMap<&'static str, Span>,
 }
 
 type Set = fn(&mut Settings, &Node) -> Result<(), Vec<Diagnostic>>;
@@ -188,6 +204,8 @@ const KEYS: &[Key] = &[
         set: |s, n| text(n).map(|value| s.rules_local = value.into()), show: |s| quote(&s.rules_local.to_string_lossy()) },
     Key { name: "rules.embedded", ty: "true or false", doc: "Whether the rules that come with the program are loaded, before all files.",
         set: |s, n| bool(n).map(|value| s.rules_embedded = value), show: |s| s.rules_embedded.to_string() },
+    Key { name: "rules.watch", ty: "true or false", doc: "Whether rules are loaded anew when a rule file or the configuration changes, as after SIGHUP.",
+        set: |s, n| bool(n).map(|value| s.rules_watch = value), show: |s| s.rules_watch.to_string() },
     Key { name: "rules.maturity", ty: "`stable`, `incubating` or `sandbox`", doc: "How well tried rules must be to take part: those that are switched off in their file and have the tag `maturity_incubating` (or with `sandbox` also `maturity_sandbox`) are switched on.",
         set: |s, n| maturity(n).map(|value| s.rules_maturity = value), show: |s| s.rules_maturity.name().to_owned() },
     Key { name: "rules.disabled", ty: "list of names", doc: "Rules that are switched off, whatever else says that they are on.",
@@ -242,6 +260,18 @@ const KEYS: &[Key] = &[
         set: |s, n| number(n, 1, 86_400).map(|value| s.syscalls_interval = Duration::from_secs(value)), show: |s| s.syscalls_interval.as_secs().to_string() },
     Key { name: "syscalls.flight_recorder", ty: "number", doc: "How many of the last system calls of each of 64 containers are kept, to be recorded when SIGUSR1 asks for them: a power of two, 16 to 4096; 0 keeps none. Each takes 6 KiB of memory in all.",
         set: |s, n| flight(n).map(|value| s.syscalls_flight_recorder = value), show: |s| s.syscalls_flight_recorder.to_string() },
+    Key { name: "api.socket", ty: "path or `none`", doc: "Local socket for `taffrail status` and its like, for root and the daemon's own user; by default `control.sock` in the log's folder.",
+        set: |s, n| api::socket(n).map(|value| s.api.socket = value), show: |s| api::show_socket(&s.api.socket) },
+    Key { name: "api.listen", ty: "address", doc: "Address and port, such as `0.0.0.0:9641` or `[::]:9641`, for [metrics](../operating.md#metrics) and checks from elsewhere, by TLS; empty: none.",
+        set: |s, n| api::address(n).map(|value| s.api.listen = value), show: |s| quote(&s.api.listen.map_or(String::new(), |address| address.to_string())) },
+    Key { name: "api.cert_file", ty: "path", doc: "Our certificate for that (PEM), and those that lead to its root. These four files are read again when they change.",
+        set: |s, n| optional(n).map(|value| s.api.cert_file = value.unwrap_or_default()), show: |s| or_empty(Some(&s.api.cert_file)) },
+    Key { name: "api.key_file", ty: "path", doc: "Its private key (PEM).",
+        set: |s, n| optional(n).map(|value| s.api.key_file = value.unwrap_or_default()), show: |s| or_empty(Some(&s.api.key_file)) },
+    Key { name: "api.client_ca_file", ty: "path", doc: "Certificates (PEM) of who signs certificates of clients: whoever has one is let in.",
+        set: |s, n| optional(n).map(|value| s.api.client_ca_file = value), show: |s| or_empty(s.api.client_ca_file.as_deref()) },
+    Key { name: "api.tokens_file", ty: "path", doc: "Bearer tokens, one a line: `NAME TOKEN`, `NAME sha256:HEX` or a token alone: whoever has one is let in.",
+        set: |s, n| optional(n).map(|value| s.api.tokens_file = value), show: |s| or_empty(s.api.tokens_file.as_deref()) },
     Key { name: "node.name", ty: "text", doc: "This node's name in each record; by default the host name.",
         set: |s, n| text(n).map(|value| s.node_name = value), show: |s| quote(&s.node_name) },
 ];
@@ -258,21 +288,22 @@ pub fn load(path: Option<&Path>, overrides: &[String]) -> Result<Settings, LoadE
     }
     let mut settings = Settings::default();
     let mut diagnostics = Vec::new();
-    let mut exporters = export::Drafts::default();
+    let mut written = Written::default();
     for source in &sources {
         match yaml::parse(source) {
             Ok(documents) => {
                 for node in &documents {
-                    apply(&mut settings, &mut exporters, "", node, &mut diagnostics);
+                    apply(&mut settings, &mut written, "", node, &mut diagnostics);
                 }
             }
             Err(diagnostic) => diagnostics.push(diagnostic),
         }
     }
     for text in overrides {
-        apply_override(&mut settings, &mut exporters, text, &mut diagnostics);
+        apply_override(&mut settings, &mut written, text, &mut diagnostics);
     }
-    settings.exporters = exporters.finish(&mut diagnostics);
+    settings.exporters = written.exporters.finish(&mut diagnostics);
+    api::check(&settings.api, &written.places, &mut diagnostics);
     if settings.log.retention_bytes > 0 && settings.log.retention_bytes < settings.log.segment_bytes {
         diagnostics.push(
             Diagnostic::error(
@@ -296,12 +327,13 @@ pub fn read_bounded(path: &Path) -> io::Result<String> {
 /// Takes in a value, or all values of a mapping.
 fn apply(
     settings: &mut Settings,
-    exporters: &mut export::Drafts,
+    written: &mut Written,
     name: &str,
     node: &Node,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
     if let Some(key) = KEYS.iter().find(|key| key.name == name) {
+        written.places.insert(key.name, node.span.clone());
         if let Err(found) = (key.set)(settings, node) {
             diagnostics.extend(found);
         }
@@ -315,9 +347,9 @@ fn apply(
                 let known =
                     KEYS.iter().any(|key| key.name == full || key.name.starts_with(&format!("{full}.")));
                 if known {
-                    apply(settings, exporters, &full, value, diagnostics);
+                    apply(settings, written, &full, value, diagnostics);
                 } else if full == "export" {
-                    exporters.take(value, diagnostics);
+                    written.exporters.take(value, diagnostics);
                 } else {
                     diagnostics.push(unknown(&full, key));
                 }
@@ -330,7 +362,7 @@ fn apply(
 
 fn apply_override(
     settings: &mut Settings,
-    exporters: &mut export::Drafts,
+    written: &mut Written,
     text: &str,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
@@ -355,11 +387,14 @@ fn apply_override(
     };
     let exporter = name.strip_prefix("export.").and_then(|rest| rest.rsplit_once('.'));
     if let Some((exporter, key)) = exporter {
-        exporters.set((exporter, &whole), (key, &whole), &node, diagnostics);
+        written.exporters.set((exporter, &whole), (key, &whole), &node, diagnostics);
         return;
     }
     match KEYS.iter().find(|key| key.name == name) {
-        Some(key) => diagnostics.extend((key.set)(settings, &node).err().into_iter().flatten()),
+        Some(key) => {
+            written.places.insert(key.name, node.span.clone());
+            diagnostics.extend((key.set)(settings, &node).err().into_iter().flatten());
+        }
         None => diagnostics.push(unknown(name, &whole)),
     }
 }

@@ -7,6 +7,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
@@ -22,6 +23,7 @@ use crate::audit::{Durable, RecordKind};
 use crate::clock;
 use crate::event::json::Members;
 use crate::rules::hex;
+use crate::vitals::Number;
 
 /// How often the log is looked at while there is nothing in it.
 const POLL: Duration = Duration::from_millis(50);
@@ -58,8 +60,29 @@ pub enum Phase {
 /// Takes what is to be told in the log.
 pub type Tell = Box<dyn Fn(RecordKind, Vec<u8>) + Send>;
 
+/// How an exporter is doing, for others to read.
+#[derive(Debug, Default)]
+pub struct Standing {
+    /// Its name.
+    pub name: String,
+    /// The last record that the receiver is known to have.
+    pub seq: Number,
+    /// Events that arrived.
+    pub sent: Number,
+    /// Attempts that failed.
+    pub failed: Number,
+    /// Records that the receiver did not take, and never will.
+    pub refused: Number,
+    /// Records that were deleted before they were sent.
+    pub dropped: Number,
+    /// 1 while nothing gets through.
+    pub failing: Number,
+}
+
 /// An exporter at work.
 pub struct Exporter {
+    /// How it is doing.
+    pub standing: Arc<Standing>,
     settings: Settings,
     log: PathBuf,
     files: Files,
@@ -122,7 +145,9 @@ impl Exporter {
         let now = Instant::now();
         let cursor = Cursor::new(log, position.seq + 1);
         let (read, seen) = ((position.seq, Vec::new()), position.seq);
+        let standing = Standing { name: settings.name.clone(), ..Standing::default() };
         Ok(Self {
+            standing: Arc::new(standing),
             settings,
             log: log.to_owned(),
             files,
@@ -150,6 +175,7 @@ impl Exporter {
         self.note("started");
         let mut batch = Batch::default();
         loop {
+            self.note_standing();
             // Before the log is read: what is written until it drains has to go out.
             let phase = *self.phase.borrow();
             self.look_for_replay();
@@ -367,7 +393,7 @@ impl Exporter {
         }
         letter.extend_from_slice(b"}\n");
         if let Err(error) = self.files.bury(&letter) {
-            eprintln!("warning: exporter {}: cannot keep a dead letter: {error}", self.settings.name);
+            log::warn!("exporter {}: cannot keep a dead letter: {error}", self.settings.name);
         }
         // The first one, and then ever more rarely.
         if self.position.refused.is_power_of_two() {
@@ -502,9 +528,20 @@ impl Exporter {
             Ok(()) => self.saved = (Instant::now(), self.position.seq),
             Err(error) => {
                 self.saved.0 = Instant::now();
-                eprintln!("warning: exporter {}: cannot save its position: {error}", self.settings.name);
+                log::warn!("exporter {}: cannot save its position: {error}", self.settings.name);
             }
         }
+    }
+
+    fn note_standing(&self) {
+        let Position { seq, sent, failed, refused, dropped, error, .. } = &self.position;
+        let standing = &self.standing;
+        standing.seq.set(*seq);
+        standing.sent.set(*sent);
+        standing.failed.set(*failed);
+        standing.refused.set(*refused);
+        standing.dropped.set(*dropped);
+        standing.failing.set(error.is_some().into());
     }
 
     fn worked(&mut self) {
@@ -520,13 +557,14 @@ impl Exporter {
         self.failures = self.failures.saturating_add(1);
         self.position.failed += 1;
         self.position.error = Some(failure.to_string());
+        self.note_standing();
         if self.position.failing_since.is_none() {
             let now = clock::rfc3339(clock::Clock::now().realtime_ns(clock::boot_ns()));
             self.position.failing_since = Some(String::from_utf8_lossy(now.as_bytes()).into_owned());
         }
         if self.told.is_none_or(|told| told.elapsed() > TELL) {
             self.told = Some(Instant::now());
-            eprintln!("warning: exporter {}: {failure}", self.settings.name);
+            log::warn!("exporter {}: {failure}", self.settings.name);
             self.note("failing");
             self.saved.1 = u64::MAX;
             self.save(Duration::ZERO);

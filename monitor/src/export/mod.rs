@@ -24,7 +24,7 @@ pub mod table;
 mod tests;
 pub mod transport;
 
-use deliver::{Exporter, Phase, Tell};
+use deliver::{Exporter, Phase, Standing, Tell};
 use settings::Settings;
 
 /// All exporters at work.
@@ -33,6 +33,7 @@ pub struct Exporters {
     ended: Receiver<()>,
     running: usize,
     tell: Arc<Mutex<Option<Tell>>>,
+    standings: Vec<Arc<Standing>>,
 }
 
 impl Exporters {
@@ -46,6 +47,7 @@ impl Exporters {
         let (phase, watched) = watch::channel(Phase::Running);
         let (end, ended) = mpsc::channel();
         let tell: Arc<Mutex<Option<Tell>>> = Arc::new(Mutex::new(Some(Box::new(tell))));
+        let mut standings = Vec::new();
         for settings in all {
             let told = Arc::clone(&tell);
             let tell: Tell = Box::new(move |kind, body| {
@@ -55,6 +57,7 @@ impl Exporters {
             });
             let mut exporter =
                 Exporter::new(settings.clone(), log, Some(durable.clone()), tell, watched.clone())?;
+            standings.push(Arc::clone(&exporter.standing));
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let end = end.clone();
             std::thread::Builder::new().name(format!("export {}", settings.name)).spawn(move || {
@@ -65,7 +68,12 @@ impl Exporters {
                 let _ = end.send(());
             })?;
         }
-        Ok(Self { phase, ended, running: all.len(), tell })
+        Ok(Self { phase, ended, running: all.len(), tell, standings })
+    }
+
+    /// How each of them is doing.
+    pub fn standings(&self) -> &[Arc<Standing>] {
+        &self.standings
     }
 
     /// Nobody listens to them any more.

@@ -44,6 +44,7 @@ use crate::rules::RuleSet;
 use crate::rules::kinds::EXE_HASH;
 use crate::scope::Scope;
 use crate::syscalls::{self, Counts};
+use crate::vitals::{OfProgram, Vitals};
 use held::{Held, Keys};
 use receive::Batch;
 use takeover::Cut;
@@ -141,7 +142,7 @@ pub struct Live {
     pub probes: Probes,
     /// The kinds that anything downstream needs.
     kinds: KindSet,
-    skipped: Vec<(&'static str, u64)>,
+    programs: Vec<OfProgram>,
     unfollowed: u64,
     /// When these two were read, by the boot clock.
     probes_looked_ns: u64,
@@ -170,7 +171,7 @@ impl Live {
             counted_ns: probes.loaded_ns,
             probes,
             kinds,
-            skipped: Vec::new(),
+            programs: Vec::new(),
             unfollowed: 0,
             next_look: now + LOOK_INTERVAL,
             counts_interval,
@@ -237,6 +238,8 @@ pub struct Worker<S> {
     pub recording: Option<capture::Writer>,
     /// When the last record was made, by the boot clock: in a replay that is the present.
     pub record_ns: u64,
+    /// How the daemon is.
+    pub vitals: Arc<Vitals>,
     held: Held,
     /// While events come that the last daemon's probes may have seen too.
     cut: Option<Cut>,
@@ -255,6 +258,7 @@ impl<S: Sink> Worker<S> {
             live: None,
             recording: None,
             record_ns: 0,
+            vitals: Arc::default(),
             held: Held::default(),
             cut: None,
         }
@@ -271,9 +275,11 @@ impl<S: Sink> Worker<S> {
             } else {
                 LOOK_INTERVAL
             };
+            self.vitals.matching.end();
             let message = match messages.recv_timeout(interval) {
                 Ok(message) => message,
                 Err(RecvTimeoutError::Timeout) => {
+                    self.vitals.matching.begin();
                     self.take_answers();
                     self.release(HELD_BYTES_MAX);
                     self.look();
@@ -281,6 +287,7 @@ impl<S: Sink> Worker<S> {
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
             };
+            self.vitals.matching.begin();
             match message {
                 Message::Batch(mut batch, give_back) => {
                     self.take_answers();
@@ -290,6 +297,7 @@ impl<S: Sink> Worker<S> {
                         self.release(HELD_BYTES_MAX);
                         released = Instant::now();
                     }
+                    self.note_batch();
                     // The other end may have ended already.
                     let _ = give_back.try_send(batch);
                 }
@@ -314,6 +322,30 @@ impl<S: Sink> Worker<S> {
         self.tell_counts();
         self.end();
         self.settle_all();
+    }
+
+    /// A batch is dealt with.
+    fn note_batch(&self) {
+        let vitals = &self.vitals;
+        vitals.done.add(1);
+        vitals.match_time.add(vitals.matching.busy_for().as_nanos() as u64);
+        vitals.delay.add(clock::boot_ns().saturating_sub(self.record_ns));
+    }
+
+    /// Notes how full the tables are, and what the kernel says of its programs.
+    fn note_tables(&self) {
+        let vitals = &self.vitals;
+        vitals.held_bytes.set(self.held.bytes() as u64);
+        vitals.processes.set(self.enricher.processes.len() as u64);
+        let of = self.enricher.processes.stats();
+        vitals.evicted[0].set(of.evicted);
+        vitals.evicted[1].set(of.evicted_running);
+        vitals.unknown.set(of.unknown);
+        vitals.late.set(self.enricher.container_stats().late);
+        if let Some(live) = &self.live {
+            vitals.scope.used.set(live.probes.scopes.len() as u64);
+            vitals.take_programs(live.programs.clone());
+        }
     }
 
     /// What is dealt with is kept count of here, if the probes outlive this daemon.
@@ -468,14 +500,32 @@ impl<S: Sink> Worker<S> {
         if self.recording.is_some() {
             self.write_recording(|recording, _| recording.record(bytes));
         }
-        if let Handled::Process(key) = handled {
+        if let Handled::Process(key) = handled
+            && !self.is_canary(event)
+        {
             self.publish(key, event);
         }
         self.count(event.header().kind);
     }
 
+    /// Whether it is the end of the child by which the daemon sees whether it sees. Nobody else can have its number while
+    /// it is waited for.
+    fn is_canary(&self, event: &Event<'_>) -> bool {
+        let canary = &self.vitals.canary;
+        let (Event::Exit(_), awaited @ 1..) = (event, canary.pid.get()) else { return false };
+        let header = event.header();
+        let is_it = u64::from(header.ns_tgid) == awaited && u64::from(header.pid_ns) == canary.pid_ns.get();
+        if is_it {
+            canary.seen_ns.set(clock::boot_ns());
+        }
+        is_it
+    }
+
     /// One event of that kind is dealt with.
     fn count(&mut self, kind: u16) {
+        if let Some(of) = self.vitals.kinds.get(usize::from(kind)) {
+            of.handled.add(1);
+        }
         if let Some(ledger) = self.ledger() {
             ledger.event(kind);
         }
@@ -529,7 +579,7 @@ impl<S: Sink> Worker<S> {
         let anew = self.memory.replace(set);
         self.take_reports();
         if !anew.is_empty() {
-            eprintln!("taffrail: these rules remember nothing of before: {}", anew.join(", "));
+            log::info!("these rules remember nothing of before: {}", anew.join(", "));
         }
     }
 
@@ -571,6 +621,7 @@ impl<S: Sink> Worker<S> {
             to_boot_ns,
             time_ns: self.clock.realtime_ns(to_boot_ns),
         };
+        self.vitals.gap(place, count);
         self.sink.gap(&gap);
     }
 
@@ -676,6 +727,7 @@ impl<S: Sink> Worker<S> {
         }
         self.look_at_cgroups();
         self.look_at_probes();
+        self.note_tables();
         if self.live.as_ref().is_some_and(|live| Instant::now() >= live.next_counts) {
             self.tell_counts();
         }
@@ -739,14 +791,14 @@ impl<S: Sink> Worker<S> {
     fn look_at_probes(&mut self) {
         let Some(live) = &mut self.live else { return };
         let from_ns = std::mem::replace(&mut live.probes_looked_ns, clock::boot_ns());
-        let now = live.probes.skipped_runs();
-        let before = std::mem::replace(&mut live.skipped, now.clone());
+        let now = live.probes.runs();
+        let before = std::mem::replace(&mut live.programs, now.clone());
         let unfollowed = live.probes.unfollowed().max(live.unfollowed);
         let before_unfollowed = std::mem::replace(&mut live.unfollowed, unfollowed);
-        for (program, count) in now {
-            let known = before.iter().find(|(name, _)| *name == program).map_or(0, |(_, count)| *count);
-            if count > known {
-                self.gap("probe", program, (None, count - known), from_ns);
+        for OfProgram { program, skipped, .. } in now {
+            let known = before.iter().find(|of| of.program == program).map_or(0, |of| of.skipped);
+            if skipped > known {
+                self.gap("probe", program, (None, skipped - known), from_ns);
             }
         }
         if unfollowed > before_unfollowed {

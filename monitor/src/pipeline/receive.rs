@@ -11,6 +11,7 @@ use crate::clock;
 use crate::enrich::resolve::{self, Asker};
 use crate::probe;
 use crate::probe::loss::LossReader;
+use crate::vitals::Vitals;
 
 /// Records that were taken together.
 #[derive(Default)]
@@ -64,6 +65,7 @@ pub fn receive(
     mut losses: LossReader,
     to_match: &SyncSender<Message>,
     stop: &AtomicBool,
+    vitals: &Vitals,
 ) {
     let mut next_losses = Instant::now() + LOSS_INTERVAL;
     // Batches go round, so that a flood allocates nothing.
@@ -74,6 +76,7 @@ pub fn receive(
         if end_ns.is_none() && stop.load(Ordering::Acquire) {
             end_ns = Some(clock::boot_ns());
         }
+        vitals.receive.begin();
         let mut batch = empty.try_recv().unwrap_or_default();
         let more = rings.round(end_ns.unwrap_or_else(clock::boot_ns), |record| {
             batch.push(record);
@@ -82,13 +85,18 @@ pub fn receive(
         if batch.ends.is_empty() {
             // There is room for all batches that there are.
             let _ = give_back.try_send(batch);
-        } else if to_match.send(Message::Batch(batch, give_back.clone())).is_err() {
-            return;
+        } else {
+            vitals.sent.add(1);
+            if to_match.send(Message::Batch(batch, give_back.clone())).is_err() {
+                return;
+            }
         }
         let ended = end_ns.is_some() && !more;
         if ended || Instant::now() >= next_losses {
             next_losses = Instant::now() + LOSS_INTERVAL;
             let new = losses.new_losses();
+            vitals.take_tallies(losses.tallies());
+            vitals.losses.used.set(losses.entries() as u64);
             if !new.is_empty() && to_match.send(Message::Losses(new)).is_err() {
                 return;
             }
@@ -99,6 +107,7 @@ pub fn receive(
             return;
         }
         if !more {
+            vitals.receive.end();
             rings.wait();
         }
     }

@@ -64,8 +64,8 @@ impl Flights {
         } else {
             let Some(place) = oldest_unused(&self.slots, &used()) else {
                 if !std::mem::replace(&mut self.full, true) {
-                    eprintln!(
-                        "taffrail: the flight recorder has {FLIGHT_SLOTS} containers; of others nothing is kept"
+                    log::warn!(
+                        "the flight recorder has {FLIGHT_SLOTS} containers; of others nothing is kept"
                     );
                 }
                 return 0;

@@ -3,6 +3,7 @@
 //! [outlive](super::handover) it.
 
 use std::io;
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
 use aya::Pod;
@@ -19,17 +20,19 @@ use super::attach::{Loader, blind_kinds, delivered, first_failure, one_line, try
 use super::btf::{self, KernelFacts};
 use super::call;
 use super::count::{COUNTS_MAX, CallCounts};
+use super::fill::RingFill;
 use super::flight::Flights;
 use super::handover::{self, Ledger, Pins};
 use super::hook::{ALL_KINDS, Attach, PROCESS_KINDS, ProbeState, Status, bit};
-use super::loss::{LossKeyPod, LossReader, TalliesPod};
+use super::loss::{LOST_MAX, LossKeyPod, LossReader, TalliesPod};
 use super::receive::{Ahead, Receiver};
-use super::scope::Scopes;
+use super::scope::{SCOPE_MAX, Scopes};
 use super::strong;
 use crate::clock;
 use crate::enrich::cgroup::Cgroups;
 use crate::event::field::KindSet;
 use crate::event::text::escaped;
+use crate::vitals::OfProgram;
 
 /// The kernel object, as `build.rs` made it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/taffrail-ebpf"));
@@ -160,6 +163,8 @@ pub struct Probes {
     pub counts: Option<CallCounts>,
     /// The last system calls of containers, if they are kept.
     pub flights: Option<Flights>,
+    /// How full the rings are.
+    pub rings: Vec<RingFill>,
     /// When they began to be attached, by the boot clock: nothing was counted before.
     pub loaded_ns: u64,
     /// What has to be looked at before it is gone; whoever does takes it.
@@ -200,6 +205,8 @@ impl Probes {
             .override_global("OFFSETS", facts.offsets.as_slice(), true)
             .override_global("FEATURES", &features, true)
             .override_global("CALLS_KEPT", &kept, true)
+            .map_max_entries("SCOPE", SCOPE_MAX)
+            .map_max_entries("LOST", LOST_MAX)
             .map_max_entries("COUNTS", if options.count_calls { COUNTS_MAX } else { 1 })
             .map_max_entries("FLIGHT", (options.flight * FLIGHT_SLOTS as u32).max(1))
             .override_global("RING_BYTES", ring_bytes.as_slice(), true)
@@ -282,6 +289,12 @@ impl Probes {
             }
             None => None,
         };
+        let rings = [("urgent", "URGENT", options.urgent_bytes), ("bulk", "BULK", options.bulk_bytes)];
+        let rings = rings.into_iter().filter_map(|(name, map, bytes)| {
+            let Map::RingBuf(map) = ebpf.map(map)? else { return None };
+            RingFill::new(name, map.fd().as_fd(), bytes).ok()
+        });
+        let rings = rings.collect();
         let receiver = Receiver::new(ring(&mut ebpf, "URGENT")?, ring(&mut ebpf, "BULK")?)
             .map_err(|_| LoadError::Map("URGENT"))?;
         let ahead = Ahead::new(ring(&mut ebpf, "AHEAD")?).map_err(|_| LoadError::Map("AHEAD"))?;
@@ -328,6 +341,7 @@ impl Probes {
             counts: options.count_calls.then_some(counts),
             flights: (options.flight > 0).then_some(flights),
             ahead: Some(ahead),
+            rings,
             loaded_ns,
             debug_log,
         };
@@ -358,24 +372,28 @@ impl Probes {
         }
     }
 
-    /// Times that the kernel skipped a probe because it was still running on that CPU (5.12): events that
-    /// nobody counted. By program.
-    pub fn skipped_runs(&self) -> Vec<(&'static str, u64)> {
+    /// How often each program ran, and how often the kernel skipped it because it was still running on that CPU (5.12):
+    /// events that nobody counted.
+    pub fn runs(&self) -> Vec<OfProgram> {
         let attached = self.states.iter().filter(|state| state.status == Status::Attached);
         let single = attached.filter_map(|state| {
             let program = self.ebpf.program(state.program)?;
-            Some((state.program, recursion_misses(program.fd().ok()?)?))
+            runs_of(state.program, program.fd().ok()?)
         });
         let copies = self.ends.programs().filter(|(name, _)| !strong::is_made_up_for(name));
-        let copies = copies.filter_map(|(name, fd)| Some((name, recursion_misses(fd)?)));
-        let mut runs: Vec<(&'static str, u64)> = Vec::new();
-        for (name, skipped) in single.chain(copies) {
-            match runs.iter_mut().find(|run| run.0 == name) {
-                Some(run) => run.1 += skipped,
-                None => runs.push((name, skipped)),
+        let copies = copies.filter_map(|(name, fd)| runs_of(name, fd));
+        let mut all: Vec<OfProgram> = Vec::new();
+        for new in single.chain(copies) {
+            match all.iter_mut().find(|of| of.program == new.program) {
+                Some(of) => {
+                    of.skipped += new.skipped;
+                    of.runs += new.runs;
+                    of.run_ns += new.run_ns;
+                }
+                None => all.push(new),
             }
         }
-        runs
+        all
     }
 
     /// Kinds of event that were asked for and that no attached probe delivers.
@@ -472,12 +490,16 @@ fn ring(ebpf: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, LoadErr
     RingBuf::try_from(take(ebpf, name)?).map_err(|_| LoadError::Map(name))
 }
 
-/// From the program's entry in `/proc/self/fdinfo`.
-pub(super) fn recursion_misses(program: &ProgramFd) -> Option<u64> {
-    use std::os::fd::{AsFd as _, AsRawFd as _};
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_fd().as_raw_fd())).ok()?;
-    let line = info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
-    line.trim().parse().ok()
+/// From the program's entry in `/proc/self/fdinfo`. A number that this kernel does not tell is 0.
+fn runs_of(program: &'static str, fd: &ProgramFd) -> Option<OfProgram> {
+    use std::os::fd::AsRawFd as _;
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()?;
+    let number = |name: &str| {
+        let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
+    };
+    let (skipped, runs, run_ns) = (number("recursion_misses"), number("run_cnt"), number("run_time_ns"));
+    Some(OfProgram { program, skipped, runs, run_ns })
 }
 
 const _: () = assert!(ALL_KINDS & bit(kind::EXEC) != 0);

@@ -65,7 +65,12 @@ pub struct LossReader {
     cgroups: Option<Cgroups>,
     /// What was lost before this time of the boot clock is told.
     read_ns: u64,
+    /// What the counters were at the last look.
+    tallies: [Tally; KINDS],
 }
+
+/// Entries that the kernel's table of losses by cgroup has room for.
+pub const LOST_MAX: u32 = 4096;
 
 /// So many entries of cgroups that are gone stay in the kernel's table until the next look for such.
 const SETTLED_MAX: usize = 1024;
@@ -86,12 +91,18 @@ impl LossReader {
             unattributed: [0; KINDS],
             cgroups,
             read_ns: loaded_ns,
+            tallies: [Tally::default(); KINDS],
         }
     }
 
-    /// The counters by kind, over all CPUs, since the probes were attached.
-    pub fn tallies(&self) -> [Tally; KINDS] {
-        total(&self.tally)
+    /// The counters by kind, over all CPUs, since the probes were attached, as they were at the last look.
+    pub fn tallies(&self) -> &[Tally; KINDS] {
+        &self.tallies
+    }
+
+    /// How many entries the kernel's table of losses by cgroup has, as far as it was read.
+    pub fn entries(&self) -> usize {
+        self.reported.len()
     }
 
     /// What was lost since the last call.
@@ -99,7 +110,8 @@ impl LossReader {
         // The kernel side counts by cgroup first, and is asked for that last: what the tallies have more is of no
         // known cgroup.
         let (since_ns, now_ns) = (self.read_ns, clock::boot_ns());
-        let tallies = self.tallies();
+        self.tallies = total(&self.tally);
+        let tallies = self.tallies;
         let told = |kind: usize| self.attributed[kind] + self.unattributed[kind];
         if tallies.iter().enumerate().all(|(kind, tally)| tally.lost <= told(kind)) {
             self.read_ns = now_ns;

@@ -6,6 +6,7 @@ mod attach;
 pub mod btf;
 pub mod call;
 pub mod count;
+pub mod fill;
 pub mod flight;
 pub mod handover;
 pub mod hook;

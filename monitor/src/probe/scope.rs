@@ -27,6 +27,9 @@ pub struct Scopes {
     turn: Vec<u64>,
 }
 
+/// Cgroups that the kernel's table has room for.
+pub const SCOPE_MAX: u32 = 16_384;
+
 impl Scopes {
     pub(super) fn new(map: HashMap<MapData, u64, ScopePod>, default: Array<MapData, ScopePod>) -> Self {
         let known = hashbrown::HashMap::new();
@@ -36,6 +39,16 @@ impl Scopes {
     /// The kinds that cgroups are watched for that are not known. They have one share of the rings in common.
     pub fn set_default(&mut self, kinds: KindSet) -> Result<(), MapError> {
         self.default.set(0, &ScopePod(Scope { kinds, ..Scope::default() }), 0)
+    }
+
+    /// How many cgroups are in the kernel's table.
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
     }
 
     /// What one cgroup is watched for. `holder` is whose share it uses, `flight` its slot of the flight recorder.

@@ -1,0 +1,369 @@
+//! Who called the API, as the audit log tells it. Every call is in the log: the first of its kind at once, and what is the
+//! same within a minute as one record with a count, so that whoever scrapes every few seconds, or hammers at
+//! the door, does not fill the log. A call that was not let in is an alert, one a minute for each peer. All tables here are bounded;
+//! what does not fit is counted and told.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::audit::RecordKind;
+use crate::clock;
+use crate::event::json::Members;
+use crate::event::text::escaped;
+
+/// What is the same within this time is one record.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// Different calls, and peers, that are told apart within it.
+const KEPT_MAX: usize = 64;
+
+/// Bytes of what a caller chose.
+const TEXT_MAX: usize = 128;
+
+/// The rule that alerts of callers who were not let in are by.
+pub const RULE: &str = "API access refused";
+
+/// Who somebody has shown to be.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Caller {
+    /// Nobody: no token and no certificate, or none that is known.
+    Nobody,
+    /// Who has the token of this name.
+    Token(String),
+    /// Who has the key of a certificate with this subject.
+    Certificate(String),
+    /// A process of this machine, by the local socket: user and process id.
+    Local {
+        /// User id.
+        uid: u32,
+    },
+}
+
+impl Caller {
+    fn method(&self) -> &'static str {
+        match self {
+            Caller::Nobody => "none",
+            Caller::Token(_) => "token",
+            Caller::Certificate(_) => "certificate",
+            Caller::Local { .. } => "local",
+        }
+    }
+
+    fn name(&self) -> Option<String> {
+        match self {
+            Caller::Nobody => None,
+            Caller::Token(name) | Caller::Certificate(name) => Some(name.clone()),
+            Caller::Local { uid } => Some(format!("uid {uid}")),
+        }
+    }
+}
+
+/// A call, or a try that came to none.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Call {
+    /// Who.
+    pub caller: Caller,
+    /// From where; `None` is the local socket.
+    pub from: Option<IpAddr>,
+    /// HTTP method; empty if it did not come that far.
+    pub method: String,
+    /// The path without a query.
+    pub path: String,
+    /// HTTP status, 0 if there was no answer.
+    pub status: u16,
+    /// Why the caller was not let in.
+    pub refusal: Option<&'static str>,
+}
+
+/// Takes records for the audit log.
+pub type Tell = Box<dyn Fn(RecordKind, Vec<u8>) + Send>;
+
+/// Keeps the books.
+pub struct Calls {
+    books: Mutex<Books>,
+}
+
+struct Books {
+    tell: Option<Tell>,
+    calls: HashMap<Call, Repeated>,
+    omitted: Repeated,
+    /// When an alert was raised last, by peer, and for all that there was no room for.
+    alerted_ns: HashMap<IpAddr, u64>,
+    other_alerted_ns: u64,
+    requests: BTreeMap<(&'static str, u16), u64>,
+    refusals: BTreeMap<&'static str, u64>,
+}
+
+/// What came again and is not told yet.
+#[derive(Default)]
+struct Repeated {
+    count: u64,
+    told_ns: u64,
+}
+
+/// Whether what was told then may be told again.
+fn is_due(told_ns: u64, now_ns: u64) -> bool {
+    told_ns == 0 || Duration::from_nanos(now_ns.saturating_sub(told_ns)) >= INTERVAL
+}
+
+impl Calls {
+    /// With nobody having called. `tell` must not wait for this.
+    pub fn new(tell: Tell) -> Self {
+        Self {
+            books: Mutex::new(Books {
+                tell: Some(tell),
+                calls: HashMap::new(),
+                omitted: Repeated::default(),
+                alerted_ns: HashMap::new(),
+                other_alerted_ns: 0,
+                requests: BTreeMap::new(),
+                refusals: BTreeMap::new(),
+            }),
+        }
+    }
+
+    /// Somebody has called. `endpoint` is the path, if it is one of ours.
+    pub fn take(&self, mut call: Call, endpoint: Option<&'static str>) {
+        for text in [&mut call.method, &mut call.path] {
+            text.truncate(text.floor_char_boundary(TEXT_MAX));
+        }
+        let now_ns = clock::boot_ns();
+        let books = &mut *self.lock();
+        if call.status > 0 {
+            *books.requests.entry((endpoint.unwrap_or("other"), call.status)).or_default() += 1;
+        }
+        if call.refusal.is_some() {
+            books.alert(&call, now_ns);
+        }
+        let room = books.calls.len() < KEPT_MAX;
+        match books.calls.get_mut(&call) {
+            Some(repeated) if !is_due(repeated.told_ns, now_ns) => repeated.count += 1,
+            Some(repeated) => {
+                let count = std::mem::take(&mut repeated.count) + 1;
+                let from_ns = std::mem::replace(&mut repeated.told_ns, now_ns);
+                books.tell_call(&call, (count, from_ns, now_ns));
+            }
+            None if room => {
+                books.calls.insert(call.clone(), Repeated { count: 0, told_ns: now_ns });
+                books.tell_call(&call, (1, now_ns, now_ns));
+            }
+            None => {
+                if books.omitted.count == 0 {
+                    books.omitted.told_ns = now_ns;
+                }
+                books.omitted.count += 1;
+            }
+        }
+    }
+
+    /// A connection ended without an answer.
+    pub fn refuse(&self, reason: &'static str) {
+        *self.lock().refusals.entry(reason).or_default() += 1;
+    }
+
+    /// Tells what has come again for long enough; at the end all of it. To be called now and then.
+    pub fn settle(&self, at_end: bool) {
+        let now_ns = clock::boot_ns();
+        let books = &mut *self.lock();
+        let due: Vec<Call> = books
+            .calls
+            .iter()
+            .filter(|(_, repeated)| at_end || is_due(repeated.told_ns, now_ns))
+            .map(|(call, _)| call.clone())
+            .collect();
+        for call in due {
+            // One that has not come again makes room.
+            if let Some(Repeated { count: count @ 1.., told_ns }) = books.calls.remove(&call) {
+                books.tell_call(&call, (count, told_ns, now_ns));
+                books.calls.insert(call, Repeated { count: 0, told_ns: now_ns });
+            }
+        }
+        if books.omitted.count > 0 && (at_end || is_due(books.omitted.told_ns, now_ns)) {
+            let Repeated { count, told_ns } = std::mem::take(&mut books.omitted);
+            let body = format!("\"omitted\":{count},\"from_boot_ns\":{told_ns},\"to_boot_ns\":{now_ns}");
+            books.tell(RecordKind::Api, body.into_bytes());
+        }
+        books.alerted_ns.retain(|_, told_ns| !is_due(*told_ns, now_ns));
+        if at_end {
+            books.tell = None;
+        }
+    }
+
+    /// Requests by endpoint and status.
+    pub fn each(&self, mut each: impl FnMut(&'static str, &str, u64)) {
+        let requests = self.lock().requests.clone();
+        for ((endpoint, status), count) in requests {
+            each(endpoint, &status.to_string(), count);
+        }
+    }
+
+    /// Connections without an answer, by the reason.
+    pub fn each_refusal(&self, mut each: impl FnMut(&'static str, u64)) {
+        let refusals = self.lock().refusals.clone();
+        refusals.into_iter().for_each(|(reason, count)| each(reason, count));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Books {
+    fn tell(&self, kind: RecordKind, body: Vec<u8>) {
+        if let Some(tell) = &self.tell {
+            tell(kind, body);
+        }
+    }
+
+    fn tell_call(&self, call: &Call, (count, from_ns, to_ns): (u64, u64, u64)) {
+        let mut body = Vec::new();
+        let mut members = Members::within(&mut body);
+        write_call(call, &mut members);
+        members.number("count", count as i64);
+        if count > 1 {
+            members.number("from_boot_ns", from_ns as i64);
+            members.number("to_boot_ns", to_ns as i64);
+        }
+        self.tell(RecordKind::Api, body);
+    }
+
+    /// At most one a minute for each peer: how many there were, records of the kind `access` tell.
+    fn alert(&mut self, call: &Call, now_ns: u64) {
+        let Some(peer) = call.from else { return };
+        let has_room = self.alerted_ns.contains_key(&peer) || self.alerted_ns.len() < KEPT_MAX;
+        let told_ns =
+            if has_room { self.alerted_ns.entry(peer).or_default() } else { &mut self.other_alerted_ns };
+        if !is_due(*told_ns, now_ns) {
+            return;
+        }
+        *told_ns = now_ns;
+        let mut body = Vec::new();
+        let mut members = Members::within(&mut body);
+        members.text("rule", RULE.as_bytes());
+        members.text("priority", b"Warning");
+        let why = call.refusal.unwrap_or_default();
+        let what = escaped(format!("{} {}", call.method, call.path).trim().as_bytes());
+        members.text("output", format!("{RULE}: {why} (from={peer} request={what})").as_bytes());
+        members.raw("tags", format_args!("[\"network\",\"mitre_credential_access\",\"T1110\"]"));
+        let mut access = members.object("access");
+        write_call(call, &mut access);
+        access.close();
+        self.tell(RecordKind::Alert, body);
+    }
+}
+
+fn write_call(call: &Call, members: &mut Members<'_>) {
+    let Call { caller, from, method, path, status, refusal } = call;
+    members.text("by", caller.method().as_bytes());
+    members.optional("name", caller.name().as_deref());
+    members.optional("from", from.map(|from| from.to_string()).as_deref());
+    if !method.is_empty() {
+        members.text("method", method.as_bytes());
+        members.text("path", path.as_bytes());
+    }
+    if *status > 0 {
+        members.number("status", (*status).into());
+    }
+    members.optional("refused", *refusal);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    type Told = Arc<Mutex<Vec<(RecordKind, Value)>>>;
+
+    fn calls() -> (Calls, Told) {
+        let told = Told::default();
+        let into = Arc::clone(&told);
+        let tell = move |kind, body: Vec<u8>| {
+            let body = serde_json::from_str(&format!("{{{}}}", String::from_utf8(body).unwrap())).unwrap();
+            into.lock().unwrap().push((kind, body));
+        };
+        (Calls::new(Box::new(tell)), told)
+    }
+
+    fn call(path: &str) -> Call {
+        Call {
+            caller: Caller::Token("prometheus".to_owned()),
+            from: Some([10, 0, 0, 1].into()),
+            method: "GET".to_owned(),
+            path: path.to_owned(),
+            status: 200,
+            refusal: None,
+        }
+    }
+
+    fn refused(path: &str, from: [u8; 4]) -> Call {
+        let refusal = Some("unknown token");
+        Call { caller: Caller::Nobody, from: Some(from.into()), status: 401, refusal, ..call(path) }
+    }
+
+    #[test]
+    fn first_call_is_told_at_once_and_the_same_again_as_one_record_with_a_count() {
+        let (calls, told) = calls();
+        for _ in 0..4 {
+            calls.take(call("/metrics"), Some("/metrics"));
+        }
+        calls.take(call("/livez"), Some("/livez"));
+        calls.settle(false);
+        assert_eq!(told.lock().unwrap().len(), 2);
+        calls.settle(true);
+        let told = told.lock().unwrap();
+        let counts: Vec<_> = told
+            .iter()
+            .map(|(_, body)| (body["path"].as_str().unwrap(), body["count"].as_u64().unwrap()))
+            .collect();
+        assert_eq!(counts, [("/metrics", 1), ("/livez", 1), ("/metrics", 3)]);
+        let (kind, first) = &told[0];
+        assert_eq!(*kind, RecordKind::Api);
+        let expected = serde_json::json!({
+            "by": "token", "name": "prometheus", "from": "10.0.0.1", "method": "GET", "path": "/metrics", "status": 200,
+            "count": 1,
+        });
+        assert_eq!(*first, expected);
+    }
+
+    #[test]
+    fn flood_of_different_calls_is_counted_and_none_is_missing() {
+        let (calls, told) = calls();
+        for number in 0..10_000 {
+            calls.take(call(&format!("/{number}")), None);
+        }
+        calls.settle(true);
+        let told = told.lock().unwrap();
+        assert_eq!(told.len(), KEPT_MAX + 1);
+        let counted = |name: &str| told.iter().filter_map(|(_, body)| body[name].as_u64()).sum::<u64>();
+        assert_eq!(counted("count") + counted("omitted"), 10_000);
+    }
+
+    #[test]
+    fn refusal_is_an_alert_once_a_minute_for_each_peer_and_its_text_is_escaped() {
+        let (calls, told) = calls();
+        for _ in 0..3 {
+            calls.take(refused("/a\"\u{1b}[31m", [10, 0, 0, 2]), None);
+        }
+        calls.take(refused("/metrics", [10, 0, 0, 3]), Some("/metrics"));
+        let told = told.lock().unwrap();
+        let alerts: Vec<&Value> =
+            told.iter().filter(|(kind, _)| *kind == RecordKind::Alert).map(|(_, body)| body).collect();
+        assert_eq!(alerts.len(), 2);
+        let output = alerts[0]["output"].as_str().unwrap();
+        assert!(output.contains("unknown token (from=10.0.0.2 ") && !output.contains('\u{1b}'), "{output}");
+        assert_eq!((&alerts[0]["rule"], &alerts[0]["priority"]), (&RULE.into(), &"Warning".into()));
+    }
+
+    #[test]
+    fn long_texts_of_callers_are_cut() {
+        let (calls, told) = calls();
+        calls.take(call(&"/ä".repeat(1000)), None);
+        let path = told.lock().unwrap()[0].1["path"].as_str().unwrap().len();
+        assert!(path <= TEXT_MAX && path > TEXT_MAX - 4);
+    }
+}

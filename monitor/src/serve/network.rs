@@ -1,0 +1,281 @@
+//! The listener on the network: TLS always, so many connections and so many new ones a second, of each address only some, and
+//! each with little time to show who it is. It has a thread of its own.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::access::{Call, Caller};
+use super::http::{self, Peer};
+use super::tls::{self, Material};
+use super::{Api, Settings};
+
+/// Connections at once, and of one address.
+const CONNECTIONS_MAX: (usize, u32) = (64, 16);
+
+/// New connections in a second: each costs some milliseconds for its handshake.
+const NEW_PER_SECOND: u32 = 50;
+
+/// How long a handshake may take.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether files have changed, and tried again to listen.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// The thread that listens. It ends when this is dropped.
+pub struct Server {
+    _stop: watch::Sender<()>,
+}
+
+/// What it begins with. Made before the daemon confines itself.
+pub struct Listener {
+    settings: Settings,
+    address: SocketAddr,
+    socket: Option<TcpListener>,
+    material: Option<Arc<Material>>,
+}
+
+impl Listener {
+    /// Listens, if the settings name an address. What does not work now is tried again and again, and is no reason not to
+    /// watch: the problems are told.
+    pub fn new(settings: &Settings) -> Option<(Self, Vec<String>)> {
+        let address = settings.listen?;
+        let mut new = Self { settings: settings.clone(), address, socket: None, material: None };
+        let problems = new.prepare();
+        Some((new, problems))
+    }
+
+    /// Gets what is not there yet.
+    fn prepare(&mut self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.material.is_none() {
+            match Material::read(&self.settings) {
+                Ok(material) => self.material = Some(Arc::new(material)),
+                Err(why) => problems.push(why),
+            }
+        }
+        if self.socket.is_none() {
+            let bound = TcpListener::bind(self.address).and_then(|socket| {
+                socket.set_nonblocking(true)?;
+                Ok(socket)
+            });
+            match bound {
+                Ok(socket) => self.socket = Some(socket),
+                Err(error) => problems.push(format!("{}: {error}", self.address)),
+            }
+        }
+        problems
+    }
+
+    /// Where it listens, if it does: the port may have been chosen by the kernel.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.socket.as_ref()?.local_addr().ok()
+    }
+
+    /// Starts to answer.
+    pub fn start(self, api: Arc<Api>) -> io::Result<Server> {
+        let (stop, mut stopped) = watch::channel(());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new().name("serve".to_owned()).spawn(move || {
+            // SAFETY: no pointers. Whoever calls in crowds comes after the events; if that cannot be, nothing is lost.
+            unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) };
+            runtime.block_on(async {
+                tokio::select! {
+                    () = self.listen(api) => {}
+                    _ = stopped.changed() => {}
+                }
+            });
+            runtime.shutdown_background();
+        })?;
+        Ok(Server { _stop: stop })
+    }
+
+    async fn listen(mut self, api: Arc<Api>) {
+        loop {
+            while self.socket.is_none() || self.material.is_none() {
+                tokio::time::sleep(LOOK).await;
+                for problem in self.prepare() {
+                    log::warn!("the API does not listen: {problem}");
+                }
+            }
+            let (Some(socket), Some(material)) = (self.socket.take(), self.material.clone()) else {
+                continue;
+            };
+            match tokio::net::TcpListener::from_std(socket) {
+                Ok(socket) => self.accept(&socket, material, &api).await,
+                Err(error) => log::warn!("the API does not listen: {error}"),
+            }
+        }
+    }
+
+    /// Takes connections.
+    async fn accept(&self, socket: &tokio::net::TcpListener, mut material: Arc<Material>, api: &Arc<Api>) {
+        let crowd = Crowd::default();
+        let mut rate = Rate::new(Instant::now());
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let accepted = tokio::select! {
+                accepted = socket.accept() => accepted,
+                _ = look.tick() => {
+                    if material.is_stale(&self.settings) {
+                        match Material::read(&self.settings) {
+                            Ok(new) => {
+                                log::info!("certificates and tokens of the API were read anew");
+                                material = Arc::new(new);
+                            }
+                            Err(why) => log::warn!("certificates and tokens of the API stay as they were: {why}"),
+                        }
+                    }
+                    continue;
+                }
+            };
+            let (stream, from) = match accepted {
+                Ok((stream, from)) => (stream, from.ip().to_canonical()),
+                Err(error) => {
+                    // No descriptors, say: others need them more.
+                    log::debug!("a connection was not taken: {error}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let place = if rate.take(Instant::now()) { crowd.enter(from) } else { None };
+            let Some(place) = place else {
+                api.calls.refuse("full");
+                continue;
+            };
+            let (material, api) = (Arc::clone(&material), Arc::clone(api));
+            tokio::spawn(async move {
+                serve(stream, from, &material, &api).await;
+                drop(place);
+            });
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, from: IpAddr, material: &Material, api: &Api) {
+    // Only makes it later, never wrong.
+    let _ = stream.set_nodelay(true);
+    let stream = match timeout(HANDSHAKE_TIME, material.acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            api.calls.refuse("handshake");
+            let tls = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+            if let Some(rustls::Error::InvalidCertificate(_)) = tls {
+                let refusal = Some("a certificate that is not accepted");
+                let (method, path) = (String::new(), String::new());
+                let call =
+                    Call { caller: Caller::Nobody, from: Some(from), method, path, status: 0, refusal };
+                api.calls.take(call, None);
+            }
+            return;
+        }
+        Err(_) => return api.calls.refuse("slow"),
+    };
+    let (_, session) = stream.get_ref();
+    let certificate = session.peer_certificates().and_then(|chain| chain.first()).map(|certificate| {
+        tls::subject(certificate).unwrap_or_else(|| "a certificate without a name".to_owned())
+    });
+    http::serve(stream, Peer::Network { from, certificate }, &material.tokens, api).await;
+}
+
+/// Those who are there.
+struct Crowd {
+    all: Arc<Semaphore>,
+    of: Arc<Mutex<HashMap<IpAddr, u32>>>,
+}
+
+/// A place among them, which is free again when this is dropped.
+struct Place {
+    from: IpAddr,
+    of: Arc<Mutex<HashMap<IpAddr, u32>>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Default for Crowd {
+    fn default() -> Self {
+        Self { all: Arc::new(Semaphore::new(CONNECTIONS_MAX.0)), of: Arc::default() }
+    }
+}
+
+impl Crowd {
+    fn enter(&self, from: IpAddr) -> Option<Place> {
+        let permit = Arc::clone(&self.all).try_acquire_owned().ok()?;
+        let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = of.entry(from).or_default();
+        if *count >= CONNECTIONS_MAX.1 {
+            return None;
+        }
+        *count += 1;
+        drop(of);
+        Some(Place { from, of: Arc::clone(&self.of), _permit: permit })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        match of.get_mut(&self.from) {
+            Some(count @ 2..) => *count -= 1,
+            _ => drop(of.remove(&self.from)),
+        }
+    }
+}
+
+/// So many in a second, and no more saved up than that.
+struct Rate {
+    left: f64,
+    at: Instant,
+}
+
+impl Rate {
+    fn new(now: Instant) -> Self {
+        Self { left: NEW_PER_SECOND.into(), at: now }
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        let new = (now - self.at).as_secs_f64() * f64::from(NEW_PER_SECOND);
+        (self.left, self.at) = ((self.left + new).min(NEW_PER_SECOND.into()), now);
+        let has_one = self.left >= 1.0;
+        if has_one {
+            self.left -= 1.0;
+        }
+        has_one
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crowd_of_one_address_leaves_places_for_others_and_places_are_free_again() {
+        let crowd = Crowd::default();
+        let one = IpAddr::from([10, 0, 0, 1]);
+        let mut places: Vec<Place> = std::iter::from_fn(|| crowd.enter(one)).collect();
+        assert_eq!(places.len(), CONNECTIONS_MAX.1 as usize);
+        for last in 2..=4 {
+            let other = IpAddr::from([10, 0, 0, last]);
+            places.extend(std::iter::from_fn(|| crowd.enter(other)));
+        }
+        assert_eq!(places.len(), CONNECTIONS_MAX.0);
+        drop(places);
+        assert!(crowd.of.lock().unwrap().is_empty() && crowd.enter(one).is_some());
+    }
+
+    #[test]
+    fn new_connections_are_so_many_in_a_second() {
+        let begin = Instant::now();
+        let mut rate = Rate::new(begin);
+        for (ms, expected) in [(0, 50), (110, 5), (100_000, 50)] {
+            let now = begin + Duration::from_millis(ms);
+            assert_eq!(std::iter::from_fn(|| rate.take(now).then_some(())).count(), expected);
+        }
+    }
+}
