@@ -46,6 +46,7 @@ const PACKAGES: &[(&str, &str, &str, For)] = &[
         For::Tests,
     ),
     ("openssl", "openssl", "makes certificates for receivers of events", For::Tests),
+    ("curl", "curl", "asks the daemon over TLS", For::Tests),
     ("kmod", "depmod", "unpacks kernels for VMs", For::Tests),
     ("zstd", "zstd", "unpacks kernels for VMs", For::Tests),
     ("lz4", "lz4", "unpacks kernels for VMs", For::Tests),
@@ -57,6 +58,9 @@ const SERVICES: &[&str] = &["nginx", "redis-server", "postgresql"];
 
 /// Packages that take what exporters send, in lists that exclude each other.
 const RECEIVERS: &[&[&str]] = &[&["rsyslog", "rsyslog-openssl"], &["syslog-ng-core"]];
+
+/// Package of the program that scrapes metrics, and of that which checks them.
+const SCRAPERS: &[&[&str]] = &[&["prometheus"]];
 
 /// Version of the BPF linker; its LLVM must be that of the toolchain, or newer.
 const BPF_LINKER: &str = "0.13.0";
@@ -71,6 +75,7 @@ pub fn run(wanted: For, print: bool) -> Result<()> {
         services(print)?;
         crate::tools::fetch(print)?;
         receivers(print)?;
+        unpack("prometheus", SCRAPERS, "Prometheus scrapes the daemon in tests", print)?;
     }
     Ok(())
 }

@@ -30,6 +30,8 @@ pub enum Suite {
     Deploy,
     /// Exporters and real receivers that are killed and cut off.
     Export,
+    /// What the running daemon can be asked, by a real Prometheus and by clients that mean no good.
+    Serve,
     /// Recorded sessions, the command line, and what the tests are made of, without root.
     Replay,
     /// Other kernels.
@@ -114,6 +116,7 @@ fn run_suite(suite: Suite) -> Result<Count> {
             ]))?;
             nextest(&mut cargo(&["nextest", "run", "--package", "taffrail-tests", "-E", "binary(export)"]))
         }
+        Suite::Serve => with_daemon("binary(serve)"),
         Suite::Replay => {
             with_daemon("binary(replay) or binary(cli) or binary(audit) or binary(search) or kind(lib)")
         }

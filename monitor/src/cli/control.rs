@@ -166,7 +166,7 @@ impl Upkeep {
         }
         self.look_at_canary(control);
         if settle {
-            control.api.calls.settle(false);
+            control.api.calls.settle();
         }
         if look && control.settings.rules_watch {
             self.look_at_files(control);

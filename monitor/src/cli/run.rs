@@ -195,9 +195,7 @@ fn watch(
         })?;
     let socket = local_socket(settings);
     let listener = listener(settings);
-    let telling = to_match.clone();
-    let tell_call = move |kind, body| drop(telling.send(Message::Note(kind, body)));
-    let calls = Arc::new(Calls::new(Box::new(tell_call)));
+    let calls = Arc::new(Calls::new(to_match.clone()));
     let sources = Sources {
         vitals: Arc::clone(&vitals),
         log: durable,
@@ -245,7 +243,7 @@ fn watch(
         });
         // What was asked until now is told; the rest is asked of nobody.
         drop(server);
-        calls.settle(true);
+        calls.close();
         exporters.hush();
         stop.store(true, Ordering::Release);
         if !is_received {

@@ -3,8 +3,9 @@
 //! the door, does not fill the log. A call that was not let in is an alert, one a minute for each peer. All tables here are bounded;
 //! what does not fit is counted and told.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
+use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,12 +13,16 @@ use crate::audit::RecordKind;
 use crate::clock;
 use crate::event::json::Members;
 use crate::event::text::escaped;
+use crate::pipeline::Message;
 
 /// What is the same within this time is one record.
 const INTERVAL: Duration = Duration::from_secs(60);
 
 /// Different calls, and peers, that are told apart within it.
 const KEPT_MAX: usize = 64;
+
+/// Records that wait for room.
+const PENDING_MAX: usize = 1024;
 
 /// Bytes of what a caller chose.
 const TEXT_MAX: usize = 128;
@@ -77,16 +82,16 @@ pub struct Call {
     pub refusal: Option<&'static str>,
 }
 
-/// Takes records for the audit log.
-pub type Tell = Box<dyn Fn(RecordKind, Vec<u8>) + Send>;
-
 /// Keeps the books.
 pub struct Calls {
     books: Mutex<Books>,
 }
 
 struct Books {
-    tell: Option<Tell>,
+    to_match: SyncSender<Message>,
+    /// Records that wait for room on the way to the log: whoever asks while the match thread is stuck gets an answer.
+    pending: VecDeque<(RecordKind, Vec<u8>)>,
+    is_closed: bool,
     calls: HashMap<Call, Repeated>,
     omitted: Repeated,
     /// When an alert was raised last, by peer, and for all that there was no room for.
@@ -109,11 +114,13 @@ fn is_due(told_ns: u64, now_ns: u64) -> bool {
 }
 
 impl Calls {
-    /// With nobody having called. `tell` must not wait for this.
-    pub fn new(tell: Tell) -> Self {
+    /// With nobody having called.
+    pub fn new(to_match: SyncSender<Message>) -> Self {
         Self {
             books: Mutex::new(Books {
-                tell: Some(tell),
+                to_match,
+                pending: VecDeque::new(),
+                is_closed: false,
                 calls: HashMap::new(),
                 omitted: Repeated::default(),
                 alerted_ns: HashMap::new(),
@@ -149,12 +156,7 @@ impl Calls {
                 books.calls.insert(call.clone(), Repeated { count: 0, told_ns: now_ns });
                 books.tell_call(&call, (1, now_ns, now_ns));
             }
-            None => {
-                if books.omitted.count == 0 {
-                    books.omitted.told_ns = now_ns;
-                }
-                books.omitted.count += 1;
-            }
+            None => books.omit(),
         }
     }
 
@@ -163,32 +165,22 @@ impl Calls {
         *self.lock().refusals.entry(reason).or_default() += 1;
     }
 
-    /// Tells what has come again for long enough; at the end all of it. To be called now and then.
-    pub fn settle(&self, at_end: bool) {
-        let now_ns = clock::boot_ns();
+    /// Tells what has come again for long enough. To be called now and then.
+    pub fn settle(&self) {
         let books = &mut *self.lock();
-        let due: Vec<Call> = books
-            .calls
-            .iter()
-            .filter(|(_, repeated)| at_end || is_due(repeated.told_ns, now_ns))
-            .map(|(call, _)| call.clone())
-            .collect();
-        for call in due {
-            // One that has not come again makes room.
-            if let Some(Repeated { count: count @ 1.., told_ns }) = books.calls.remove(&call) {
-                books.tell_call(&call, (count, told_ns, now_ns));
-                books.calls.insert(call, Repeated { count: 0, told_ns: now_ns });
-            }
+        books.settle(|told_ns, now_ns| is_due(told_ns, now_ns));
+        books.hand_over();
+    }
+
+    /// Tells all that is left. Of later calls nothing is told.
+    pub fn close(&self) {
+        let books = &mut *self.lock();
+        books.settle(|_, _| true);
+        for (kind, body) in std::mem::take(&mut books.pending) {
+            // The match thread may have gone first.
+            let _ = books.to_match.send(Message::Note(kind, body));
         }
-        if books.omitted.count > 0 && (at_end || is_due(books.omitted.told_ns, now_ns)) {
-            let Repeated { count, told_ns } = std::mem::take(&mut books.omitted);
-            let body = format!("\"omitted\":{count},\"from_boot_ns\":{told_ns},\"to_boot_ns\":{now_ns}");
-            books.tell(RecordKind::Api, body.into_bytes());
-        }
-        books.alerted_ns.retain(|_, told_ns| !is_due(*told_ns, now_ns));
-        if at_end {
-            books.tell = None;
-        }
+        books.is_closed = true;
     }
 
     /// Requests by endpoint and status.
@@ -211,13 +203,58 @@ impl Calls {
 }
 
 impl Books {
-    fn tell(&self, kind: RecordKind, body: Vec<u8>) {
-        if let Some(tell) = &self.tell {
-            tell(kind, body);
+    /// Tells what is due by the time when it was told last, and now.
+    fn settle(&mut self, is_due: impl Fn(u64, u64) -> bool) {
+        let now_ns = clock::boot_ns();
+        let due = self.calls.iter().filter(|(_, repeated)| is_due(repeated.told_ns, now_ns));
+        let due: Vec<Call> = due.map(|(call, _)| call.clone()).collect();
+        for call in due {
+            // One that has not come again makes room.
+            if let Some(Repeated { count: count @ 1.., told_ns }) = self.calls.remove(&call) {
+                self.tell_call(&call, (count, told_ns, now_ns));
+                self.calls.insert(call, Repeated { count: 0, told_ns: now_ns });
+            }
+        }
+        if self.omitted.count > 0 && is_due(self.omitted.told_ns, now_ns) {
+            let Repeated { count, told_ns } = std::mem::take(&mut self.omitted);
+            let body = format!("\"omitted\":{count},\"from_boot_ns\":{told_ns},\"to_boot_ns\":{now_ns}");
+            self.tell(RecordKind::Api, body.into_bytes());
+        }
+        self.alerted_ns.retain(|_, told_ns| !is_due(*told_ns, now_ns));
+    }
+
+    fn tell(&mut self, kind: RecordKind, body: Vec<u8>) {
+        if self.is_closed {
+            return;
+        }
+        if self.pending.len() < PENDING_MAX {
+            self.pending.push_back((kind, body));
+        } else {
+            self.omit();
+        }
+        self.hand_over();
+    }
+
+    /// As far as there is room.
+    fn hand_over(&mut self) {
+        while let Some((kind, body)) = self.pending.pop_front() {
+            if let Err(TrySendError::Full(Message::Note(kind, body))) =
+                self.to_match.try_send(Message::Note(kind, body))
+            {
+                self.pending.push_front((kind, body));
+                return;
+            }
         }
     }
 
-    fn tell_call(&self, call: &Call, (count, from_ns, to_ns): (u64, u64, u64)) {
+    fn omit(&mut self) {
+        if self.omitted.count == 0 {
+            self.omitted.told_ns = clock::boot_ns();
+        }
+        self.omitted.count += 1;
+    }
+
+    fn tell_call(&mut self, call: &Call, (count, from_ns, to_ns): (u64, u64, u64)) {
         let mut body = Vec::new();
         let mut members = Members::within(&mut body);
         write_call(call, &mut members);
@@ -271,22 +308,25 @@ fn write_call(call: &Call, members: &mut Members<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::mpsc::{Receiver, sync_channel};
 
     use serde_json::Value;
 
     use super::*;
 
-    type Told = Arc<Mutex<Vec<(RecordKind, Value)>>>;
+    /// What was told, each as an object.
+    fn told(messages: &Receiver<Message>) -> Vec<(RecordKind, Value)> {
+        let notes = messages.try_iter().map(|message| {
+            let Message::Note(kind, body) = message else { panic!("no note") };
+            let body = format!("{{{}}}", String::from_utf8(body).unwrap());
+            (kind, serde_json::from_str(&body).unwrap())
+        });
+        notes.collect()
+    }
 
-    fn calls() -> (Calls, Told) {
-        let told = Told::default();
-        let into = Arc::clone(&told);
-        let tell = move |kind, body: Vec<u8>| {
-            let body = serde_json::from_str(&format!("{{{}}}", String::from_utf8(body).unwrap())).unwrap();
-            into.lock().unwrap().push((kind, body));
-        };
-        (Calls::new(Box::new(tell)), told)
+    fn calls() -> (Calls, Receiver<Message>) {
+        let (to_match, messages) = sync_channel(100);
+        (Calls::new(to_match), messages)
     }
 
     fn call(path: &str) -> Call {
@@ -307,15 +347,16 @@ mod tests {
 
     #[test]
     fn first_call_is_told_at_once_and_the_same_again_as_one_record_with_a_count() {
-        let (calls, told) = calls();
+        let (calls, messages) = calls();
         for _ in 0..4 {
             calls.take(call("/metrics"), Some("/metrics"));
         }
         calls.take(call("/livez"), Some("/livez"));
-        calls.settle(false);
-        assert_eq!(told.lock().unwrap().len(), 2);
-        calls.settle(true);
-        let told = told.lock().unwrap();
+        calls.settle();
+        let mut told = told(&messages);
+        assert_eq!(told.len(), 2);
+        calls.close();
+        told.extend(super::tests::told(&messages));
         let counts: Vec<_> = told
             .iter()
             .map(|(_, body)| (body["path"].as_str().unwrap(), body["count"].as_u64().unwrap()))
@@ -332,12 +373,12 @@ mod tests {
 
     #[test]
     fn flood_of_different_calls_is_counted_and_none_is_missing() {
-        let (calls, told) = calls();
+        let (calls, messages) = calls();
         for number in 0..10_000 {
             calls.take(call(&format!("/{number}")), None);
         }
-        calls.settle(true);
-        let told = told.lock().unwrap();
+        calls.close();
+        let told = told(&messages);
         assert_eq!(told.len(), KEPT_MAX + 1);
         let counted = |name: &str| told.iter().filter_map(|(_, body)| body[name].as_u64()).sum::<u64>();
         assert_eq!(counted("count") + counted("omitted"), 10_000);
@@ -345,12 +386,12 @@ mod tests {
 
     #[test]
     fn refusal_is_an_alert_once_a_minute_for_each_peer_and_its_text_is_escaped() {
-        let (calls, told) = calls();
+        let (calls, messages) = calls();
         for _ in 0..3 {
             calls.take(refused("/a\"\u{1b}[31m", [10, 0, 0, 2]), None);
         }
         calls.take(refused("/metrics", [10, 0, 0, 3]), Some("/metrics"));
-        let told = told.lock().unwrap();
+        let told = told(&messages);
         let alerts: Vec<&Value> =
             told.iter().filter(|(kind, _)| *kind == RecordKind::Alert).map(|(_, body)| body).collect();
         assert_eq!(alerts.len(), 2);
@@ -361,9 +402,24 @@ mod tests {
 
     #[test]
     fn long_texts_of_callers_are_cut() {
-        let (calls, told) = calls();
+        let (calls, messages) = calls();
         calls.take(call(&"/ä".repeat(1000)), None);
-        let path = told.lock().unwrap()[0].1["path"].as_str().unwrap().len();
+        let path = told(&messages)[0].1["path"].as_str().unwrap().len();
         assert!(path <= TEXT_MAX && path > TEXT_MAX - 4);
+    }
+
+    #[test]
+    fn caller_does_not_wait_for_a_match_thread_that_is_stuck_and_is_told_later() {
+        let (to_match, messages) = sync_channel(1);
+        let calls = Calls::new(to_match);
+        for number in 0..10 {
+            calls.take(call(&format!("/{number}")), None);
+        }
+        let mut count = 0;
+        for _ in 0..10 {
+            count += told(&messages).len();
+            calls.settle();
+        }
+        assert_eq!(count + told(&messages).len(), 10);
     }
 }

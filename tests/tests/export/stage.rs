@@ -223,23 +223,32 @@ pub struct Certificates {
     pub folder: TempDir,
 }
 
+/// How keys are made.
+const NEW_KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+
 impl Certificates {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let openssl = |arguments: &str| {
-            let run = Command::new("openssl").args(arguments.split(' ')).current_dir(folder.path()).output();
-            let run = run.unwrap_or_else(|error| panic!("openssl: {error}"));
-            assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-        };
-        const KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-        openssl(&format!("req -x509 {KEY} -keyout ca.key -out ca.pem -subj /CN=ca -days 2"));
         std::fs::write(folder.path().join("extensions"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n")
             .unwrap();
-        openssl(&format!("req -new {KEY} -keyout server.key -out server.csr -subj /CN=localhost"));
-        openssl(
-            "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 -extfile extensions",
-        );
-        Self { folder }
+        let new = Self { folder };
+        new.openssl(&format!("req -x509 {NEW_KEY} -keyout ca.key -out ca.pem -subj /CN=ca -days 2"));
+        new.issue("server", "/CN=localhost");
+        new
+    }
+
+    /// Makes `NAME.pem` and `NAME.key`.
+    pub fn issue(&self, name: &str, subject: &str) {
+        self.openssl(&format!("req -new {NEW_KEY} -keyout {name}.key -out {name}.csr -subj {subject}"));
+        self.openssl(&format!(
+            "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out {name}.pem -days 2 -extfile extensions"
+        ));
+    }
+
+    fn openssl(&self, arguments: &str) {
+        let run = Command::new("openssl").args(arguments.split(' ')).current_dir(self.folder.path()).output();
+        let run = run.unwrap_or_else(|error| panic!("openssl: {error}"));
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     }
 
     pub fn path(&self, name: &str) -> String {

@@ -1,0 +1,121 @@
+//! The daemon's own commands, by its local socket.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use serde_json::Value;
+use taffrail_tests::daemon::{Daemon, wait_for};
+use taffrail_tests::{cannot_load, skip};
+
+use crate::{command, wait_for_code};
+
+#[test]
+fn daemon_is_live_and_ready_once_its_own_event_came_back_and_says_how_it_is() {
+    if let Some(reason) = cannot_load() {
+        skip!("daemon_is_live_and_ready_once_its_own_event_came_back_and_says_how_it_is", "{reason}");
+    }
+    let daemon = Daemon::start(&["scope.host=true", "log.record=evt.kind = exit"]);
+    assert_eq!(daemon.log().join("control.sock").metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    wait_for_code(&daemon, &["status", "--ready"], 0);
+    assert_eq!(command(&daemon, &["status", "--live"]), (Some(0), "ok\n".to_owned()));
+    let (code, status) = command(&daemon, &["status", "--json"]);
+    let status: Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(code, Some(0));
+    assert_eq!(status["pid"], daemon.pid());
+    assert!(status["rules"]["count"].as_u64().unwrap() > 70, "{status}");
+    assert!(status["canary_age_s"].as_u64().unwrap() < 20, "{status}");
+    assert_eq!(status["rings"].as_object().unwrap().len(), 2, "{status}");
+    let (_, text) = command(&daemon, &["status"]);
+    assert!(text.contains("live yes, ready yes"), "{text}");
+    daemon.wait_for(|record| is_exit_of(record, "status --live"));
+    let (status, records) = daemon.stop();
+    assert!(status.success());
+    // Whoever asked is in the log, and the event that came back is not.
+    let asked = records.iter().find(|record| record["kind"] == "api" && record["path"] == "/livez").unwrap();
+    assert_eq!(
+        (&asked["by"], &asked["name"], &asked["status"]),
+        (&"local".into(), &"uid 0".into(), &200.into())
+    );
+    assert_eq!(records.iter().find(|record| is_exit_of(record, "run --config")), None);
+}
+
+/// Whether a record tells that such a command has ended.
+fn is_exit_of(record: &Value, command: &str) -> bool {
+    record["event"]["kind"] == "exit"
+        && record["process"]["cmdline"]
+            .as_str()
+            .is_some_and(|line| line.contains(&format!("taffrail {command}")))
+}
+
+#[test]
+fn log_level_changes_while_the_daemon_runs() {
+    if let Some(reason) = cannot_load() {
+        skip!("log_level_changes_while_the_daemon_runs", "{reason}");
+    }
+    let daemon = Daemon::start(&[]);
+    let level = || {
+        let (_, status) = command(&daemon, &["status", "--json"]);
+        serde_json::from_str::<Value>(&status).unwrap()["log_level"].clone()
+    };
+    assert_eq!(level(), "info");
+    wait_for_code(&daemon, &["log-level", "error"], 0);
+    assert_eq!(level(), "error");
+    // A mistake in the command line is one for the command line.
+    assert_eq!(command(&daemon, &["log-level", "loud"]).0, Some(2));
+}
+
+#[test]
+fn rules_are_loaded_anew_when_their_file_changes_and_what_is_wrong_is_refused() {
+    if let Some(reason) = cannot_load() {
+        skip!("rules_are_loaded_anew_when_their_file_changes_and_what_is_wrong_is_refused", "{reason}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("rules.yaml");
+    std::fs::write(&rules, "[]\n").unwrap();
+    let daemon = Daemon::start(&[&format!("rules.files=[{}]", rules.display()), "rules.embedded=false"]);
+    let rule = "- rule: Ours\n  desc: x\n  condition: evt.type = execve\n  output: x\n  priority: NOTICE\n";
+    std::fs::write(&rules, rule).unwrap();
+    let reloaded = daemon.wait_for(|record| record["kind"] == "rules" && record["result"] == "reloaded");
+    assert_eq!(reloaded["rules"], 1);
+    std::fs::write(&rules, "- rule: Theirs\n  condition: evt.tpye = execve\n").unwrap();
+    daemon.wait_for(|record| record["kind"] == "rules" && record["result"] == "refused");
+    let (_, status) = command(&daemon, &["status", "--json"]);
+    let status: Value = serde_json::from_str(&status).unwrap();
+    assert_eq!((&status["rules"]["count"], &status["rules"]["last_reload_ok"]), (&1.into(), &false.into()));
+    // What takes effect at the next start only is said.
+    std::fs::write(daemon.config(), "alerts: {max: 7}\n").unwrap();
+    let changed = daemon.wait_for(|record| record["kind"] == "config");
+    assert_eq!(changed["at_next_start"], serde_json::json!(["alerts.max"]));
+}
+
+#[test]
+fn bundle_has_what_helps_and_no_planted_secret() {
+    if let Some(reason) = cannot_load() {
+        skip!("bundle_has_what_helps_and_no_planted_secret", "{reason}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "planted-in-a-file\n").unwrap();
+    let config = tempfile::tempdir().unwrap();
+    let exporter = format!(
+        "export: {{x: {{to: 'webhook+http://127.0.0.1:9/?key=planted-in-an-address', token_file: {}, \
+         headers: ['X-Key: planted-in-a-header']}}}}\n",
+        token.display()
+    );
+    std::fs::write(config.path().join("config.yaml"), exporter).unwrap();
+    let daemon = Daemon::start_in(config, &[]);
+    // What it says of the exporter that gets nowhere is among its messages.
+    wait_for(|| daemon.said().contains("exporter x").then_some(())).unwrap();
+    let into = folder.path().join("bundle.tar");
+    let (code, said) = command(&daemon, &["support-bundle", into.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{said}");
+    let bytes = std::fs::read(&into).unwrap();
+    let text = String::from_utf8_lossy(&bytes);
+    for part in ["config.yaml", "status.json", "metrics.txt", "messages.txt", "doctor.json", "versions.json"]
+    {
+        assert!(text.contains(&format!("taffrail-support/{part}")), "{part}");
+    }
+    assert!(
+        text.contains("taffrail_events_total") && text.contains("exporter x") && text.contains("[redacted]")
+    );
+    assert!(!text.contains("planted"), "{text}");
+}
