@@ -52,6 +52,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if .Values.pinProbes -}}
 {{- $_ := set $config "probes" (merge (dict "pin" "/sys/fs/bpf/taffrail") ($config.probes | default dict)) -}}
 {{- end -}}
+{{- if .Values.metrics.enabled -}}
+{{- $api := dict "listen" (printf "0.0.0.0:%d" (int .Values.metrics.port)) "cert_file" "/etc/taffrail-api/tls.crt" "key_file" "/etc/taffrail-api/tls.key" -}}
+{{- if .Values.metrics.tokensSecret -}}
+{{- $_ := set $api "tokens_file" "/etc/taffrail-api/tokens" -}}
+{{- end -}}
+{{- if .Values.metrics.clientCaSecret -}}
+{{- $_ := set $api "client_ca_file" "/etc/taffrail-api/ca.crt" -}}
+{{- end -}}
+{{- $_ := set $config "api" $api -}}
+{{- end -}}
 {{- toYaml $config -}}
 {{- end -}}
 

@@ -160,7 +160,6 @@ impl Upkeep {
         let is_time = |every: u64| self.ticks.is_multiple_of(every);
         let (canary, look, settle) = (is_time(CANARY), is_time(LOOK), is_time(SETTLE));
         self.ticks += 1;
-        self.canary.reap();
         if canary && let Err(error) = self.canary.send(&control.api.sources.vitals.canary) {
             log::warn!("cannot send a canary: {error}");
         }

@@ -18,6 +18,7 @@ pub struct Sender {
 impl Sender {
     /// Lets a child begin and end, unless the last one is still there. Its number is noted before it ends.
     pub fn send(&mut self, canary: &Canary) -> io::Result<()> {
+        self.reap();
         if self.child.is_some() {
             return Err(io::Error::other("the last one has not ended"));
         }
@@ -44,8 +45,8 @@ impl Sender {
         Ok(())
     }
 
-    /// Takes leave of a child that has ended. It is not waited for: somebody might have stopped it.
-    pub fn reap(&mut self) {
+    /// Takes leave of a child that has ended, which frees its number. It is not waited for: somebody might have stopped it.
+    fn reap(&mut self) {
         let Some(pid) = self.child else { return };
         // SAFETY: a child of ours that was not waited for.
         if unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG) } != 0 {

@@ -404,6 +404,23 @@ mod tests {
     }
 
     #[test]
+    fn each_metric_that_the_dashboard_and_the_alerts_ask_for_exists() {
+        for file in ["dashboard.json", "alerts.yaml"] {
+            let path = format!("{}/../deploy/chart/files/{file}", env!("CARGO_MANIFEST_DIR"));
+            let text = std::fs::read_to_string(path).unwrap();
+            let words = text.split(|char: char| !char.is_ascii_alphanumeric() && char != '_');
+            let asked: BTreeSet<&str> = words
+                .filter(|word| word.starts_with("taffrail_") || word.starts_with("process_"))
+                .map(|word| word.strip_suffix("_bucket").unwrap_or(word))
+                .collect();
+            assert!(asked.len() >= 8, "{file}: {asked:?}");
+            for name in asked {
+                assert!(METRICS.iter().any(|metric| metric.name == name), "{file}: {name}");
+            }
+        }
+    }
+
+    #[test]
     fn label_values_cannot_end_a_label_or_a_line() {
         let metric = METRICS.iter().find(|metric| metric.name == "taffrail_export_failing").unwrap();
         let mut page = String::new();

@@ -127,8 +127,8 @@ pub fn to_json(sources: &Sources) -> Value {
             "sent": of.sent.get(), "failed": of.failed.get(), "refused": of.refused.get(), "dropped": of.dropped.get(),
         })).collect::<Vec<_>>(),
         "process": process.map(|of| json!({
-            "cpu_s": of.cpu_seconds, "resident_bytes": of.resident_bytes, "threads": of.threads,
-            "open_fds": process::open_fds(),
+            "cpu_s": of.cpu_seconds, "resident_bytes": of.resident_bytes as u64, "threads": of.threads as u64,
+            "open_fds": process::open_fds().map(|count| count as u64),
         })),
         "api": { "listen": listen },
         "log_level": talk::level(),

@@ -26,6 +26,13 @@ const OTHER: &[&str] = &[
     "serviceAccount.create=false",
     "imagePullSecrets[0].name=pull",
     "networkPolicy.egress[0].to[0].ipBlock.cidr=10.0.0.0/8",
+    "networkPolicy.scrapers[0].podSelector.matchLabels.app=prometheus",
+    "probes.enabled=false",
+    "metrics.enabled=true",
+    "metrics.tlsSecret=tls",
+    "metrics.tokensSecret=tokens",
+    "metrics.clientCaSecret=ca",
+    "metrics.dashboard.enabled=true",
 ];
 
 /// What no variant may have.
@@ -42,7 +49,8 @@ fn render(helm: &Path, kubernetes: &str, values: &[&str], options: &[&str]) -> O
 
 /// The pod that a node would get, and its settings, as podman takes them.
 pub fn pod(helm: &Path, values: &[String]) -> String {
-    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+    // Podman leaves checks to systemd, which need not be there.
+    let values: Vec<&str> = values.iter().map(String::as_str).chain(["probes.enabled=false"]).collect();
     let shown = |file: &str| {
         said("helm", &render(helm, "1.30.0", &values, &["--show-only", &format!("templates/{file}")]))
     };
@@ -109,6 +117,19 @@ fn kubernetes_accepts_every_variant_of_the_chart_and_none_asks_for_more_than_it_
     let manifests = said("helm", &render(&helm, "1.35.0", &[], &[]));
     let wrong = manifests.replace("readOnlyRootFilesystem: true", "readOnlyRoot: true");
     assert!(!validate("1.35.0", &wrong).status.success());
+    // Kinds of the Prometheus operator are not Kubernetes' own.
+    let operator = ["metrics.enabled=true", "metrics.tlsSecret=tls", "metrics.tokensSecret=tokens"];
+    let operator =
+        [&operator[..], &["metrics.serviceMonitor.enabled=true", "metrics.prometheusRule.enabled=true"]];
+    let monitoring = said("helm", &render(&helm, "1.35.0", &operator.concat(), &[]));
+    for part in [
+        "kind: ServiceMonitor",
+        "kind: PrometheusRule",
+        "alert: TaffrailTamperWindow",
+        "{{ $labels.instance }}",
+    ] {
+        assert!(monitoring.contains(part), "{part} in {monitoring}");
+    }
     // OpenShift's own kind is not Kubernetes'.
     let constraints = said("helm", &render(&helm, "1.35.0", &["openshift.scc=true"], &[]));
     assert!(constraints.contains("kind: SecurityContextConstraints"));
@@ -129,6 +150,8 @@ fn values_that_the_chart_does_not_know_or_that_would_widen_it_are_refused() {
         ("config.log.dir=/tmp", "/config/log/dir"),
         ("rules.notes\\.txt=x", "notes.txt"),
         ("image.digest=latest", "/image/digest"),
+        ("config.api.listen=0.0.0.0:1", "/config/api"),
+        ("metrics.enabled=true", "/metrics/tlsSecret"),
     ] {
         let output = render(&helm, "1.35.0", &[value], &[]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

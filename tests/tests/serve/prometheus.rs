@@ -135,6 +135,19 @@ fn prometheus_scrapes_with_a_token_and_with_a_certificate_and_not_with_a_wrong_t
 }
 
 #[test]
+fn promtool_finds_nothing_wrong_with_the_alerts() {
+    let Some(promtool) = unpacked("promtool") else {
+        skip!(
+            "promtool_finds_nothing_wrong_with_the_alerts",
+            "no promtool: `cargo xtask setup` could not fetch it"
+        );
+    };
+    let alerts = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/chart/files/alerts.yaml");
+    let output = Command::new(promtool).args(["check", "rules", alerts]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
 fn promtool_finds_nothing_wrong_with_the_page() {
     if let Some(reason) = cannot_load() {
         skip!("promtool_finds_nothing_wrong_with_the_page", "{reason}");

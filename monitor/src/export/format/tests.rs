@@ -73,6 +73,10 @@ fn records() -> Vec<Value> {
                 json!({ "where": "ring", "what": "open", "count": 5, "from_boot_ns": 1, "to_boot_ns": 2, "cgroup_id": 7, "container": container })
             }
             "container" => json!({ "container": labelled }),
+            "api" => json!({
+                "by": "token", "name": "prometheus", "from": "10.0.0.1", "method": "GET", "path": "/metrics", "status": 200,
+                "count": 4, "from_boot_ns": 1, "to_boot_ns": 2,
+            }),
             "rules" => json!({ "result": "loaded", "rules": 79, "sha256": "00" }),
             "suppressed" => {
                 json!({ "rule": "Shell in a container", "count": 4, "container": null, "group": { "a": "b" } })
@@ -81,6 +85,12 @@ fn records() -> Vec<Value> {
         };
         all.push(record(1, kind.name(), of(members)));
     }
+    // One that is about no event.
+    let refused = json!({
+        "rule": "API access refused", "priority": "Warning", "output": "API access refused: unknown token",
+        "tags": ["network", "mitre_credential_access", "T1110"], "access": { "by": "none", "from": "10.0.0.1" },
+    });
+    all.push(record(2, "alert", of(refused)));
     all
 }
 
