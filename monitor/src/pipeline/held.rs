@@ -114,7 +114,6 @@ impl Held {
     }
 
     /// What they take in memory.
-    #[cfg(test)]
     pub fn bytes(&self) -> usize {
         self.bytes
     }
