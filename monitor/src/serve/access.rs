@@ -39,7 +39,7 @@ pub enum Caller {
     Token(String),
     /// Who has the key of a certificate with this subject.
     Certificate(String),
-    /// A process of this machine, by the local socket: user and process id.
+    /// A process of this machine, by the local socket.
     Local {
         /// User id.
         uid: u32,

@@ -49,7 +49,7 @@ impl Sender {
     fn reap(&mut self) {
         let Some(pid) = self.child else { return };
         // SAFETY: a child of ours that was not waited for.
-        if unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG) } != 0 {
+        if unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG) } == pid {
             self.child = None;
         }
     }

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Bytes;
@@ -68,8 +69,17 @@ pub async fn serve(socket: &Socket, api: Arc<Api>) -> io::Result<()> {
     loop {
         // Others wait for their turn: who may connect is root.
         let turn = Arc::clone(&connections).acquire_owned().await.map_err(io::Error::other)?;
-        let (stream, _) = listener.accept().await?;
-        let uid = stream.peer_cred()?.uid();
+        let accepted =
+            listener.accept().await.and_then(|(stream, _)| Ok((stream.peer_cred()?.uid(), stream)));
+        let (uid, stream) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // No descriptors, say: others need them more.
+                log::debug!("a connection to the local socket was not taken: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
         if uid != 0 && uid != own {
             let refusal = Some("neither root nor the daemon's user");
             let caller = Caller::Local { uid };
@@ -103,7 +113,7 @@ pub fn ask(socket: &Path, method: Method, path: &str) -> io::Result<(u16, String
             Ok((status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
         };
         let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the daemon does not answer");
-        tokio::time::timeout(std::time::Duration::from_secs(10), asked).await.map_err(late)?
+        tokio::time::timeout(Duration::from_secs(10), asked).await.map_err(late)?
     })
 }
 

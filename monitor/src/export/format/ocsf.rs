@@ -121,9 +121,13 @@ fn encode(record: &Record<'_>, cut: &Cut, out: &mut Vec<u8>) {
             FINDING.places.iter().any(|place| *place != "finding_info" && is_below(&member.name, place))
         };
         let (mut evidence, mut rest): (Vec<_>, Vec<_>) = members.into_iter().partition(evidence);
-        out.extend_from_slice(b"\"evidences\":[{");
-        nest::write(&mut evidence, cut, out);
-        out.extend_from_slice(b"}],\"finding_info\":{\"attacks\":[");
+        // An alert may be about no event: that somebody was not let in.
+        if !evidence.is_empty() {
+            out.extend_from_slice(b"\"evidences\":[{");
+            nest::write(&mut evidence, cut, out);
+            out.extend_from_slice(b"}],");
+        }
+        out.extend_from_slice(b"\"finding_info\":{\"attacks\":[");
         attacks(record, cut, out);
         out.push(b']');
         let (mut finding, mut others): (Vec<_>, Vec<_>) =
