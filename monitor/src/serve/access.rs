@@ -168,7 +168,7 @@ impl Calls {
     /// Tells what has come again for long enough. To be called now and then.
     pub fn settle(&self) {
         let books = &mut *self.lock();
-        books.settle(|told_ns, now_ns| is_due(told_ns, now_ns));
+        books.settle(is_due);
         books.hand_over();
     }
 
