@@ -16,6 +16,7 @@ use thiserror::Error;
 
 use super::cgroup::Layout;
 use super::container::{Container, Runtime};
+use super::resolve::GIVE_UP;
 
 /// Folders of runtimes. One that ends in `/*` stands for all folders in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -211,7 +212,7 @@ impl States {
             for folder in expand(&[folder]).filter(|folder| runtime_of(folder) == Runtime::Oci) {
                 for entry in folder.read_dir().into_iter().flatten().flatten().take(STATES_MAX) {
                     match first_process(&entry.path(), user) {
-                        None => is_open = true,
+                        None => is_open |= is_young(&entry.path()),
                         Some(pid)
                             if is_in_namespace(pid, pid_ns, user)
                                 && !self.has_cgroup(&entry.path(), user) =>
@@ -296,6 +297,12 @@ impl States {
         let own = own.trim_end_matches('/');
         (!own.is_empty()).then(|| own.to_owned())
     }
+}
+
+/// Whether a container's folder was made or changed so short ago that its state may be still to come.
+fn is_young(folder: &Path) -> bool {
+    let changed = folder.metadata().and_then(|metadata| metadata.modified()).ok();
+    changed.and_then(|changed| changed.elapsed().ok()).is_some_and(|age| age < GIVE_UP)
 }
 
 /// The first process of a container by its state; `None`: there is no state yet.
@@ -489,6 +496,9 @@ mod tests {
         // crun's, and one that is not written yet.
         std::fs::remove_file(root.path().join("web/state.json")).unwrap();
         assert_eq!(states.in_namespace(own, &folders), (None, true));
+        let left = File::open(root.path().join("web")).unwrap();
+        left.set_modified(SystemTime::now() - 2 * GIVE_UP).unwrap();
+        assert_eq!(states.in_namespace(own, &folders), (None, false), "left behind");
         std::fs::write(root.path().join("web/status"), format!(r#"{{"pid":{pid}}}"#)).unwrap();
         assert!(states.in_namespace(own, &folders).0.is_some());
         // A user has a say about his own processes only, and there is no cgroup of such a name.
