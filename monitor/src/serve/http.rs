@@ -48,6 +48,16 @@ pub enum Peer {
     },
 }
 
+impl Peer {
+    /// Its address; `None` by the local socket.
+    fn address(&self) -> Option<IpAddr> {
+        match self {
+            Peer::Network { from, .. } => Some(*from),
+            Peer::Local { .. } => None,
+        }
+    }
+}
+
 /// What there is to ask for.
 struct Route {
     path: &'static str,
@@ -147,16 +157,29 @@ where
         .max_headers(HEAD_MAX.1)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
-    let is_through = tokio::select! {
-        // Whatever goes wrong is the other end's affair.
-        _ = connection.as_mut() => true,
-        () = tokio::time::sleep(CONNECTION_TIME) => false,
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = tokio::time::sleep(CONNECTION_TIME) => None,
     };
-    if !is_through {
-        connection.as_mut().graceful_shutdown();
-        if tokio::time::timeout(LAST_TIME, connection).await.is_err() {
-            api.calls.refuse("slow");
+    let ended = match ended {
+        Some(ended) => Ok(ended),
+        None => {
+            connection.as_mut().graceful_shutdown();
+            tokio::time::timeout(LAST_TIME, connection).await
         }
+    };
+    match ended {
+        Err(_) => api.calls.refuse("slow"),
+        Ok(Err(error)) if error.is_timeout() => api.calls.refuse("slow"),
+        Ok(Err(error)) if error.is_parse() => {
+            // What is no request was answered before anybody asked who it is.
+            let (caller, from) = (Caller::Nobody, peer.address());
+            let status = if error.is_parse_too_large() { 431 } else { 400 };
+            let (method, path) = (String::new(), String::new());
+            api.calls.take(Call { caller, from, method, path, status, refusal: None }, None);
+        }
+        // Whatever else goes wrong is the other end's affair.
+        Ok(_) => {}
     }
 }
 
@@ -185,13 +208,9 @@ fn respond(request: &Request<Incoming>, peer: &Peer, tokens: &Tokens, api: &Api)
         Ok(caller) => (caller, None),
         Err(why) => (Caller::Nobody, Some(why)),
     };
-    let from = match peer {
-        Peer::Network { from, .. } => Some(*from),
-        Peer::Local { .. } => None,
-    };
     let call = Call {
         caller,
-        from,
+        from: peer.address(),
         method: method.to_string(),
         path: path.to_owned(),
         status: status.as_u16(),
