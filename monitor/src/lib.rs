@@ -7,6 +7,7 @@ pub mod capture;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod confine;
 pub mod detect;
 pub mod diagnostic;
 pub mod enrich;

@@ -6,6 +6,8 @@ pub mod pins;
 pub mod raw;
 pub mod sandbox;
 pub mod score;
+#[cfg(target_arch = "x86_64")]
+pub mod taken;
 pub mod verifier;
 
 /// Says loudly that a test cannot run here, and why. The task runner counts these lines.

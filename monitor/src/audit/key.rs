@@ -3,9 +3,8 @@
 //! erased, so that nobody who comes later can sign for that time. [`Keys`] keeps the files; the order of the steps, and
 //! what a crash between them leaves, is [`super::writer`]'s part.
 
-use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -47,7 +46,7 @@ pub struct Keys {
 impl Keys {
     /// Uses a folder; makes it, with mode 0700, if it is not there.
     pub fn open(disk: Arc<dyn Disk>, folder: &Path) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        super::make_folder(folder)?;
         if folder.metadata()?.mode() & 0o022 != 0 {
             return Err(io::Error::other(format!("{}: others may write to it", folder.display())));
         }

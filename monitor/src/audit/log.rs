@@ -209,7 +209,7 @@ impl Log {
     pub fn open(options: Options) -> Result<Self, OpenError> {
         let folder = options.folder.clone();
         let unusable = |source| OpenError::Folder { path: folder.clone(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(unusable)?;
+        make_folder(&folder).map_err(unusable)?;
         let mode = folder.metadata().map_err(unusable)?.mode() & 0o777;
         if mode & 0o022 != 0 {
             return Err(OpenError::Open { path: folder, mode });
@@ -290,6 +290,11 @@ impl Drop for Log {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Makes a folder that is nobody else's business, if it is not there.
+pub fn make_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// The file that a writer locks.

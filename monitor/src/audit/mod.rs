@@ -35,7 +35,7 @@ pub mod verify;
 pub mod witness;
 mod writer;
 
-pub use log::{CloseError, Durable, FullDisk, Log, OpenError, Options, Policy};
+pub use log::{CloseError, Durable, FullDisk, Log, OpenError, Options, Policy, make_folder};
 pub use queue::{Entry, Stats};
 
 macro_rules! record_kinds {

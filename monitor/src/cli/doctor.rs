@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::config::Source;
 use crate::config::Settings;
+use crate::confine;
 use crate::enrich::cgroup::Layout;
 use crate::enrich::metadata::api::{self, Look};
 use crate::event::text::escaped;
@@ -51,7 +52,7 @@ pub fn run(args: Args) -> ExitCode {
         Ok(settings) => settings,
         Err(code) => return code,
     };
-    let mut findings = vec![kernel(), btf(), capabilities(), cgroups()];
+    let mut findings = vec![kernel(), btf(), capabilities(), cgroups(), confinement(&settings)];
     findings.extend(runtimes(&settings));
     let (found, states) = probes(args.tier);
     findings.extend(found);
@@ -175,6 +176,23 @@ fn cgroups() -> Finding {
         ),
     };
     Finding { what: "cgroups", verdict, found, advice: advice.map(str::to_owned) }
+}
+
+/// What would hold the daemon back if somebody took it over.
+fn confinement(settings: &Settings) -> Finding {
+    const WHAT: &str = "confinement";
+    if !settings.confine {
+        let advice =
+            Some("whoever takes the daemon over can do all that it may; see `daemon.confine`".to_owned());
+        return Finding { what: WHAT, verdict: Verdict::Less, found: "off".to_owned(), advice };
+    }
+    let state = confine::trial();
+    let (by, not) = state.split();
+    let verdict = if not.is_empty() { Verdict::Ok } else { Verdict::Less };
+    let found = by.into_iter().chain(not.iter().copied()).collect::<Vec<_>>().join(", ");
+    let advice = (!not.is_empty())
+        .then(|| "whoever takes the daemon over can write wherever its user and mounts let it".to_owned());
+    Finding { what: WHAT, verdict, found, advice }
 }
 
 /// Which runtimes can be asked. None has to be there.

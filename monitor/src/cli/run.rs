@@ -17,6 +17,7 @@ use super::scope::Choice;
 use crate::audit::{Entry, Log, RecordKind};
 use crate::clock::{self, Clock};
 use crate::config::Settings;
+use crate::confine::{ConfineError, Confinement, Role};
 use crate::detect::alert::{Alert, Verdict};
 use crate::diagnostic::{self, Diagnostic, Severity};
 use crate::enrich::cgroup::{Cgroups, Layout};
@@ -75,15 +76,18 @@ pub fn run(args: Args, give_back_memory: fn()) -> ExitCode {
     };
     let last = Last::of(&settings.log_dir);
     let options = audit_options(&settings);
-    let log = match Log::open(options) {
-        Ok(log) => log,
-        Err(error) => {
+    let opened = Confinement::begin(&settings)
+        .and_then(|confinement| Ok((confinement.within(Role::Work, || Log::open(options))?, confinement)));
+    let (log, confinement) = match opened {
+        Ok((Ok(log), confinement)) => (log, confinement),
+        Ok((Err(error), _)) => {
             super::complain(&error, Some(error.hint()));
             return ExitCode::from(super::FAILED);
         }
+        Err(error) => return cannot_confine(&error),
     };
     log::info!("the audit log is signed by {}", log.key());
-    match watch(&args, &settings, rules, (log, last), give_back_memory) {
+    match watch(&args, &settings, rules, (log, last), confinement, give_back_memory) {
         Ok(()) => ExitCode::SUCCESS,
         Err(code) => code,
     }
@@ -111,6 +115,7 @@ fn watch(
     settings: &Settings,
     rules: RuleSet,
     (log, last): (Log, Option<Last>),
+    mut confinement: Confinement,
     give_back_memory: fn(),
 ) -> Result<(), ExitCode> {
     let layout = Layout::detect();
@@ -144,7 +149,8 @@ fn watch(
     let mut enricher = Enricher::new(Enrichment::Live(cgroups), settings.max_processes);
     enricher.set_runtimes(settings.folders.clone(), settings.name_wait);
     let (to_match, messages) = receive::queue();
-    enricher.set_apis(pipeline::ask_runtimes(settings, &to_match).map_err(|error| {
+    let asking = confinement.within(Role::Work, || pipeline::ask_runtimes(settings, &to_match));
+    enricher.set_apis(asking.map_err(|error| cannot_confine(&error))?.map_err(|error| {
         super::complain(&error, None);
         ExitCode::from(super::FAILED)
     })?);
@@ -172,27 +178,30 @@ fn watch(
     };
     let mut worker = Worker::new(enricher, (Arc::clone(&rules), settings.state.clone()), clock, sink);
     (worker.live, worker.scope) = (Some(live), settings.scope.clone());
-    worker.hash_if_needed(kinds);
+    let hashing = confinement.within(Role::Look, || worker.hash_if_needed(kinds));
+    hashing.map_err(|error| cannot_confine(&error))?;
     worker.vitals = Arc::clone(&vitals);
     // Should this daemon end in a moment, the next one need not go through all of the log.
     worker.settle();
-    write_start(&mut worker, settings, &rules, &states);
+    write_start(&mut worker, settings, &rules, &states, &confinement);
     let stop = AtomicBool::new(false);
     // Before anybody is told that it watches: what ends a moment later must not be nameless.
     worker.seed();
     restart::take_over(last, &mut worker, &settings.log_dir, (left, attached_ns), problems);
-    let ahead = worker.start_resolving().map_err(|error| {
+    let resolving = confinement.within(Role::Look, || worker.start_resolving());
+    let ahead = resolving.map_err(|error| cannot_confine(&error))?.map_err(|error| {
         super::complain(&error, None);
         ExitCode::from(super::FAILED)
     })?;
     let telling = to_match.clone();
     // The match thread only ends when nobody tells it anything any more.
     let tell = move |kind, body| drop(telling.send(Message::Note(kind, body)));
-    let exporters =
-        Exporters::start(&settings.exporters, &settings.log_dir, &durable, tell).map_err(|error| {
-            super::complain(&error, Some("look at the folder `export` beside the log"));
-            ExitCode::from(super::FAILED)
-        })?;
+    let exporting = confinement
+        .within(Role::Work, || Exporters::start(&settings.exporters, &settings.log_dir, &durable, tell));
+    let exporters = exporting.map_err(|error| cannot_confine(&error))?.map_err(|error| {
+        super::complain(&error, Some("look at the folder `export` beside the log"));
+        ExitCode::from(super::FAILED)
+    })?;
     let socket = local_socket(settings);
     let listener = listener(settings);
     let calls = Arc::new(Calls::new(to_match.clone()));
@@ -207,7 +216,9 @@ fn watch(
         listen: listener.as_ref().and_then(Listener::local_addr).map(|address| address.to_string()),
     };
     let api = Arc::new(Api { sources, calls: Arc::clone(&calls) });
-    let server = listener.map(|listener| listener.start(Arc::clone(&api))).transpose().map_err(|error| {
+    let start = || listener.map(|listener| listener.start(Arc::clone(&api))).transpose();
+    let serving = confinement.within(Role::Work, start).map_err(|error| cannot_confine(&error))?;
+    let server = serving.map_err(|error| {
         super::complain(&error, None);
         ExitCode::from(super::FAILED)
     })?;
@@ -218,12 +229,21 @@ fn watch(
         to_match: &to_match,
         api,
     };
+    let answers = || worker.live.as_ref().is_some_and(|live| live.probes.answers());
+    confinement.keep_maps(answers).map_err(|error| {
+        super::complain(&error, None);
+        ExitCode::from(super::FAILED)
+    })?;
     let ended = std::thread::scope(|threads| {
-        let matching =
+        let matching = confinement.within(Role::Look, || {
             std::thread::Builder::new().name("match".to_owned()).spawn_scoped(threads, move || {
                 worker.run(&messages);
                 worker.sink
-            });
+            })
+        });
+        let matching = matching.map_err(std::io::Error::other).flatten();
+        // The threads that are started from here on inherit it.
+        let confined = confinement.enter(Role::Work).map_err(std::io::Error::other);
         let receiving = to_match.clone();
         let (stop, vitals) = (&stop, &*vitals);
         let looking = ahead.map(|(ahead, asker)| {
@@ -234,12 +254,14 @@ fn watch(
             .name("receive".to_owned())
             .spawn_scoped(threads, move || receive::receive(rings, losses, &receiving, stop, vitals));
         let is_received = receiver.is_ok();
-        let waited = looking.transpose().and(receiver).and_then(|_| {
+        let waited = looking.transpose().and(receiver).and(confined).and_then(|()| {
             // Without it nobody would hear.
             if matching.is_err() {
                 return Ok(());
             }
-            control.run(socket.as_ref(), || report(&states, settings, rules.enabled().count()))
+            control.run(socket.as_ref(), || {
+                report(&states, settings, &confinement, rules.enabled().count());
+            })
         });
         // What was asked until now is told; the rest is asked of nobody.
         drop(server);
@@ -283,6 +305,11 @@ fn listener(settings: &Settings) -> Option<Listener> {
         log::info!("the API listens at {address}");
     }
     Some(listener)
+}
+
+fn cannot_confine(error: &ConfineError) -> ExitCode {
+    super::complain(error, Some(error.hint()));
+    ExitCode::from(super::FAILED)
 }
 
 fn cannot_load(error: &LoadError) -> ExitCode {
@@ -348,11 +375,18 @@ pub fn load_rules(settings: &Settings) -> Result<(RuleSet, Vec<Diagnostic>), Exi
 }
 
 /// Tells a person what is watched.
-fn report(states: &[ProbeState], settings: &Settings, rules: usize) {
+fn report(states: &[ProbeState], settings: &Settings, confinement: &Confinement, rules: usize) {
     for ProbeState { hook, status, .. } in states {
         if let Status::Failed(why) = status {
             log::warn!("probe {} is not attached: {why}\n  not seen: {}", hook.program, hook.blinds);
         }
+    }
+    for why in confinement.state.split().1 {
+        log::warn!("the daemon is not confined as it could be: {why}");
+    }
+    for folder in &confinement.closed {
+        let folder = folder.display();
+        log::warn!("{folder} cannot be opened now; nothing is written there until a restart");
     }
     for what in settings.scope.excluded() {
         log::info!("not watched: {}", escaped(what.as_bytes()));
@@ -361,7 +395,13 @@ fn report(states: &[ProbeState], settings: &Settings, rules: usize) {
     log::info!("watching with {attached} probes and {rules} rules");
 }
 
-fn write_start(worker: &mut Worker<LogSink>, settings: &Settings, rules: &RuleSet, states: &[ProbeState]) {
+fn write_start(
+    worker: &mut Worker<LogSink>,
+    settings: &Settings,
+    rules: &RuleSet,
+    states: &[ProbeState],
+    confinement: &Confinement,
+) {
     let boot_ns = clock::boot_ns();
     let time_ns = worker.clock.realtime_ns(boot_ns);
     let mut note = |kind, body: &[u8]| worker.sink.note(kind, boot_ns, time_ns, body);
@@ -370,6 +410,7 @@ fn write_start(worker: &mut Worker<LogSink>, settings: &Settings, rules: &RuleSe
     let start = json!({
         "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id(), "config_sha256": settings.hash(),
         "scope": { "host": host, "include": texts(include), "exclude": texts(exclude) },
+        "confined": confinement.state.to_json(),
     });
     note(RecordKind::Start, &members(&start));
     note(RecordKind::Rules, &members(&rules_body(rules, "loaded")));

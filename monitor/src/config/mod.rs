@@ -89,6 +89,8 @@ pub struct Settings {
     pub node_name: String,
     /// Where it can be asked how it is.
     pub api: crate::serve::Settings,
+    /// Whether the daemon confines itself.
+    pub confine: bool,
     /// Exporters.
     pub exporters: Vec<crate::export::settings::Settings>,
 }
@@ -122,6 +124,7 @@ impl Default for Settings {
             syscalls_flight_recorder: 0,
             node_name: crate::enrich::cgroup::host_name(),
             api: crate::serve::Settings::default(),
+            confine: true,
             exporters: Vec::new(),
         }
     }
@@ -274,6 +277,8 @@ const KEYS: &[Key] = &[
         set: |s, n| optional(n).map(|value| s.api.tokens_file = value), show: |s| or_empty(s.api.tokens_file.as_deref()) },
     Key { name: "node.name", ty: "text", doc: "This node's name in each record; by default the host name.",
         set: |s, n| text(n).map(|value| s.node_name = value), show: |s| quote(&s.node_name) },
+    Key { name: "daemon.confine", ty: "true or false", doc: "Whether the daemon [confines itself](../deploy.md#how-it-confines-itself) before it begins to watch: it can then start no program, and write below its own folders only.",
+        set: |s, n| bool(n).map(|value| s.confine = value), show: |s| s.confine.to_string() },
 ];
 
 /// Loads settings: the named file, or the default one if it is there; then the overrides, `key=value` each.

@@ -365,6 +365,11 @@ impl Probes {
         self.moved_count.get(&0, 0).map_or(0, |CountsPod([_, unfit])| unfit)
     }
 
+    /// Whether a map can be read: what that takes depends on the kernel.
+    pub fn answers(&self) -> bool {
+        self.moved_count.get(&0, 0).is_ok()
+    }
+
     /// Prints what the probes have logged, with `--debug-probes`.
     pub fn print_debug_log(&mut self) {
         if let Some(log) = &mut self.debug_log {
