@@ -82,12 +82,13 @@ fn forget_folders(build: &mut Command, arch: Arch) -> Result<()> {
         (cargo_home.unwrap_or_else(home), "/cargo"),
         (root().canonicalize()?, "/taffrail"),
     ];
-    let flags: Vec<Value> = folders
-        .iter()
-        .map(|(folder, name)| format!("--remap-path-prefix={}={name}", folder.display()).into())
-        .collect();
-    // JSON's text of a list is TOML's.
-    build.args(["--config", &format!("target.{}.rustflags={}", arch.target(), Value::from(flags))]);
+    // The flags of `.cargo/config.toml`, which these replace.
+    let linking = (arch == Arch::Aarch64).then(|| "-Clink-self-contained=yes".to_owned());
+    let renames =
+        folders.iter().map(|(folder, name)| format!("--remap-path-prefix={}={name}", folder.display()));
+    let flags: Vec<String> = linking.into_iter().chain(renames).collect();
+    // Of all places where flags can stand, cargo heeds this one alone: none of the machine's may enter.
+    build.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     Ok(())
 }
 

@@ -49,6 +49,9 @@ enum Task {
         /// For which architectures; all if none is named.
         #[arg(long = "arch")]
         archs: Vec<build::Arch>,
+        /// Build it once more in another folder, and compare; start what is for other architectures in a VM.
+        #[arg(long)]
+        check: bool,
     },
     /// Build and run the daemon.
     Run {
@@ -142,13 +145,13 @@ fn run(task: Task) -> Result<()> {
             prepare(arch)?;
             build::release(arch).map(|path| println!("{}", path.display()))
         }
-        Task::Image { archs } => {
+        Task::Image { archs, check } => {
             let archs = if archs.is_empty() { build::Arch::value_variants() } else { &archs };
             archs.iter().try_for_each(|arch| prepare(*arch))?;
             let image = image::build(archs)?;
             println!("{}\t{}", image.layout.display(), image.digest);
             image.archives.iter().for_each(|archive| println!("{}", archive.display()));
-            Ok(())
+            if check { image::check(archs, &image) } else { Ok(()) }
         }
         Task::Run { arguments } => {
             succeed(Command::new(build::release(build::Arch::host())?).arg("run").args(arguments))

@@ -3,15 +3,19 @@
 //! architectures and as an archive of each for `docker load` and the like. Nothing of the machine enters: no time, no
 //! name, no order of a folder, so that the same binaries give the same digest wherever they are packed.
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
+use clap::ValueEnum as _;
 use flate2::{Compression, GzBuilder};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::build::{self, Arch};
+use crate::{cargo, output, root, vm};
 
 mod bill;
 
@@ -69,6 +73,49 @@ pub fn build(archs: &[Arch]) -> Result<Image> {
         }
     }
     Ok(image)
+}
+
+/// Builds it all once more, from a copy of the sources in another folder and with other flags in the environment, and
+/// compares the digests.
+pub fn check(archs: &[Arch], image: &Image) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let copy = folder.path().join("elsewhere");
+    let here = root().display().to_string();
+    let list = ["-C", &here, "ls-files", "--cached", "--others", "--exclude-standard"];
+    let sources = output("git", &list).context("git knows no sources here")?;
+    for source in sources.lines().filter(|source| root().join(source).is_file()) {
+        let to = copy.join(source);
+        std::fs::create_dir_all(to.parent().context("a path without a folder")?)?;
+        std::fs::copy(root().join(source), to)?;
+    }
+    let mut build = cargo(&["run", "--quiet", "--package", "xtask", "--", "image"]);
+    for arch in archs {
+        build.args(["--arch", arch.to_possible_value().context("it has a name")?.get_name()]);
+    }
+    build.current_dir(&copy).env("CARGO_TARGET_DIR", copy.join("target"));
+    build.env("RUSTFLAGS", "--cfg elsewhere").env_remove("CARGO_ENCODED_RUSTFLAGS");
+    let built = build.stderr(Stdio::inherit()).output().context("cannot run cargo")?;
+    ensure!(built.status.success(), "it cannot be built elsewhere: {}", built.status);
+    let said = String::from_utf8_lossy(&built.stdout).into_owned();
+    let digest = said.lines().next().and_then(|line| line.split('\t').nth(1)).unwrap_or_default();
+    ensure!(digest == image.digest, "{} here, {digest} elsewhere", image.digest);
+    let foreign = archs.iter().zip(&image.archives).filter(|(arch, _)| **arch != Arch::host());
+    foreign.into_iter().try_for_each(|(arch, archive)| start(*arch, archive))
+}
+
+/// Starts what an archive holds on an emulated machine of its architecture: its version, and what works there.
+fn start(arch: Arch, archive: &Path) -> Result<()> {
+    let kernel = match arch {
+        Arch::X86_64 => "6.12",
+        Arch::Aarch64 => "arm64-6.12",
+    };
+    let name = archive.file_name().context("an archive has a name")?.to_string_lossy();
+    // Of a small machine something is always missing: 1.
+    let script = format!(
+        "mkdir /image && cd /image && tar -xf /vm/{name} && tar -xf ./*.tar && ./taffrail --version && \
+         {{ ./taffrail doctor; [ $? -lt 2 ]; }}"
+    );
+    vm::run(kernel, &[archive.to_owned()], &["sh", "-c", &script].map(OsString::from))
 }
 
 /// Writes the images below a folder, in place of what is there.
