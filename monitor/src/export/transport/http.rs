@@ -110,19 +110,26 @@ fn headers(settings: &Settings, scheme: Scheme) -> Result<HeaderMap, Failure> {
             HeaderValue::try_from(value).map_err(|_| wrong("a header's value cannot be sent".into()))?,
         );
     }
-    let credentials = match (&settings.token, &settings.login) {
-        (Some(token), _) => format!("{} {}", scheme.0, token.read().map_err(wrong)?),
-        (None, Some((user, password))) => {
-            let pair = format!("{user}:{}", password.read().map_err(wrong)?);
-            format!("Basic {}", base64::Engine::encode(&base64::engine::general_purpose::STANDARD, pair))
-        }
-        (None, None) => return Ok(headers),
-    };
+    let Some(credentials) = credentials(settings, scheme)? else { return Ok(headers) };
     let mut value =
         HeaderValue::try_from(credentials).map_err(|_| wrong("the secret cannot be sent".into()))?;
     value.set_sensitive(true);
     headers.insert(reqwest::header::AUTHORIZATION, value);
     Ok(headers)
+}
+
+/// What proves who we are, as the `Authorization` header has it.
+pub fn credentials(settings: &Settings, scheme: Scheme) -> Result<Option<String>, Failure> {
+    let wrong = |why: String| Failure::new(Stage::Settings, why);
+    Ok(match (&settings.token, &settings.login) {
+        (Some(token), _) => Some(format!("{} {}", scheme.0, token.read().map_err(wrong)?)),
+        (None, Some((user, password))) => {
+            let pair = format!("{user}:{}", password.read().map_err(wrong)?);
+            let pair = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, pair);
+            Some(format!("Basic {pair}"))
+        }
+        (None, None) => None,
+    })
 }
 
 /// The body, packed; `None` if it goes as it is.
@@ -187,4 +194,25 @@ fn judge(status: StatusCode, after: Option<Duration>, body: &[u8]) -> Result<(),
 /// The beginning of an answer, for people: whoever answers chose it.
 pub fn excerpt(body: &[u8]) -> String {
     crate::event::text::escaped(body.get(..300).unwrap_or(body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_and_password_prove_who_we_are_where_there_is_no_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let [config, secret] = ["config.yaml", "secret"].map(|name| folder.path().join(name));
+        std::fs::write(&secret, "geheim\n").unwrap();
+        let proof = |more: &str| {
+            let keys = more.replace("FILE", &secret.display().to_string());
+            std::fs::write(&config, format!("export: {{x: {{to: 'otlp+grpcs://h', {keys}}}}}")).unwrap();
+            let settings = crate::config::load(Some(&config), &[]).unwrap().exporters.remove(0);
+            credentials(&settings, Scheme("Bearer")).unwrap()
+        };
+        assert_eq!(proof("user: eve, password_file: FILE").as_deref(), Some("Basic ZXZlOmdlaGVpbQ=="));
+        assert_eq!(proof("token_file: FILE").as_deref(), Some("Bearer geheim"));
+        assert_eq!(proof("rate: 0"), None);
+    }
 }

@@ -13,7 +13,7 @@ use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request, Status};
 
-use super::http::{Client, Scheme, excerpt};
+use super::http::{Client, Scheme, credentials, excerpt};
 use super::{Batch, Failure, Opening, Receiver, Refused, Sending, Stage, Transport, net};
 use crate::export::settings::{Compression, Settings};
 
@@ -73,9 +73,8 @@ fn open_grpc(settings: &Settings) -> Opening<'_> {
             client = client.send_compressed(tonic::codec::CompressionEncoding::Gzip);
         }
         let mut headers: Vec<(String, String)> = settings.headers.clone();
-        if let Some(token) = &settings.token {
-            let token = token.read().map_err(|why| wrong(&why))?;
-            headers.push(("authorization".to_owned(), format!("Bearer {token}")));
+        if let Some(credentials) = credentials(settings, Scheme("Bearer"))? {
+            headers.push(("authorization".to_owned(), credentials));
         }
         Ok(Box::new(OverGrpc { client, headers }) as Box<dyn Transport>)
     })
