@@ -65,6 +65,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- toYaml $config -}}
 {{- end -}}
 
+{{/* A folder that cannot be written to, with all that is mounted below it where Kubernetes can say so. */}}
+{{- define "taffrail.readOnly" -}}
+readOnly: true
+{{- if semverCompare ">=1.31.0-0" .Capabilities.KubeVersion.Version }}
+recursiveReadOnly: IfPossible
+{{- end }}
+{{- end -}}
+
 {{/* A seccomp profile by the name that OpenShift has for it. */}}
 {{- define "taffrail.sccSeccomp" -}}
 {{- with .Values.seccomp -}}

@@ -10,9 +10,9 @@ use taffrail_tests::skip;
 use crate::stage::said;
 use crate::{given, root};
 
-/// Versions of Kubernetes: the oldest that the chart says it works on, those around the change of AppArmor's place, the
-/// newest.
-const VERSIONS: &[&str] = &["1.25.0", "1.29.0", "1.30.0", "1.35.0", "1.37.0"];
+/// Versions of Kubernetes: the oldest that the chart says it works on, those around the changes of AppArmor's place and
+/// of what is read-only, the newest.
+const VERSIONS: &[&str] = &["1.25.0", "1.29.0", "1.30.0", "1.31.0", "1.35.0", "1.37.0"];
 
 /// Values that switch on what is off and off what is on.
 const OTHER: &[&str] = &[
@@ -25,6 +25,10 @@ const OTHER: &[&str] = &[
     "seLinuxType=spc_t",
     "serviceAccount.create=false",
     "imagePullSecrets[0].name=pull",
+    "secrets={siem}",
+    "trust={siem-ca}",
+    "config.export.siem.to=syslog+tls://siem.example:6514",
+    "config.export.siem.ca_file=/etc/taffrail-trust/siem-ca/ca.crt",
     "networkPolicy.egress[0].to[0].ipBlock.cidr=10.0.0.0/8",
     "networkPolicy.scrapers[0].podSelector.matchLabels.app=prometheus",
     "probes.enabled=false",
@@ -147,6 +151,18 @@ fn values_that_the_chart_does_not_know_or_that_would_widen_it_are_refused() {
         ("capabilities={SYS_ADMIN}", "/capabilities/0"),
         ("seccomp.type=None", "/seccomp/type"),
         ("runtimeFolders={run}", "/runtimeFolders/0"),
+        ("runtimeFolders={/}", "/runtimeFolders/0"),
+        ("runtimeFolders={/run/containerd}", "/runtimeFolders/0"),
+        ("runtimeFolders={/var/lib/kubelet/pods}", "/runtimeFolders/0"),
+        ("runtimeFolders={/run/x/../../etc/ssh}", "/runtimeFolders/0"),
+        ("runtimeSockets={/root/x.sock}", "/runtimeSockets/0"),
+        ("logFolder=/", "/logFolder"),
+        ("logFolder=/var", "/logFolder"),
+        ("logFolder=/var/log", "/logFolder"),
+        ("logFolder=/var/log/", "/logFolder"),
+        ("logFolder=/etc/cron.d", "/logFolder"),
+        ("logFolder=/usr/bin", "/logFolder"),
+        ("secrets={../x}", "/secrets/0"),
         ("config.log.dir=/tmp", "/config/log/dir"),
         ("rules.notes\\.txt=x", "notes.txt"),
         ("image.digest=latest", "/image/digest"),

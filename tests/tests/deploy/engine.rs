@@ -14,11 +14,8 @@ use crate::{given, image, root};
 pub const NAME: &str = concat!("localhost/taffrail:", env!("CARGO_PKG_VERSION"));
 
 /// Where the pod sees the cgroup tree, the machine's processes, and what runtimes say.
-pub const MOUNTS: &[&str] = &[
-    "/sys/fs/cgroup:/sys/fs/cgroup:ro,rslave",
-    "/proc:/proc:ro",
-    "/sys/kernel/tracing:/sys/kernel/tracing:ro",
-];
+pub const MOUNTS: &[&str] =
+    &["/sys/fs/cgroup:/sys/fs/cgroup:ro", "/proc:/proc:ro", "/sys/kernel/tracing:/sys/kernel/tracing:ro"];
 
 /// All that the chart's pod may do.
 pub const CAPABILITIES: &[&str] = &["BPF", "PERFMON", "NET_ADMIN", "DAC_READ_SEARCH", "SYS_PTRACE"];

@@ -1,11 +1,11 @@
 //! The pod's rights and folders: with all of them it watches, and without each it is less in the way that the docs say.
 //! Nothing here asks for more than the chart does.
 
-use serde_json::Value;
-use taffrail_tests::daemon::is_event;
+use serde_json::{Value, json};
+use taffrail_tests::daemon::{is_event, wait_for};
 
 use crate::engine::{CAPABILITIES, MOUNTS, Podman};
-use crate::{chart, root};
+use crate::{chart, image, root};
 
 /// Probes that are programs of the cgroup tree.
 const OF_CGROUPS: &[&str] =
@@ -102,11 +102,90 @@ fn event_of_a_container_that_was_there(
     Some((event, records))
 }
 
+/// Probes that the daemon's log tells as failed.
+fn failed(records: &[Value]) -> Vec<&Value> {
+    let probes = records.iter().find(|record| record["kind"] == "probes").unwrap();
+    probes["probes"].as_array().unwrap().iter().filter(|probe| probe["state"] == "failed").collect()
+}
+
 #[test]
 fn a_daemon_in_a_pod_knows_who_was_there_before_it() {
     let test = "a_daemon_in_a_pod_knows_who_was_there_before_it";
-    let Some((event, _)) = event_of_a_container_that_was_there(test, CAPABILITIES, MOUNTS) else { return };
-    assert_eq!(event["process"]["parent_exe"], "/bin/busybox", "{event}");
+    let Some((event, records)) = event_of_a_container_that_was_there(test, CAPABILITIES, MOUNTS) else {
+        return;
+    };
+    let process = &event["process"];
+    assert_eq!(
+        (&process["parent_exe"], &process["user"]),
+        (&json!("/bin/busybox"), &json!("root")),
+        "{event}"
+    );
+    assert_eq!(failed(&records), [&Value::Null; 0]);
+}
+
+#[test]
+fn without_net_admin_the_log_says_what_is_not_seen() {
+    let test = "without_net_admin_the_log_says_what_is_not_seen";
+    let rights = without(CAPABILITIES, "NET_ADMIN");
+    let Some((_, records)) = event_of_a_container_that_was_there(test, &rights, MOUNTS) else { return };
+    let failed = failed(&records);
+    let names: Vec<&Value> = failed.iter().map(|probe| &probe["probe"]).collect();
+    assert_eq!(names, OF_CGROUPS);
+    assert!(failed.iter().all(|probe| probe["not_seen"].as_str().is_some_and(|what| !what.is_empty())));
+}
+
+#[test]
+fn without_bpf_or_perfmon_the_daemon_ends_and_says_why() {
+    let Some(podman) = Podman::set("without_bpf_or_perfmon_the_daemon_ends_and_says_why") else { return };
+    let log = format!("{}:/var/log/taffrail", podman.stage.text("log"));
+    for right in ["BPF", "PERFMON"] {
+        let rights = without(CAPABILITIES, right);
+        let output = podman.image(&rights, MOUNTS, &["--rm", "--volume", &log], &["run"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{right}: {said}");
+        assert!(said.contains(right) && !said.contains("watching with"), "{right}: {said}");
+    }
+}
+
+/// The name of a container that ends as soon as it has begun, as a daemon with these rights records it.
+fn name_of_one_that_ends_at_once(test: &str, rights: &[&str]) -> Option<Value> {
+    let mut podman = Podman::set(test)?;
+    let log = format!("{}:/var/log/taffrail", podman.stage.text("log"));
+    let storage = podman.stage.text("root/overlay-containers");
+    podman.stage.run("mkdir", ["-p", &storage]);
+    let storage = format!("{storage}:{storage}:ro,rslave");
+    let mounts = [MOUNTS, &[&storage]].concat();
+    let folders = format!("enrich.folders.podman=[{}]", podman.stage.text("root"));
+    let options = ["--detach", "--name", "daemon", "--cgroupns", "private", "--volume", &log];
+    let run = ["run", "-o", "log.record=container.id != host", "-o", &folders];
+    let daemon = crate::stage::said("podman", &podman.image(rights, &mounts, &options, &run));
+    podman.stage.remember(&daemon);
+    podman.wait_until_watches("daemon");
+    let run = ["run", "--network", "none", "--name", "quick", image::NAME, "cat", "/etc/passwd"];
+    podman.run(&run);
+    let id = podman.run(&["ps", "--all", "--quiet", "--no-trunc", "--filter", "name=quick"]);
+    podman.stage.remember(&id);
+    let event = podman.wait_for("daemon", |record| {
+        is_event(record, "open", &id) && record["event"]["file"] == "/etc/passwd"
+    });
+    podman.run(&["stop", "--time", "10", "daemon"]);
+    Some(event["container"]["name"].clone())
+}
+
+#[test]
+fn a_container_that_ends_at_once_has_its_name() {
+    let test = "a_container_that_ends_at_once_has_its_name";
+    let Some(name) = name_of_one_that_ends_at_once(test, CAPABILITIES) else { return };
+    assert_eq!(name, "quick");
+}
+
+#[test]
+fn without_dac_read_search_a_container_that_ends_at_once_is_nameless() {
+    let test = "without_dac_read_search_a_container_that_ends_at_once_is_nameless";
+    let Some(name) = name_of_one_that_ends_at_once(test, &without(CAPABILITIES, "DAC_READ_SEARCH")) else {
+        return;
+    };
+    assert_eq!(name, Value::Null);
 }
 
 #[test]
@@ -114,7 +193,12 @@ fn without_ptrace_executables_of_who_was_there_before_are_not_known() {
     let test = "without_ptrace_executables_of_who_was_there_before_are_not_known";
     let rights = without(CAPABILITIES, "SYS_PTRACE");
     let Some((event, _)) = event_of_a_container_that_was_there(test, &rights, MOUNTS) else { return };
-    assert_eq!(event["process"]["parent_exe"], "", "{event}");
+    // Nor are users' names.
+    assert_eq!(
+        (&event["process"]["parent_exe"], &event["process"]["user"]),
+        (&json!(""), &Value::Null),
+        "{event}"
+    );
 }
 
 #[test]
@@ -125,15 +209,22 @@ fn without_the_machines_proc_nothing_is_known_of_who_was_there_before() {
     assert_eq!(event["process"]["parent_exe"], "", "{event}");
 }
 
-#[test]
-fn the_charts_pod_runs_and_raises_an_alert() {
-    const TEST: &str = "the_charts_pod_runs_and_raises_an_alert";
+/// The chart's pod with these values, and with these objects beside it; `None` after saying why it cannot run.
+fn start_the_charts_pod(
+    test: &str,
+    values: &[&str],
+    network: &str,
+    beside: impl Fn(&Podman) -> String,
+) -> Option<Podman> {
     let helm = match crate::given("TAFFRAIL_HELM") {
         Ok(helm) => helm,
-        Err(reason) => return taffrail::testing::skipped(TEST, reason),
+        Err(reason) => {
+            taffrail::testing::skipped(test, reason);
+            return None;
+        }
     };
-    let Some(mut podman) = Podman::set(TEST) else { return };
-    let values = [
+    let mut podman = Podman::set(test)?;
+    let mut all = vec![
         "image.pullPolicy=Never".to_owned(),
         format!("logFolder={}", podman.stage.text("log")),
         format!("runtimeFolders={{{}}}", podman.stage.text("root/overlay-containers")),
@@ -142,11 +233,30 @@ fn the_charts_pod_runs_and_raises_an_alert() {
          /etc/passwd\n  output: seen\n  priority: NOTICE\n"
             .to_owned(),
     ];
-    std::fs::write(podman.stage.path("pod.yaml"), chart::pod(&helm, &values)).unwrap();
-    podman.run(&["play", "kube", "--network", "none", &podman.stage.text("pod.yaml")]);
+    all.extend(values.iter().map(|value| (*value).to_owned()));
+    let objects = beside(&podman) + &chart::pod(&helm, &all);
+    std::fs::write(podman.stage.path("pod.yaml"), objects).unwrap();
+    podman.run(&["play", "kube", "--network", network, &podman.stage.text("pod.yaml")]);
     let daemon = podman.run(&["ps", "--quiet", "--no-trunc", "--filter", "name=taffrail-taffrail"]);
     podman.stage.remember(&daemon);
     podman.wait_until_watches("taffrail-taffrail");
+    Some(podman)
+}
+
+/// Waits for the alert on a container that looks at its passwords, and ends the pod.
+fn raise_an_alert(podman: &mut Podman) {
+    let reader = podman.start_reader("reader");
+    podman.stage.remember(&reader);
+    podman.wait_for("taffrail-taffrail", |record| {
+        record["rule"] == "Passwords looked at" && record["container"]["id"] == *reader
+    });
+    podman.run(&["rm", "--force", "--time", "0", "reader"]);
+}
+
+#[test]
+fn the_charts_pod_runs_and_raises_an_alert() {
+    let test = "the_charts_pod_runs_and_raises_an_alert";
+    let Some(mut podman) = start_the_charts_pod(test, &[], "none", |_| String::new()) else { return };
     let inspected: Value = serde_json::from_str(&podman.run(&["inspect", "taffrail-taffrail"])).unwrap();
     let mut rights: Vec<&str> =
         inspected[0]["EffectiveCaps"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
@@ -156,11 +266,57 @@ fn the_charts_pod_runs_and_raises_an_alert() {
     assert_eq!(rights, asked);
     assert_eq!(inspected[0]["HostConfig"]["Privileged"], false);
     assert_eq!(inspected[0]["HostConfig"]["ReadonlyRootfs"], true);
-    let reader = podman.start_reader("reader");
-    podman.stage.remember(&reader);
-    podman.wait_for("taffrail-taffrail", |record| {
-        record["rule"] == "Passwords looked at" && record["container"]["id"] == *reader
+    raise_an_alert(&mut podman);
+    podman.run(&["pod", "rm", "--force", "--time", "10", "taffrail"]);
+}
+
+/// Takes what comes over TLS, and writes it down.
+const RECEIVER: &str = "
+import socket, ssl
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain('server.pem', 'server.key')
+with open('received', 'wb', 0) as out, socket.create_server(('127.0.0.1', 6514)) as server:
+    while True:
+        stream = context.wrap_socket(server.accept()[0], server_side=True)
+        while data := stream.recv(65536):
+            out.write(data)
+";
+
+#[test]
+fn the_charts_pod_exports_over_tls_within_the_shipped_seccomp_profile() {
+    let test = "the_charts_pod_exports_over_tls_within_the_shipped_seccomp_profile";
+    let values = [
+        "trust={siem-ca}",
+        "config.export.siem.to=syslog+tls://localhost:6514",
+        "config.export.siem.format=json",
+        "config.export.siem.ca_file=/etc/taffrail-trust/siem-ca/ca.crt",
+    ];
+    let receive = |podman: &Podman| {
+        let script = "cd \"$0\" && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 \
+                      -subj /CN=localhost -addext subjectAltName=DNS:localhost \
+                      -addext basicConstraints=critical,CA:FALSE -keyout server.key -out server.pem";
+        let folder = podman.stage.text("");
+        podman.stage.run("sh", ["-c", script, &folder]);
+        let receive = "cd \"$0\" && exec python3 -c \"$1\"";
+        podman.stage.start_command("receiver", &[], "sh", &["-c", receive, &folder, RECEIVER]);
+        let certificate = std::fs::read_to_string(podman.stage.path("server.pem")).unwrap();
+        let data = json!({ "ca.crt": certificate });
+        format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: siem-ca\ndata: {data}\n---\n")
+    };
+    // Podman's place is the host whose network that is.
+    let Some(mut podman) = start_the_charts_pod(test, &values, "host", receive) else { return };
+    raise_an_alert(&mut podman);
+    let received = podman.stage.path("received");
+    let has_arrived = || {
+        let text = String::from_utf8_lossy(&std::fs::read(&received).ok()?).into_owned();
+        text.contains("\"rule\":\"Passwords looked at\"").then_some(())
+    };
+    wait_for(has_arrived).unwrap_or_else(|| {
+        let exporter: Vec<Value> =
+            podman.records().into_iter().filter(|record| record["kind"] == "export").collect();
+        panic!("nothing has arrived: {exporter:?}")
     });
-    podman.run(&["rm", "--force", "--time", "0", "reader"]);
+    let start = podman.wait_for("taffrail-taffrail", |record| record["kind"] == "start");
+    assert_eq!(start["confined"]["not"], json!([]), "{start}");
     podman.run(&["pod", "rm", "--force", "--time", "10", "taffrail"]);
 }
