@@ -129,7 +129,7 @@ const NEEDED: &[(u32, &str, &str)] = &[
     (39, "BPF", "load the probes"),
     (38, "PERFMON", "attach the probes and read kernel memory"),
     (12, "NET_ADMIN", "attach the connect probes to the cgroup tree"),
-    (2, "DAC_READ_SEARCH", "name cgroups by their id at once"),
+    (2, "DAC_READ_SEARCH", "read what runtimes of other users say, and name cgroups by their id at once"),
     (19, "SYS_PTRACE", "name the executables of processes that ran before the start"),
 ];
 

@@ -143,16 +143,20 @@ fn without_bpf_or_perfmon_the_daemon_ends_and_says_why() {
         let output = podman.image(&rights, MOUNTS, &["--rm", "--volume", &log], &["run"]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{right}: {said}");
-        assert!(said.contains(right) && !said.contains("watching with"), "{right}: {said}");
+        assert!(
+            said.contains("BPF programs") || said.contains("no probe could be attached"),
+            "{right}: {said}"
+        );
+        assert!(!said.contains("watching with"), "{right}: {said}");
     }
 }
 
-/// The name of a container that ends as soon as it has begun, as a daemon with these rights records it.
-fn name_of_one_that_ends_at_once(test: &str, rights: &[&str]) -> Option<Value> {
+/// The name of a container whose runtime's files are another user's, as a daemon with these rights records it.
+fn name_of_one_of_another_users(test: &str, rights: &[&str]) -> Option<Value> {
     let mut podman = Podman::set(test)?;
     let log = format!("{}:/var/log/taffrail", podman.stage.text("log"));
     let storage = podman.stage.text("root/overlay-containers");
-    podman.stage.run("mkdir", ["-p", &storage]);
+    podman.stage.run("install", ["-d", "-m", "0700", "-o", "1000", &storage]);
     let storage = format!("{storage}:{storage}:ro,rslave");
     let mounts = [MOUNTS, &[&storage]].concat();
     let folders = format!("enrich.folders.podman=[{}]", podman.stage.text("root"));
@@ -173,18 +177,17 @@ fn name_of_one_that_ends_at_once(test: &str, rights: &[&str]) -> Option<Value> {
 }
 
 #[test]
-fn a_container_that_ends_at_once_has_its_name() {
-    let test = "a_container_that_ends_at_once_has_its_name";
-    let Some(name) = name_of_one_that_ends_at_once(test, CAPABILITIES) else { return };
+fn what_a_runtime_of_another_user_says_is_read() {
+    let test = "what_a_runtime_of_another_user_says_is_read";
+    let Some(name) = name_of_one_of_another_users(test, CAPABILITIES) else { return };
     assert_eq!(name, "quick");
 }
 
 #[test]
-fn without_dac_read_search_a_container_that_ends_at_once_is_nameless() {
-    let test = "without_dac_read_search_a_container_that_ends_at_once_is_nameless";
-    let Some(name) = name_of_one_that_ends_at_once(test, &without(CAPABILITIES, "DAC_READ_SEARCH")) else {
-        return;
-    };
+fn without_dac_read_search_containers_of_other_users_are_nameless() {
+    let test = "without_dac_read_search_containers_of_other_users_are_nameless";
+    let rights = without(CAPABILITIES, "DAC_READ_SEARCH");
+    let Some(name) = name_of_one_of_another_users(test, &rights) else { return };
     assert_eq!(name, Value::Null);
 }
 
@@ -206,7 +209,8 @@ fn without_the_machines_proc_nothing_is_known_of_who_was_there_before() {
     let test = "without_the_machines_proc_nothing_is_known_of_who_was_there_before";
     let mounts = without(MOUNTS, "/proc");
     let Some((event, _)) = event_of_a_container_that_was_there(test, CAPABILITIES, &mounts) else { return };
-    assert_eq!(event["process"]["parent_exe"], "", "{event}");
+    // That there is a parent is known if it was seen to start the process.
+    assert_eq!(event["process"]["parent_exe"].as_str().unwrap_or_default(), "", "{event}");
 }
 
 /// The chart's pod with these values, and with these objects beside it; `None` after saying why it cannot run.
