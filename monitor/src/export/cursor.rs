@@ -49,7 +49,8 @@ impl Files {
         Self { folder: folder(log), name: name.to_owned() }
     }
 
-    fn path(&self, extension: &str) -> PathBuf {
+    /// Of one of them, by its end.
+    pub fn path(&self, extension: &str) -> PathBuf {
         self.folder.join(format!("{}.{extension}", self.name))
     }
 
@@ -98,19 +99,6 @@ impl Files {
     /// What was wanted is done.
     pub fn forget_replay(&self) -> io::Result<()> {
         std::fs::remove_file(self.path("replay"))
-    }
-
-    /// Keeps an event that nobody will take. Two files of a bounded size, the older one replaced.
-    pub fn bury(&self, line: &[u8]) -> io::Result<()> {
-        const MAX: u64 = 64 << 20;
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
-        let path = self.path("dead.ndjson");
-        if path.metadata().is_ok_and(|found| found.len() > MAX) {
-            std::fs::rename(&path, self.path("dead.ndjson.1"))?;
-        }
-        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
-        file.write_all(line)?;
-        file.sync_data()
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::cursor::{Files, Position};
+use super::dead;
 use super::record::Record;
 use super::settings::Settings;
 use super::transport::{Batch, Event, Failure, Refused, Stage, Transport};
@@ -353,9 +354,7 @@ impl Exporter {
         for (from, to) in skipped.into_iter().filter(|(from, to)| from <= to) {
             self.skip(from, to);
         }
-        for (seq, reason) in damaged {
-            self.bury(seq, &reason);
-        }
+        self.bury(damaged);
         failed.map_or(Ok(is_at_end), Err)
     }
 
@@ -376,27 +375,15 @@ impl Exporter {
         (self.tell)(RecordKind::Gap, body);
     }
 
-    /// Keeps what will never be sent, with the reason.
-    fn bury(&mut self, seq: u64, reason: &str) {
-        self.position.refused += 1;
-        let mut letter = b"{".to_vec();
-        let mut members = Members::within(&mut letter);
-        members.text("time", clock::rfc3339(clock::Clock::now().realtime_ns(clock::boot_ns())).as_bytes());
-        members.text("reason", reason.as_bytes());
-        if seq > 0 {
-            members.number("seq", seq as i64);
-            if let Ok(Step::Record { seq: found, line }) = Cursor::new(&self.log, seq).next()
-                && found == seq
-            {
-                members.text("record", line);
-            }
-        }
-        letter.extend_from_slice(b"}\n");
-        if let Err(error) = self.files.bury(&letter) {
-            log::warn!("exporter {}: cannot keep a dead letter: {error}", self.settings.name);
+    /// Keeps what will never be sent: its number, 0 if it is no record, and the reason.
+    fn bury(&mut self, dead: Vec<(u64, String)>) {
+        let before = self.position.refused;
+        self.position.refused += dead.len() as u64;
+        if let Err(error) = dead::bury(&self.files, &self.log, dead) {
+            log::warn!("exporter {}: cannot keep dead letters: {error}", self.settings.name);
         }
         // The first one, and then ever more rarely.
-        if self.position.refused.is_power_of_two() {
+        if self.position.refused >= (before + 1).next_power_of_two() {
             self.note("refused");
         }
     }
@@ -408,11 +395,8 @@ impl Exporter {
             let failure = match self.attempt(batch).await {
                 Ok(refused) => {
                     self.worked();
-                    for Refused { index, reason } in refused {
-                        if let Some(event) = batch.events.get(index) {
-                            self.bury(event.seq, &reason);
-                        }
-                    }
+                    let dead = |Refused { index, reason }| Some((batch.events.get(index)?.seq, reason));
+                    self.bury(refused.into_iter().filter_map(dead).collect());
                     return ControlFlow::Continue(());
                 }
                 Err(failure) => failure,
@@ -423,7 +407,7 @@ impl Exporter {
                 let count = batch.events.len();
                 if count == 1 {
                     let seq = batch.events.first().map_or(0, |event| event.seq);
-                    self.bury(seq, &failure.why);
+                    self.bury(vec![(seq, failure.why)]);
                     return ControlFlow::Continue(());
                 }
                 for half in [0..count / 2, count / 2..count] {

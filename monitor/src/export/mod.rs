@@ -1,7 +1,8 @@
 //! Exporters: each one is a cursor over the audit log that sends what it reads to a receiver, at least once and in
 //! order. [`record`] reads a line, [`format`] writes it in the receiver's form by [`table`] and [`convert`], [`cut`]
-//! bounds it; [`deliver`] sends batches by a [`transport`] and keeps its position by [`cursor`]. Each exporter has a
-//! thread of its own, so that none waits for another, and nothing here runs on the threads that handle events.
+//! bounds it; [`deliver`] sends batches by a [`transport`], keeps its position by [`cursor`], and by [`dead`] what nobody
+//! takes. Each exporter has a thread of its own, so that none waits for another, and nothing here runs on the threads
+//! that handle events.
 
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver};
@@ -15,6 +16,7 @@ use crate::audit::{Durable, RecordKind};
 pub mod convert;
 pub mod cursor;
 pub mod cut;
+pub mod dead;
 pub mod deliver;
 pub mod format;
 pub mod record;
