@@ -412,6 +412,12 @@ impl Checker<'_> {
         if let Some(half) = self.half {
             push(if is_open { &mut report.notes } else { &mut report.incomplete }, half);
         }
+        if is_open && !self.is_closed && report.records > 0 {
+            report.notes.push(at(format!(
+                "somebody holds the log's lock, as a daemon that writes it does: its end cannot be judged, and nobody has signed the last {} records",
+                report.unsigned
+            )));
+        }
         if !is_open && !self.is_closed && report.records > 0 {
             report.incomplete.push(at(format!(
                 "the log was not closed: its daemon was killed, or its end is missing; nobody has signed the last {} records",

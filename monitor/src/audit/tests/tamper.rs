@@ -412,3 +412,16 @@ fn each_record_has_a_proof_that_holds_until_anything_in_it_is_changed() {
     assert_eq!(proven, report.records - report.segments);
     assert!(matches!(prove(&folder, report.last_seq + 1, None), Err(prove::ProveError::NoRecord(_))));
 }
+
+#[test]
+fn end_that_was_cut_off_is_found_and_a_held_lock_does_not_make_it_whole() {
+    let (folder, segment) = small();
+    let text = std::fs::read_to_string(&segment).unwrap();
+    let last = text.trim_end().rfind('\n').unwrap() + 1;
+    std::fs::write(&segment, &text[..last]).unwrap();
+    assert!(!whole(&check(folder.path())));
+    let lock = std::fs::File::open(folder.path().join("lock")).unwrap();
+    lock.lock().unwrap();
+    let notes: Vec<String> = check(folder.path()).notes.into_iter().map(|note| note.message).collect();
+    assert!(notes.iter().any(|note| note.contains("its end cannot be judged")), "{notes:?}");
+}

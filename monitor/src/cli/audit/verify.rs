@@ -92,6 +92,9 @@ fn print_report(report: &Report, is_pinned: bool) {
         }
     }
     let verdict = match (report.tampered.is_empty(), report.incomplete.is_empty()) {
+        (true, true) if report.is_being_written => {
+            "the log is whole, but its end cannot be judged while it is being written"
+        }
         (true, true) => "the log is whole",
         (false, _) => "THE LOG WAS CHANGED",
         (true, false) => "something is missing",
