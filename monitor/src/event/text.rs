@@ -58,7 +58,7 @@ fn hides(char: char) -> bool {
 pub fn json_string(bytes: &[u8], out: &mut Vec<u8>) -> bool {
     out.push(b'"');
     let mut damaged = false;
-    if bytes.iter().all(|&byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
+    if is_plain(bytes) {
         out.extend_from_slice(bytes);
     } else {
         for chunk in bytes.utf8_chunks() {
@@ -73,6 +73,17 @@ pub fn json_string(bytes: &[u8], out: &mut Vec<u8>) -> bool {
     }
     out.push(b'"');
     damaged
+}
+
+/// Whether JSON has all bytes as they are. They are looked at in blocks without a branch, for which the compiler finds
+/// vector instructions.
+fn is_plain(bytes: &[u8]) -> bool {
+    let block_is_plain = |block: &[u8]| {
+        block.iter().fold(true, |plain, &byte| {
+            plain & (byte.wrapping_sub(b' ') <= b'~' - b' ') & (byte != b'"') & (byte != b'\\')
+        })
+    };
+    bytes.chunks(32).all(block_is_plain)
 }
 
 /// JSON that somebody else has written, as it can be shown: characters that hide or turn text around are escaped. They

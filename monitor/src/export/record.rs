@@ -105,7 +105,10 @@ impl Outcome {
 impl<'a> Record<'a> {
     /// Reads a line.
     pub fn parse(line: &'a [u8]) -> Result<Self, Damaged> {
-        let members: Value<'a> = serde_json::from_slice(line).map_err(Damaged::Json)?;
+        // What is text as a whole need not be looked at again piece by piece.
+        let members =
+            str::from_utf8(line).map_or_else(|_| serde_json::from_slice(line), serde_json::from_str);
+        let members: Value<'a> = members.map_err(Damaged::Json)?;
         let object = members.as_object().ok_or(Damaged::Member("kind"))?;
         let text = |name: &'static str| object.get(name).and_then(Value::as_str);
         let seq = object.get("seq").and_then(Value::as_u64).ok_or(Damaged::Member("seq"))?;

@@ -46,7 +46,7 @@ fn encode(record: &Record<'_>, cut: &Cut, out: &mut Vec<u8>) {
         members.push(Member::new("error.code", error));
     }
     out.push(b'{');
-    nest::write(&mut members, cut, out);
+    nest::write(&members, cut, out);
     out.push(b'}');
 }
 

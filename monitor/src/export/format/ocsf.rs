@@ -21,13 +21,19 @@ pub const FORMAT: Format = Format {
 };
 
 /// A class of the schema, and what is put in it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Class {
     uid: u32,
     category: u32,
     name: &'static str,
     /// Attributes of the class into which members go, besides those that each record has.
     places: &'static [&'static str],
+}
+
+impl PartialEq for Class {
+    fn eq(&self, other: &Self) -> bool {
+        self.uid == other.uid
+    }
 }
 
 const FILE: Class = Class {
@@ -104,9 +110,9 @@ enum Place {
 fn encode(record: &Record<'_>, cut: &Cut, out: &mut Vec<u8>) {
     let (class, activity, place) = classify(record);
     let has_place = |name: &str| {
-        let first = name.split('.').next().unwrap_or_default();
-        let is_container_of_node = class == LOG && name.starts_with("actor.process.container.");
-        class.places.contains(&first) || EVERYWHERE.contains(&first) || is_container_of_node
+        let first = first(name);
+        let is_container_of_node = || class == LOG && name.starts_with("actor.process.container.");
+        class.places.contains(&first) || EVERYWHERE.contains(&first) || is_container_of_node()
     };
     let mut members = members(record, Column::Ocsf, cut, has_place);
     for member in &mut members {
@@ -118,28 +124,29 @@ fn encode(record: &Record<'_>, cut: &Cut, out: &mut Vec<u8>) {
     out.push(b'{');
     if class == FINDING {
         let evidence = |member: &Member<'_>| {
-            FINDING.places.iter().any(|place| *place != "finding_info" && is_below(&member.name, place))
+            let first = first(&member.name);
+            first != "finding_info" && FINDING.places.contains(&first)
         };
-        let (mut evidence, mut rest): (Vec<_>, Vec<_>) = members.into_iter().partition(evidence);
+        let (evidence, rest): (Vec<_>, Vec<_>) = members.into_iter().partition(evidence);
         // An alert may be about no event: that somebody was not let in.
         if !evidence.is_empty() {
             out.extend_from_slice(b"\"evidences\":[{");
-            nest::write(&mut evidence, cut, out);
+            nest::write(&evidence, cut, out);
             out.extend_from_slice(b"}],");
         }
         out.extend_from_slice(b"\"finding_info\":{\"attacks\":[");
         attacks(record, cut, out);
         out.push(b']');
-        let (mut finding, mut others): (Vec<_>, Vec<_>) =
-            rest.drain(..).partition(|member| is_below(&member.name, "finding_info"));
+        let (mut finding, others): (Vec<_>, Vec<_>) =
+            rest.into_iter().partition(|member| first(&member.name) == "finding_info");
         for member in &mut finding {
             strip(&mut member.name, "finding_info.");
         }
-        nest::write(&mut finding, cut, out);
+        nest::write(&finding, cut, out);
         out.push(b'}');
-        nest::write(&mut others, cut, out);
+        nest::write(&others, cut, out);
     } else {
-        nest::write(&mut members, cut, out);
+        nest::write(&members, cut, out);
     }
     out.push(b'}');
 }
@@ -219,8 +226,9 @@ fn log_activity(kind: &str) -> u32 {
     }
 }
 
-fn is_below(name: &str, place: &str) -> bool {
-    name.strip_prefix(place).is_some_and(|rest| rest.starts_with('.') || rest.is_empty())
+/// The attribute of the class that a name begins with.
+fn first(name: &str) -> &str {
+    name.split_once('.').map_or(name, |(first, _)| first)
 }
 
 fn strip(name: &mut Cow<'static, str>, prefix: &str) {
