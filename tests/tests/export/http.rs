@@ -79,8 +79,8 @@ impl Receiver for Stub {
         store.pending.clear();
     }
 
-    fn lines(&self) -> Vec<String> {
-        self.store.lock().unwrap().lines.clone()
+    fn streams(&self) -> Vec<Vec<String>> {
+        vec![self.store.lock().unwrap().lines.clone()]
     }
 
     fn count(&self) -> usize {
@@ -169,7 +169,7 @@ fn raw(text: &str) -> Vec<&RawValue> {
     serde_json::Deserializer::from_str(text).into_iter().map(Result::unwrap).collect()
 }
 
-fn webhook(store: &mut Store, request: &Request) -> (u16, String) {
+pub fn webhook(store: &mut Store, request: &Request) -> (u16, String) {
     assert_eq!(request.headers["content-type"], "application/json");
     let body = String::from_utf8(unpacked(request)).unwrap();
     let events: Vec<&RawValue> = serde_json::from_str(&body).unwrap();
@@ -278,7 +278,7 @@ fn bulk_index_has_every_record_exactly_once() {
             "export: {{x: {{to: 'elastic+http://127.0.0.1:{port}', format: json, timeout_ms: 3000, batch_wait_ms: 20}}}}"
         )
     });
-    let lines = stub.lines();
+    let lines = stub.streams().concat();
     assert_eq!(lines.iter().collect::<BTreeSet<_>>().len(), lines.len());
 }
 

@@ -1,5 +1,7 @@
-//! OpenTelemetry's protocol: over HTTP to a stub, and over gRPC to a collector of others, `rotel`, which hands on to the stub.
+//! OpenTelemetry's protocol: over HTTP to a stub, and over gRPC to a collector of others, `rotel`, which hands on to the
+//! stub. It takes no TLS, which a program before it (`tls.py`) ends, therefore.
 
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -12,7 +14,7 @@ use serde_json::Value;
 use taffrail_tests::skip;
 
 use crate::http::{Request, Store, Stub, unpacked};
-use crate::stage::{Receiver, free_port, play, wait_for};
+use crate::stage::{Certificates, Receiver, free_port, play, wait_for};
 
 fn take(store: &mut Store, request: &Request) -> (u16, String) {
     let request = ExportLogsServiceRequest::decode(&*unpacked(request)).unwrap();
@@ -71,6 +73,16 @@ struct Rotel {
     behind: Stub,
 }
 
+impl Rotel {
+    /// `None` if it is not there.
+    fn new() -> Option<Self> {
+        let program = crate::receiver::unpacked()?.join("rotel/rotel-agent");
+        let mut behind = Stub::new(take);
+        behind.start();
+        program.exists().then(|| Self { program, port: free_port(), child: None, behind })
+    }
+}
+
 impl Receiver for Rotel {
     fn start(&mut self) {
         let child = Command::new(&self.program)
@@ -93,8 +105,8 @@ impl Receiver for Rotel {
         child.wait().unwrap();
     }
 
-    fn lines(&self) -> Vec<String> {
-        self.behind.lines()
+    fn streams(&self) -> Vec<Vec<String>> {
+        self.behind.streams()
     }
 
     fn count(&self) -> usize {
@@ -113,15 +125,42 @@ impl Drop for Rotel {
 
 #[test]
 fn collector_over_grpc_has_every_record() {
-    let program = crate::receiver::unpacked().map(|folder| folder.join("rotel/rotel-agent"));
-    let Some(program) = program.filter(|program| program.exists()) else {
+    let Some(mut rotel) = Rotel::new() else {
         skip!("collector_over_grpc_has_every_record", "rotel is not unpacked: run `cargo xtask setup`");
     };
-    let mut behind = Stub::new(take);
-    behind.start();
-    let port = free_port();
-    let mut rotel = Rotel { program, port, child: None, behind };
+    let port = rotel.port;
     play(&mut rotel, port, form, |port| {
         format!("export: {{x: {{to: 'otlp+grpc://127.0.0.1:{port}', timeout_ms: 3000, batch_wait_ms: 20}}}}")
     });
+}
+
+#[test]
+fn collector_over_grpc_with_tls_has_every_record() {
+    let Some(mut rotel) = Rotel::new() else {
+        skip!(
+            "collector_over_grpc_with_tls_has_every_record",
+            "rotel is not unpacked: run `cargo xtask setup`"
+        );
+    };
+    let (certificates, port) = (Certificates::new(), free_port());
+    let mut tls = Command::new("python3")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/export/tls.py"))
+        .args([port, rotel.port].map(|port| port.to_string()))
+        .current_dir(certificates.folder.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut up = String::new();
+    BufReader::new(tls.stdout.take().unwrap()).read_line(&mut up).unwrap();
+    assert_eq!(up, "up\n");
+    let path = |name| certificates.path(name);
+    let identity = format!("cert_file: '{}', key_file: '{}'", path("server.pem"), path("server.key"));
+    play(&mut rotel, port, form, |port| {
+        format!(
+            "export: {{x: {{to: 'otlp+grpcs://localhost:{port}', ca_file: '{}', {identity}, timeout_ms: 3000, batch_wait_ms: 20}}}}",
+            path("ca.pem")
+        )
+    });
+    tls.kill().unwrap();
+    tls.wait().unwrap();
 }

@@ -69,10 +69,10 @@ impl Receiver for Program {
         }
     }
 
-    fn lines(&self) -> Vec<String> {
+    fn streams(&self) -> Vec<Vec<String>> {
         let out = self.out();
         let whole = out.rfind('\n').map_or("", |end| &out[..end]);
-        whole.lines().map(str::to_owned).collect()
+        vec![whole.lines().map(str::to_owned).collect()]
     }
 }
 

@@ -1,6 +1,6 @@
 //! The play: a writer of events with an exporter, a network that can be cut, a receiver, and what becomes of them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-const EVENTS: usize = 10_000;
+pub const EVENTS: usize = 10_000;
 const RATE: u64 = 2_500;
 
 /// A receiver that can be killed and started again.
@@ -23,13 +23,16 @@ pub trait Receiver {
     /// Ends it, as abruptly as its kind of protocol promises to survive.
     fn kill(&mut self);
 
-    /// What it has taken, in the order in which it took it: lines of the log.
-    fn lines(&self) -> Vec<String>;
+    /// What it has taken: lines of the log, in streams, of each in the order in which it took them.
+    fn streams(&self) -> Vec<Vec<String>>;
 
     /// How much it has taken.
     fn count(&self) -> usize {
-        self.lines().len()
+        self.streams().iter().map(Vec::len).sum()
     }
+
+    /// At which port the network is that leads to it. Some have to tell it themselves.
+    fn is_reached_at(&mut self, _port: u16) {}
 }
 
 pub fn wait_for(what: &str, mut check: impl FnMut() -> bool) {
@@ -144,23 +147,23 @@ impl Writer {
         drop(child.stdin.take());
         assert!(child.wait().unwrap().success());
     }
+}
 
-    fn is_failing(&self) -> bool {
-        let text = std::fs::read_to_string(self.log().join("export/x.json")).unwrap_or_default();
-        serde_json::from_str::<Value>(&text).is_ok_and(|position| !position["error"].is_null())
-    }
+/// All lines of a log.
+pub fn log_lines(log: &Path) -> Vec<String> {
+    let mut segments: Vec<PathBuf> = log.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    segments.retain(|path| {
+        path.extension().is_some_and(|extension| extension == "ndjson") && !path.ends_with("keys.ndjson")
+    });
+    segments.sort();
+    let read = |path: &PathBuf| std::fs::read_to_string(path).unwrap();
+    segments.iter().flat_map(|path| read(path).lines().map(str::to_owned).collect::<Vec<_>>()).collect()
+}
 
-    /// All lines of the log.
-    fn lines(&self) -> Vec<String> {
-        let mut segments: Vec<PathBuf> =
-            self.log().read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
-        segments.retain(|path| {
-            path.extension().is_some_and(|extension| extension == "ndjson") && !path.ends_with("keys.ndjson")
-        });
-        segments.sort();
-        let read = |path: &PathBuf| std::fs::read_to_string(path).unwrap();
-        segments.iter().flat_map(|path| read(path).lines().map(str::to_owned).collect::<Vec<_>>()).collect()
-    }
+/// Whether nothing gets through to the receiver `x`.
+pub fn is_failing(log: &Path) -> bool {
+    let text = std::fs::read_to_string(log.join("export/x.json")).unwrap_or_default();
+    serde_json::from_str::<Value>(&text).is_ok_and(|position| !position["error"].is_null())
 }
 
 impl Drop for Writer {
@@ -181,17 +184,18 @@ pub fn play(
     settings: impl Fn(u16) -> String,
 ) {
     let network = Network::to(port);
+    receiver.is_reached_at(network.port);
     receiver.start();
     let mut writer = Writer::start(&settings(network.port));
     for share in [EVENTS / 8, EVENTS / 3] {
         wait_for("a part of the events has arrived", || receiver.count() >= share);
         receiver.kill();
-        wait_for("the exporter notices that the receiver is gone", || writer.is_failing());
+        wait_for("the exporter notices that the receiver is gone", || is_failing(&writer.log()));
         receiver.start();
     }
     wait_for("half of the events have arrived", || receiver.count() >= EVENTS / 2);
     network.cut();
-    wait_for("the exporter notices that the network is cut", || writer.is_failing());
+    wait_for("the exporter notices that the network is cut", || is_failing(&writer.log()));
     network.mend();
     wait_for("more of the events have arrived", || receiver.count() >= EVENTS * 2 / 3);
     writer.kill();
@@ -199,23 +203,34 @@ pub fn play(
     wait_for("all events have arrived", || receiver.count() >= EVENTS);
     writer.end();
     receiver.kill();
-    let sent: Vec<String> = writer.lines().iter().map(|line| form(line)).collect();
-    judge(&receiver.lines(), &sent);
+    let sent: Vec<String> = log_lines(&writer.log()).iter().map(|line| form(line)).collect();
+    judge(&receiver.streams(), &sent);
 }
 
-/// Each line is there, unaltered, and none came before an older one.
-fn judge(arrived: &[String], sent: &[String]) {
-    let places: HashMap<&String, usize> = sent.iter().zip(1..).collect();
-    let mut last = 0;
-    for line in arrived {
-        let place = *places.get(line).unwrap_or_else(|| panic!("altered, or not of this log: {line}"));
-        // Sent again it may be, but new ones come one after the other.
-        assert!(place <= last + 1, "record {place} came after {last}");
-        last = last.max(place);
+/// Each line is there, unaltered, in one stream, where none came before an older one.
+pub fn judge(streams: &[Vec<String>], sent: &[String]) {
+    let places: HashMap<&String, usize> = sent.iter().zip(0..).collect();
+    let mut found = BTreeSet::new();
+    for stream in streams {
+        let place = |line| *places.get(line).unwrap_or_else(|| panic!("altered, or not of this log: {line}"));
+        let arrived: Vec<usize> = stream.iter().map(place).collect();
+        let all: BTreeSet<usize> = arrived.iter().copied().collect();
+        let mut missing = all.iter().copied().peekable();
+        for place in arrived {
+            // Sent again it may be, but new ones come one after the other.
+            if missing.next_if_eq(&place).is_none() {
+                let is_again = missing.peek().is_none_or(|next| place < *next);
+                assert!(is_again, "record {place} came before {:?}", missing.peek());
+            }
+        }
+        for place in all {
+            assert!(found.insert(place), "record {place} is in two streams");
+        }
     }
-    assert_eq!(last, sent.len(), "the last records are missing");
     assert!(sent.len() >= EVENTS);
-    eprintln!("{} records arrived {} times in all", sent.len(), arrived.len());
+    assert_eq!(found.len(), sent.len(), "records are missing");
+    let arrived: usize = streams.iter().map(Vec::len).sum();
+    eprintln!("{} records arrived {arrived} times in all", sent.len());
 }
 
 /// A certificate authority, and a certificate of it for `localhost`.
