@@ -227,34 +227,47 @@ fn services(print: bool) -> Result<()> {
     unpack("services", &[SERVICES], "nginx, PostgreSQL and Redis run in the tests' containers", print)
 }
 
-/// Programs that take what exporters send: two that Debian does not let be installed beside each other, and a collector
-/// of OpenTelemetry's protocol from PyPI. Without them their tests are skipped, and say so.
+/// Programs that take what exporters send: two that Debian does not let be installed beside each other, and from PyPI a
+/// collector of OpenTelemetry's protocol and a mock of Kafka. Without them their tests are skipped, and say so.
 fn receivers(print: bool) -> Result<()> {
     unpack("receivers", RECEIVERS, "rsyslog and syslog-ng take events in tests of exporters", print)?;
-    let collector = cache().join("receivers/rotel/rotel-agent");
-    if collector.exists() {
-        there("OpenTelemetry collector for tests");
+    wheel(
+        "confluent-kafka==2.16.1",
+        "confluent_kafka/__init__.py",
+        "has a mock of Kafka, and a consumer",
+        print,
+    )?;
+    let collector = "rotel/rotel-agent";
+    wheel("rotel", collector, "takes events in tests of exporters", print)?;
+    let collector = cache().join("receivers").join(collector);
+    let Ok(found) = collector.metadata() else { return Ok(()) };
+    let mut permissions = found.permissions();
+    permissions.set_mode(0o755);
+    std::fs::set_permissions(&collector, permissions).context("cannot make the collector a program")
+}
+
+/// Unpacks a package of PyPI beside the receivers, if `file` of it is not there.
+fn wheel(package: &str, file: &str, why: &str, print: bool) -> Result<()> {
+    if cache().join("receivers").join(file).exists() {
+        there(package);
         return Ok(());
     }
-    doing("OpenTelemetry collector for tests", "rotel takes events in tests of exporters");
+    doing(package, why);
     let folder = cache().join("wheels");
-    let download = ["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "rotel"];
+    let download = ["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", package];
     if print {
         println!("python3 {} --dest {}", download.join(" "), folder.display());
         return Ok(());
     }
     let downloaded = Command::new("python3").args(download).arg("--dest").arg(&folder).status();
     if !downloaded.is_ok_and(|status| status.success()) {
-        eprintln!("setup: OpenTelemetry collector: cannot be had here: the test that needs it is skipped");
+        eprintln!("setup: {package}: cannot be had here: the test that needs it is skipped");
         return Ok(());
     }
     for entry in folder.read_dir()? {
         let unpack = ["-m", "zipfile", "--extract"];
         succeed(Command::new("python3").args(unpack).arg(entry?.path()).arg(cache().join("receivers")))?;
     }
-    let mut permissions = collector.metadata()?.permissions();
-    permissions.set_mode(0o755);
-    std::fs::set_permissions(&collector, permissions)?;
     std::fs::remove_dir_all(&folder).context("cannot remove what was downloaded")
 }
 

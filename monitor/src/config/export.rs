@@ -12,7 +12,7 @@ use crate::audit::{LINE_MAX, RecordKind};
 use crate::diagnostic::{Diagnostic, closest};
 use crate::export::format::{FORMATS, Format};
 use crate::export::record::Severity;
-use crate::export::settings::{Compression, SecretAt, Settings, Tls};
+use crate::export::settings::{Compression, Sasl, SecretAt, Settings, Tls};
 use crate::export::transport::RECEIVERS;
 use crate::rules::Filter;
 use crate::yaml::{Kind, Node};
@@ -35,6 +35,8 @@ struct Key {
 const KEYS: &[Key] = &[
     Key { name: "to", ty: "address", default: "needed", doc: "Where events go: see [receivers](#receivers).",
         set: |_, _| Ok(()), show: |s| Some(quote(s.to.as_str())) },
+    Key { name: "brokers", ty: "list of texts", default: "", doc: "Kafka only: further brokers to begin with, `HOST:PORT` each, should the one in `to` be gone.",
+        set: |s, n| brokers(n, s.receiver.port).map(|value| s.brokers = value), show: |s| Some(list(s.brokers.iter().map(broker))) },
     Key { name: "format", ty: "name", default: "of the receiver", doc: "In which form: see [formats](#formats).",
         set: |s, n| format(n).map(|value| s.format = value), show: |s| Some(s.format.name.to_owned()) },
     Key { name: "kinds", ty: "list of names", default: "all; `[alert]` if the format is `falco`", doc: "Which [kinds of records](../audit-log.md#records): `alert`, `event`, `gap` …",
@@ -49,11 +51,11 @@ const KEYS: &[Key] = &[
         set: |s, n| number(n, 1, 100_000).map(|value| s.batch_events = value as usize), show: |s| Some(s.batch_events.to_string()) },
     Key { name: "batch_bytes", ty: "size", default: "`1MiB`", doc: "A batch that has grown to this size is sent: 1KiB to 64MiB.",
         set: |s, n| size(n, 1 << 10, 64 << 20).map(|value| s.batch_bytes = value as usize), show: |s| Some(s.batch_bytes.to_string()) },
-    Key { name: "batch_wait_ms", ty: "milliseconds", default: "of the receiver: `250` over HTTP and gRPC, else `0`", doc: "How long an event waits for others: 0 to 60000.",
+    Key { name: "batch_wait_ms", ty: "milliseconds", default: "of the receiver: `250` over HTTP and gRPC and for Kafka, else `0`", doc: "How long an event waits for others: 0 to 60000.",
         set: |s, n| number(n, 0, 60_000).map(|value| s.batch_wait = Duration::from_millis(value)), show: |s| Some(s.batch_wait.as_millis().to_string()) },
     Key { name: "max_event_bytes", ty: "size", default: "of the receiver", doc: "An event that is longer is cut, which it says: 1KiB to 1MiB.",
         set: |s, n| size(n, 1 << 10, LINE_MAX as u64).map(|value| s.max_event_bytes = value as usize), show: |s| Some(s.max_event_bytes.to_string()) },
-    Key { name: "compression", ty: "`none`, `gzip` or `zstd`", default: "`none`", doc: "How the bodies of requests are packed.",
+    Key { name: "compression", ty: "`none`, `gzip` or `zstd`", default: "`none`", doc: "How the bodies of requests, or Kafka's batches, are packed.",
         set: |s, n| compression(n).map(|value| s.compression = value), show: |s| Some(s.compression.name().to_owned()) },
     Key { name: "timeout_ms", ty: "milliseconds", default: "`30000`", doc: "How long the receiver may take for each step: 100 to 600000.",
         set: |s, n| number(n, 100, 600_000).map(|value| s.timeout = Duration::from_millis(value)), show: |s| Some(s.timeout.as_millis().to_string()) },
@@ -69,12 +71,14 @@ const KEYS: &[Key] = &[
         set: |s, n| text(n).map(|value| s.token = Some(SecretAt::File(value.into()))), show: |s| file(s.token.as_ref()) },
     Key { name: "token_env", ty: "name", default: "", doc: "Variable of the environment with the token, instead of a file.",
         set: |s, n| text(n).map(|value| s.token = Some(SecretAt::Variable(value))), show: |s| variable(s.token.as_ref()) },
-    Key { name: "user", ty: "text", default: "", doc: "Name for HTTP's basic authentication; with a password.",
+    Key { name: "user", ty: "text", default: "", doc: "Name for HTTP's basic authentication, or for Kafka; with a password.",
         set: |s, n| text(n).map(|value| login(s).0 = value), show: |s| s.login.as_ref().map(|(user, _)| quote(user)) },
     Key { name: "password_file", ty: "path", default: "", doc: "File with the password.",
         set: |s, n| text(n).map(|value| login(s).1 = SecretAt::File(value.into())), show: |s| file(s.login.as_ref().map(|(_, at)| at)) },
     Key { name: "password_env", ty: "name", default: "", doc: "Variable of the environment with the password.",
         set: |s, n| text(n).map(|value| login(s).1 = SecretAt::Variable(value)), show: |s| variable(s.login.as_ref().map(|(_, at)| at)) },
+    Key { name: "sasl", ty: "`plain`, `scram-sha-256` or `scram-sha-512`", default: "`scram-sha-512`", doc: "Kafka only: how name and password are shown. `plain` shows the password itself: only over TLS.",
+        set: |s, n| sasl(n).map(|value| s.sasl = value), show: |s| Some(s.sasl.name().to_owned()) },
     Key { name: "headers", ty: "list of texts", default: "", doc: "Further headers of requests, `Name: value` each. No place for secrets: they are shown.",
         set: |s, n| headers(n).map(|value| s.headers = value), show: |s| Some(list(s.headers.iter().map(|(name, value)| format!("{name}: {value}")))) },
     Key { name: "acknowledge", ty: "true or false", default: "`false`", doc: "Splunk only: whether the indexer is asked when events are safe.",
@@ -244,6 +248,7 @@ fn address(name: &str, to: &Node) -> Result<Settings, Diagnostic> {
     Ok(Settings {
         name: name.to_owned(),
         to: url,
+        brokers: Vec::new(),
         receiver,
         format,
         kinds: Vec::new(),
@@ -259,6 +264,7 @@ fn address(name: &str, to: &Node) -> Result<Settings, Diagnostic> {
         tls: Tls::default(),
         token: None,
         login: None,
+        sasl: Sasl::ScramSha512,
         headers: Vec::new(),
         acknowledge: false,
     })
@@ -314,6 +320,23 @@ fn contradictions(settings: &Settings, at: &Node, keys: &BTreeMap<&'static str, 
             );
         }
     }
+    let is_kafka = receiver.scheme.starts_with("kafka");
+    if is_kafka && settings.topic().is_none() {
+        let message = "the address has no topic, or none that Kafka allows";
+        found.push(
+            Diagnostic::error("C111", message)
+                .label(place("to"), "")
+                .hint("write `kafka+tls://HOST:9093/TOPIC`, the topic of letters, digits, `.`, `_` and `-`"),
+        );
+    }
+    if let Some(key) = ["brokers", "sasl"].into_iter().find(|key| !is_kafka && keys.contains_key(key)) {
+        found.push(
+            Diagnostic::error("C114", format!("`{key}` is of no use without Kafka")).label(place(key), ""),
+        );
+    }
+    if is_kafka && keys.contains_key("sasl") && login.is_none() {
+        found.push(Diagnostic::error("C114", "`sasl` is of no use without `user`").label(place("sasl"), ""));
+    }
     if settings.acknowledge && !receiver.scheme.starts_with("splunk") {
         found.push(
             Diagnostic::error("C114", "`acknowledge` is of no use without Splunk")
@@ -357,6 +380,30 @@ fn compression(node: &Node) -> Result<Compression, Vec<Diagnostic>> {
     let name = node.as_text().unwrap_or_default();
     let found = Compression::ALL.into_iter().find(|compression| compression.name() == name);
     found.ok_or_else(|| vec![wrong(node, "`none`, `gzip` or `zstd`")])
+}
+
+fn sasl(node: &Node) -> Result<Sasl, Vec<Diagnostic>> {
+    let name = node.as_text().unwrap_or_default();
+    let found = Sasl::ALL.into_iter().find(|sasl| sasl.name() == name);
+    found.ok_or_else(|| vec![wrong(node, "`plain`, `scram-sha-256` or `scram-sha-512`")])
+}
+
+/// Hosts and ports.
+fn brokers(node: &Node, port: u16) -> Result<Vec<(String, u16)>, Vec<Diagnostic>> {
+    let read = |text: &String| {
+        let url = Url::parse(&format!("kafka://{text}")).ok()?;
+        let is_plain = url.username().is_empty() && url.password().is_none() && url.path().len() < 2;
+        let host = url.host_str().filter(|host| is_plain && !host.is_empty())?;
+        Some((host.trim_matches(['[', ']']).to_owned(), url.port().unwrap_or(port)))
+    };
+    let found: Option<Vec<_>> = texts(node)?.iter().map(read).collect();
+    found.ok_or_else(|| {
+        vec![wrong(node, "a list of `HOST:PORT`").hint("write `brokers: [\"kafka-2.example:9093\"]`")]
+    })
+}
+
+fn broker((host, port): &(String, u16)) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 fn headers(node: &Node) -> Result<Vec<(String, String)>, Vec<Diagnostic>> {
@@ -454,11 +501,13 @@ mod tests {
     fn exporters_read_back_what_they_print() {
         let text = "export:\n  a:\n    to: splunk+https://h:1\n    token_env: T\n    acknowledge: true\n    kinds: [alert, gap]\n    \
                     headers: [\"A: b\"]\n    filter: proc.name = sh\n    min_priority: Notice\n    cert_file: /c\n    key_file: /k\n  b:\n    to: file:///x\n    \
-                    user: u\n    password_file: /p\n    format: cef\n";
+                    user: u\n    password_file: /p\n    format: cef\n  c:\n    to: kafka+tls://h/t\n    brokers: [\"b:1\", \"[::1]\"]\n    \
+                    user: u\n    password_env: P\n    sasl: plain\n";
         let settings = loaded(text, &[]).unwrap();
         let again = loaded(&settings.to_yaml(), &[]).unwrap();
         assert_eq!(again.to_yaml(), settings.to_yaml());
-        assert_eq!(again.exporters.len(), 2);
+        assert_eq!(again.exporters.len(), 3);
+        assert_eq!(again.exporters[2].brokers, [("b".into(), 1), ("::1".into(), 9093)]);
     }
 
     #[test]
@@ -483,6 +532,15 @@ mod tests {
             ("export: {a: {to: 'webhook+https://h', cert_file: /c}}", vec!["C114"]),
             ("export: {a: {to: 'webhook+https://h', acknowledge: true}}", vec!["C114"]),
             ("export: {a: {to: 'webhook+https://h', headers: [x]}}", vec!["C102"]),
+            ("export: {a: {to: 'kafka+tls://h'}}", vec!["C111"]),
+            ("export: {a: {to: 'kafka+tls://h/a/b'}}", vec!["C111"]),
+            ("export: {a: {to: 'kafka+tls://h/t', format: otlp}}", vec!["C113"]),
+            ("export: {a: {to: 'kafka+tls://h/t', sasl: plain}}", vec!["C114"]),
+            (
+                "export: {a: {to: 'kafka+tls://h/t', sasl: gssapi, brokers: ['u:p@h']}}",
+                vec!["C102", "C102", "C114"],
+            ),
+            ("export: {a: {to: 'webhook+https://h', brokers: ['h:1']}}", vec!["C114"]),
         ] {
             let found = loaded(text, &[]).unwrap_err();
             assert_eq!(found.iter().map(|(code, _)| *code).collect::<Vec<_>>(), expected, "{text}");

@@ -416,7 +416,6 @@ impl Exporter {
                 return ControlFlow::Continue(());
             }
             self.fail(&failure);
-            self.transport = None;
             self.back_off(failure.after).await?;
             if !self.unsettled.is_empty() {
                 self.rewind(self.position.seq);
@@ -432,7 +431,8 @@ impl Exporter {
         };
         let sent = transport.send(batch).await;
         // One that has refused something is as good as before.
-        if sent.as_ref().map_or_else(|failure| failure.is_refusal, |_| true) {
+        if transport.outlives_failures() || sent.as_ref().map_or_else(|failure| failure.is_refusal, |_| true)
+        {
             self.transport = Some(transport);
         }
         sent

@@ -1,6 +1,7 @@
 //! What an exporter is told: where to, in which form, how much. `config/export.rs` reads it from the configuration.
 //! Secrets are never here: only where they are, to be read when a connection is made.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub struct Settings {
     pub name: String,
     /// Where to.
     pub to: Url,
+    /// Further brokers of Kafka to begin with: host and port.
+    pub brokers: Vec<(String, u16)>,
     /// What is there.
     pub receiver: &'static Receiver,
     /// In which form.
@@ -50,6 +53,8 @@ pub struct Settings {
     pub token: Option<SecretAt>,
     /// Name and password.
     pub login: Option<(String, SecretAt)>,
+    /// How they are shown to Kafka.
+    pub sasl: Sasl,
     /// Further headers of HTTP requests.
     pub headers: Vec<(String, String)>,
     /// Whether the receiver is asked when events are safe.
@@ -57,6 +62,14 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The topic that an address of Kafka names; `None` if it is no name that Kafka allows.
+    pub fn topic(&self) -> Option<&str> {
+        let topic = self.to.path().trim_matches('/');
+        let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        let is_name = (1..=249).contains(&topic.len()) && topic.bytes().all(is_valid);
+        (is_name && !matches!(topic, "." | "..")).then_some(topic)
+    }
+
     /// Whether it sends a record.
     pub fn wants(&self, record: &Record<'_>) -> bool {
         let kind = record.kind();
@@ -73,7 +86,7 @@ impl Settings {
     }
 }
 
-/// How the bodies of HTTP requests are packed.
+/// How what is sent is packed: bodies of HTTP requests, batches of Kafka.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
     /// As they are.
@@ -91,6 +104,45 @@ impl Compression {
     /// Its name in the configuration and in HTTP.
     pub fn name(self) -> &'static str {
         ["none", "gzip", "zstd"][self as usize]
+    }
+
+    /// The body, packed; `None` if it goes as it is.
+    pub fn pack(self, body: &[u8]) -> std::io::Result<Option<Vec<u8>>> {
+        match self {
+            Self::None => Ok(None),
+            Self::Gzip => {
+                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                encoder.write_all(body)?;
+                encoder.finish().map(Some)
+            }
+            Self::Zstd => zstd::encode_all(body, 1).map(Some),
+        }
+    }
+}
+
+/// Mechanisms of SASL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sasl {
+    /// RFC 4616: the password as it is.
+    Plain,
+    /// RFC 7677.
+    ScramSha256,
+    /// The same with SHA-512.
+    ScramSha512,
+}
+
+impl Sasl {
+    /// All.
+    pub const ALL: [Self; 3] = [Self::Plain, Self::ScramSha256, Self::ScramSha512];
+
+    /// Its name in the configuration.
+    pub fn name(self) -> &'static str {
+        ["plain", "scram-sha-256", "scram-sha-512"][self as usize]
+    }
+
+    /// Its name in SASL.
+    pub fn mechanism(self) -> &'static str {
+        ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"][self as usize]
     }
 }
 

@@ -6,6 +6,7 @@
 mod command;
 mod daemon;
 mod http;
+mod kafka;
 mod otlp;
 mod receiver;
 mod stage;

@@ -1,7 +1,6 @@
 //! What all receivers that speak HTTP share: one client with TLS, headers, packing of bodies, and what an answer means.
 
 use std::error::Error as _;
-use std::io::Write as _;
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
@@ -77,7 +76,7 @@ impl Client {
         body: Vec<u8>,
         more: HeaderMap,
     ) -> Result<Answer, Failure> {
-        let packed = pack(self.compression, &body).map_err(|error| Failure::new(Stage::Accepted, error))?;
+        let packed = self.compression.pack(&body).map_err(|error| Failure::new(Stage::Accepted, error))?;
         let mut request = self.inner.request(Method::POST, url).headers(self.headers.clone()).headers(more);
         request = request.header(CONTENT_TYPE, content_type);
         if let Some(packed) = packed {
@@ -130,19 +129,6 @@ pub fn credentials(settings: &Settings, scheme: Scheme) -> Result<Option<String>
         }
         (None, None) => None,
     })
-}
-
-/// The body, packed; `None` if it goes as it is.
-fn pack(compression: Compression, body: &[u8]) -> std::io::Result<Option<Vec<u8>>> {
-    match compression {
-        Compression::None => Ok(None),
-        Compression::Gzip => {
-            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-            encoder.write_all(body)?;
-            encoder.finish().map(Some)
-        }
-        Compression::Zstd => zstd::encode_all(body, 1).map(Some),
-    }
 }
 
 /// Why a request came to nothing, and how far it came.

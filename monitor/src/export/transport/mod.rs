@@ -8,12 +8,15 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
+
 use super::record::Record;
 use super::settings::Settings;
 
 mod elastic;
 mod file;
 mod http;
+mod kafka;
 mod loki;
 mod net;
 mod otlp;
@@ -96,6 +99,8 @@ pub static RECEIVERS: &[&Receiver] = &[
     &otlp::GRPCS,
     &otlp::HTTP,
     &otlp::HTTPS,
+    &kafka::TCP,
+    &kafka::TLS,
 ];
 
 impl fmt::Debug for Receiver {
@@ -104,10 +109,21 @@ impl fmt::Debug for Receiver {
     }
 }
 
+/// A connection, encrypted or not.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
 /// A way to a receiver. It is dropped after a failure, and opened anew.
 pub trait Transport: Send {
     /// Sends a batch; done when the receiver has it.
     fn send<'a>(&'a mut self, batch: &'a Batch) -> Sending<'a>;
+
+    /// Whether it is not dropped after a failure, because it has to remember what was on its way: the same batch comes
+    /// again then.
+    fn outlives_failures(&self) -> bool {
+        false
+    }
 
     /// Whether all that was sent has arrived, as far as can be known; an error if the connection is no more. Only of
     /// transports that never hear from the receiver: until it was so for [`Transport::settles_after`], events can
@@ -157,6 +173,8 @@ pub struct Event {
     pub kind: String,
     /// The node's name.
     pub node: String,
+    /// The id of its container; empty if it is of none.
+    pub container: String,
     /// Its bytes.
     pub range: Range<usize>,
 }
@@ -172,6 +190,7 @@ impl Event {
             severity: record.severity.syslog(),
             kind: record.kind().to_owned(),
             node: record.node().to_owned(),
+            container: record.text("container", "id").unwrap_or_default().to_owned(),
             range,
         }
     }

@@ -36,6 +36,11 @@ pub fn host_and_port(settings: &Settings) -> Result<(&str, u16), Failure> {
 /// The addresses of the receiver.
 pub async fn look_up(settings: &Settings) -> Result<Vec<SocketAddr>, Failure> {
     let (host, port) = host_and_port(settings)?;
+    look_up_at(settings, host, port).await
+}
+
+/// The addresses of a host that belongs to the receiver.
+pub async fn look_up_at(settings: &Settings, host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
     within(settings.timeout, Stage::Dns, async {
         let found = tokio::net::lookup_host((host, port)).await;
         let found: Vec<SocketAddr> =
@@ -73,6 +78,15 @@ pub async fn connect(settings: &Settings, addresses: &[SocketAddr]) -> Result<Tc
 /// TLS over a connection.
 pub async fn secure(settings: &Settings, stream: TcpStream) -> Result<TlsStream<TcpStream>, Failure> {
     let (host, _) = host_and_port(settings)?;
+    secure_as(settings, host, stream).await
+}
+
+/// TLS over a connection to a host that belongs to the receiver.
+pub async fn secure_as(
+    settings: &Settings,
+    host: &str,
+    stream: TcpStream,
+) -> Result<TlsStream<TcpStream>, Failure> {
     let name = settings.tls.server_name.as_deref().unwrap_or(host).to_owned();
     let name = ServerName::try_from(name).map_err(|error| Failure::new(Stage::Settings, error))?;
     let connector = TlsConnector::from(Arc::new(client(&settings.tls)?));

@@ -8,10 +8,10 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{UdpSocket, UnixDatagram};
 
-use super::{Batch, Event, Failure, Opening, Receiver, Sending, Stage, Transport, net};
+use super::{Batch, Event, Failure, Opening, Receiver, Sending, Stage, Stream, Transport, net};
 use crate::audit::LINE_MAX;
 use crate::export::settings::Settings;
 
@@ -126,10 +126,6 @@ impl Transport for Datagrams {
     }
 }
 
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
-
 /// A connection, and its socket: open as long as the stream is.
 struct Connected {
     stream: Box<dyn Stream>,
@@ -225,6 +221,7 @@ mod tests {
                 severity: 4,
                 kind: "alert".into(),
                 node: node.into(),
+                container: String::new(),
                 range: 0..0,
             };
             let mut out = Vec::new();
