@@ -17,7 +17,7 @@ mod nest;
 mod ocsf;
 mod otlp;
 #[cfg(test)]
-mod tests;
+pub mod tests;
 
 /// A format.
 pub struct Format {

@@ -387,7 +387,7 @@ fn cef_and_leef_of_each_record_can_be_read() {
 }
 
 /// Texts that try to get out of where they are.
-fn hostile() -> Vec<String> {
+pub fn hostile() -> Vec<String> {
     let mut texts: Vec<String> = [
         "\",\"x\":\"",
         "\\",
@@ -435,14 +435,18 @@ fn hostile() -> Vec<String> {
 }
 
 /// An alert whose texts that others choose are all the same.
-fn chosen(text: &str) -> String {
+pub fn chosen(text: &str) -> String {
     let mut event = events()[3].clone();
     for name in ["name", "exe", "cmdline", "user", "group", "thread_name", "parent_name", "parent_exe"] {
         event["process"][name] = json!(text);
     }
-    event["event"]["file"] = json!(text);
-    event["container"]["name"] = json!(text);
-    event["container"]["pod_name"] = json!(text);
+    for name in ["file", "cwd", "text"] {
+        event["event"][name] = json!(text);
+    }
+    for name in ["name", "runtime", "image_digest", "pod_name", "pod_namespace"] {
+        event["container"][name] = json!(text);
+    }
+    event.insert("target".into(), json!({ "name": text, "exe": text }));
     let mut whole = alert(&event);
     for name in ["rule", "output", "node"] {
         whole[name] = json!(text);
