@@ -117,8 +117,10 @@ fn containers_of_a_user_without_cgroups_are_told_apart_and_named() {
         let path = whole["container"]["cgroup_path"].as_str().unwrap();
         assert!(path.starts_with(&format!("user:[{}]/pid:[", user.uid)), "{path}");
         let its = |kind: &str| records.iter().filter(|record| is_event(record, kind, id)).collect::<Vec<_>>();
-        // Files too, which the host's processes are not watched for.
-        let passwd = its("open").into_iter().find(|open| open["event"]["file"] == "/etc/passwd");
+        // Files too, which the host's processes are not watched for. Its runtime looks there first.
+        let passwd = its("open")
+            .into_iter()
+            .find(|open| open["event"]["file"] == "/etc/passwd" && open["process"]["name"] == "cat");
         let passwd = passwd.unwrap_or_else(|| panic!("no open of {id}"));
         assert_eq!(passwd["process"]["exec_session"], passwd["process"]["key"]);
         // Its root is its user, by its own list.
