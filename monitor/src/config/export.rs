@@ -36,7 +36,7 @@ const KEYS: &[Key] = &[
     Key { name: "to", ty: "address", default: "needed", doc: "Where events go: see [receivers](#receivers).",
         set: |_, _| Ok(()), show: |s| Some(quote(s.to.as_str())) },
     Key { name: "brokers", ty: "list of texts", default: "", doc: "Kafka only: further brokers to begin with, `HOST:PORT` each, should the one in `to` be gone.",
-        set: |s, n| brokers(n, s.receiver.port).map(|value| s.brokers = value), show: |s| Some(list(s.brokers.iter().map(broker))) },
+        set: |s, n| brokers(n, s.receiver.port).map(|value| s.brokers = value), show: |s| (!s.brokers.is_empty()).then(|| list(s.brokers.iter().map(broker))) },
     Key { name: "format", ty: "name", default: "of the receiver", doc: "In which form: see [formats](#formats).",
         set: |s, n| format(n).map(|value| s.format = value), show: |s| Some(s.format.name.to_owned()) },
     Key { name: "kinds", ty: "list of names", default: "all; `[alert]` if the format is `falco`", doc: "Which [kinds of records](../audit-log.md#records): `alert`, `event`, `gap` …",
@@ -78,7 +78,7 @@ const KEYS: &[Key] = &[
     Key { name: "password_env", ty: "name", default: "", doc: "Variable of the environment with the password.",
         set: |s, n| text(n).map(|value| login(s).1 = SecretAt::Variable(value)), show: |s| variable(s.login.as_ref().map(|(_, at)| at)) },
     Key { name: "sasl", ty: "`plain`, `scram-sha-256` or `scram-sha-512`", default: "`scram-sha-512`", doc: "Kafka only: how name and password are shown. `plain` shows the password itself: only over TLS.",
-        set: |s, n| sasl(n).map(|value| s.sasl = value), show: |s| Some(s.sasl.name().to_owned()) },
+        set: |s, n| sasl(n).map(|value| s.sasl = value), show: |s| (is_kafka(s) && s.login.is_some()).then(|| s.sasl.name().to_owned()) },
     Key { name: "headers", ty: "list of texts", default: "", doc: "Further headers of requests, `Name: value` each. No place for secrets: they are shown.",
         set: |s, n| headers(n).map(|value| s.headers = value), show: |s| Some(list(s.headers.iter().map(|(name, value)| format!("{name}: {value}")))) },
     Key { name: "acknowledge", ty: "true or false", default: "`false`", doc: "Splunk only: whether the indexer is asked when events are safe.",
@@ -101,6 +101,10 @@ fn variable(secret: Option<&SecretAt>) -> Option<String> {
         SecretAt::Variable(name) => Some(quote(name)),
         SecretAt::File(_) => None,
     }
+}
+
+fn is_kafka(settings: &Settings) -> bool {
+    settings.receiver.scheme.starts_with("kafka")
 }
 
 /// Name and password, to be filled in.
@@ -320,7 +324,7 @@ fn contradictions(settings: &Settings, at: &Node, keys: &BTreeMap<&'static str, 
             );
         }
     }
-    let is_kafka = receiver.scheme.starts_with("kafka");
+    let is_kafka = is_kafka(settings);
     if is_kafka && settings.topic().is_none() {
         let message = "the address has no topic, or none that Kafka allows";
         found.push(
