@@ -35,24 +35,25 @@ fn daemon_that_is_killed_has_every_event_of_its_containers_sent() {
             }
         });
     };
-    let has_all_of = |stub: &Stub, round: &str| {
+    let has_all_of = |lines: &[String], round: &str| {
         let last = format!("\"{round}\",\"{}\"]", EVENTS / 20);
-        let lines = stub.streams().concat();
         containers
             .iter()
             .all(|container| lines.iter().any(|line| line.contains(&last) && line.contains(container.id())))
     };
     let daemon = Daemon::start(&settings);
     act("first");
-    wait_for("what was done first has arrived", || has_all_of(&stub, "first"));
+    wait_for("what was done first has arrived", || has_all_of(&stub.streams().concat(), "first"));
 
     stub.kill();
     act("second");
     wait_for("the exporter notices that the receiver is gone", || is_failing(&daemon.log()));
+    // What is not durable yet is lost with the daemon.
+    wait_for("what was done is in the log", || has_all_of(&log_lines(&daemon.log()), "second"));
     let folder = daemon.kill();
     stub.start();
     let daemon = Daemon::start_in(folder, &settings);
-    wait_for("what was done meanwhile has arrived", || has_all_of(&stub, "second"));
+    wait_for("what was done meanwhile has arrived", || has_all_of(&stub.streams().concat(), "second"));
 
     network.cut();
     act("third");
@@ -61,7 +62,7 @@ fn daemon_that_is_killed_has_every_event_of_its_containers_sent() {
     network.mend();
     stub.start();
     act("fourth");
-    wait_for("what was done last has arrived", || has_all_of(&stub, "fourth"));
+    wait_for("what was done last has arrived", || has_all_of(&stub.streams().concat(), "fourth"));
     let (log, folder) = (daemon.log(), daemon.end(libc::SIGTERM));
     stub.kill();
     judge(&stub.streams(), &log_lines(&log));
