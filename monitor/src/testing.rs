@@ -160,7 +160,7 @@ pub fn record_bytes<T: Copy>(record: &T, payload: &[&[u8]]) -> Vec<u8> {
 
 /// The version of the executables of [`exec`].
 const VERSION: Version =
-    Version { dev: 8 << 20 | 1, ino: 42, ctime_ns: 1_795_000_000_123_456_789, bytes: 1_000 };
+    Version { dev: 8 << 20 | 1, ino: 42, ctime_ns: 1_795_000_000_123_456_789, bytes: 1_000, started_ns: 0 };
 
 /// An exec of `exe` with those arguments by process `tgid`, a child of `parent`.
 pub fn exec(tgid: u32, start_ns: u64, parent: (u32, u64), exe: &str, args: &[&str]) -> Vec<u8> {

@@ -1,9 +1,11 @@
 //! The daemon's control plane: signals, the local socket, files that change, and whether anything is seen at all. It
 //! has the main thread, and nothing here touches an event.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
@@ -27,6 +29,9 @@ const CANARY: u64 = 15;
 const LOOK: u64 = 2;
 const SETTLE: u64 = 5;
 
+/// More is not kept for a match thread that is stuck.
+const WAITING_MAX: usize = 256;
+
 /// What the control plane works with.
 pub struct Control<'a> {
     /// Where settings come from.
@@ -37,6 +42,8 @@ pub struct Control<'a> {
     pub watched: &'a Watched,
     /// To the match thread.
     pub to_match: &'a SyncSender<Message>,
+    /// What waits for room on the way there.
+    pub waiting: RefCell<VecDeque<Message>>,
     /// What can be asked.
     pub api: Arc<Api>,
 }
@@ -93,9 +100,27 @@ impl Control<'_> {
         self.tell(Message::Note(kind, members(body)));
     }
 
+    /// Does not wait for the match thread: whoever asks what is wrong with it, or ends the daemon, has to be heard.
     fn tell(&self, message: Message) {
-        // The match thread only ends after this one.
-        let _ = self.to_match.send(message);
+        let mut waiting = self.waiting.borrow_mut();
+        if waiting.len() < WAITING_MAX {
+            waiting.push_back(message);
+        } else {
+            log::error!("the match thread takes nothing: what it was to be told is left out");
+        }
+        drop(waiting);
+        self.hand_over();
+    }
+
+    /// As far as there is room.
+    fn hand_over(&self) {
+        let mut waiting = self.waiting.borrow_mut();
+        while let Some(message) = waiting.pop_front() {
+            // The match thread only ends after this one.
+            if let Err(TrySendError::Full(message)) = self.to_match.try_send(message) {
+                return waiting.push_front(message);
+            }
+        }
     }
 
     /// Loads the rules anew. With any error in them, or in the configuration, the old ones stay in force.
@@ -157,6 +182,7 @@ impl Upkeep {
     }
 
     fn tick(&mut self, control: &mut Control<'_>) {
+        control.hand_over();
         let is_time = |every: u64| self.ticks.is_multiple_of(every);
         let (canary, look, settle) = (is_time(CANARY), is_time(LOOK), is_time(SETTLE));
         self.ticks += 1;

@@ -227,6 +227,7 @@ fn watch(
         settings: settings.clone(),
         watched: &watched,
         to_match: &to_match,
+        waiting: Default::default(),
         api,
     };
     let answers = || worker.live.as_ref().is_some_and(|live| live.probes.answers());

@@ -108,6 +108,11 @@ const CHANGES: &[c_long] = &[
     libc::SYS_fremovexattr,
     libc::SYS_socket,
     libc::SYS_renameat,
+    libc::SYS_fchmodat2,
+    SETXATTRAT,
+    REMOVEXATTRAT,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_futimesat,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_creat,
     #[cfg(target_arch = "x86_64")]
@@ -134,9 +139,15 @@ const CHANGES: &[c_long] = &[
     libc::SYS_utimes,
 ];
 
+/// Calls of Linux 6.13.
+const SETXATTRAT: c_long = 463;
+const REMOVEXATTRAT: c_long = 466;
+
 /// Filters for all threads.
 pub fn never() -> Result<Vec<BpfProgram>, BackendError> {
     let mut rules = always(NEVER);
+    // A handle finds any file of a file system, whatever is mounted of it: to look whose a cgroup is, and no more.
+    rules.insert(libc::SYS_open_by_handle_at, vec![masked(2, libc::O_PATH as u64, 0)?]);
     let flags = NAMESPACES.iter().map(|&flag| has(0, flag as u64)).collect::<Result<_, _>>()?;
     rules.insert(libc::SYS_clone, flags);
     // Its flags are in memory, where a filter cannot look. Whoever hears that the kernel does not know it uses `clone`.

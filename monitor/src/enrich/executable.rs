@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -20,9 +21,11 @@ use sha2::{Digest as _, Sha256};
 use taffrail_common::event::{Exec, path_flag};
 
 use super::reach::{self, device, find_in, open_root, read_regular};
+use crate::clock;
 use crate::rules::hex;
 
-/// One version of a file: any change of it changes its `ctime`, which nobody can set.
+/// One version of a file: a change of it changes its `ctime`, which nobody can set. Not so what is written through a
+/// mapping of a file in memory: of such each start is a version of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Version {
     /// Device (major << 20 | minor).
@@ -33,20 +36,24 @@ pub struct Version {
     pub ctime_ns: u64,
     /// Its length.
     pub bytes: u64,
+    /// If it is in memory: when it was started, by the boot clock in ns.
+    #[serde(default)]
+    pub started_ns: u64,
 }
 
 impl Version {
     /// Of what an exec has started.
     pub fn of(exec: &Exec) -> Self {
         let Exec { exe, exe_ctime_ns: ctime_ns, exe_bytes: bytes, .. } = *exec;
-        Self { dev: exe.dev, ino: exe.ino, ctime_ns, bytes }
+        let started_ns = if exe.flags & path_flag::TMPFS != 0 { exec.header.boot_ns } else { 0 };
+        Self { dev: exe.dev, ino: exe.ino, ctime_ns, bytes, started_ns }
     }
 
     /// Of what a process runs now; its file system is not asked.
     pub fn of_process(pid: u32) -> Option<Self> {
         let stat = reach::stat(&open_path(&format!("/proc/{pid}/exe")).ok()?).ok()?;
         let (dev, ctime_ns) = (device(&stat), ctime_ns(&stat));
-        Some(Self { dev, ino: stat.stx_ino, ctime_ns, bytes: stat.stx_size })
+        Some(Self { dev, ino: stat.stx_ino, ctime_ns, bytes: stat.stx_size, started_ns: 0 })
     }
 }
 
@@ -99,6 +106,15 @@ const KNOWN_MAX: usize = 8192;
 /// Questions on their way to the thread, at most.
 const QUESTIONS: usize = 1024;
 
+/// Turns that are taken, at most.
+const TURNS_MAX: usize = 1024;
+
+/// A reason is not asked about again for so long.
+const ANEW: Duration = Duration::from_secs(1);
+
+/// To read the largest file takes less.
+const STUCK_NS: u64 = 10_000_000_000;
+
 /// Files of one container that wait, at most.
 const TURN_MAX: usize = 128;
 
@@ -106,6 +122,8 @@ const TURN_MAX: usize = 128;
 pub struct Executables {
     /// `None`: nobody wants to know, or a recording tells it.
     hasher: Option<SyncSender<Question>>,
+    /// Since when the thread has been at one file, by the boot clock; 0: it is at none.
+    busy_since_ns: Arc<AtomicU64>,
     known: HashMap<Version, Known>,
     wait: Duration,
     stats: Stats,
@@ -153,7 +171,8 @@ struct Question {
 impl Executables {
     /// One that knows nothing, and asks nobody.
     pub fn new(wait: Duration) -> Self {
-        Self { hasher: None, known: HashMap::new(), wait, stats: Stats::default() }
+        let busy_since_ns = Arc::default();
+        Self { hasher: None, busy_since_ns, known: HashMap::new(), wait, stats: Stats::default() }
     }
 
     /// How long an event waits for the hash.
@@ -169,7 +188,10 @@ impl Executables {
     /// From here on files are read.
     pub fn start(&mut self) -> io::Result<()> {
         let (hasher, questions) = sync_channel(QUESTIONS);
-        std::thread::Builder::new().name("hash".to_owned()).spawn(move || run(&questions))?;
+        // Later it may not be made any more.
+        reach::memory();
+        let busy = Arc::clone(&self.busy_since_ns);
+        std::thread::Builder::new().name("hash".to_owned()).spawn(move || run(&questions, &busy))?;
         self.hasher = Some(hasher);
         Ok(())
     }
@@ -194,8 +216,11 @@ impl Executables {
             match known.slot.get() {
                 // Its container's root was not known yet.
                 Some(Err(Missing::Gone)) if !known.has_root && runner().root.is_some() => has_root = true,
+                // Why there was none for another process, at another time.
+                Some(Err(missing))
+                    if missing.is_of_the_process() && known.asked.elapsed() >= self.wait.max(ANEW) => {}
                 Some(_) => return true,
-                None => return known.asked.elapsed() >= self.wait,
+                None => return known.asked.elapsed() >= self.wait || self.is_stuck(),
             }
         }
         let runner = runner();
@@ -211,6 +236,12 @@ impl Executables {
         }
         self.known.insert(version, Known { slot, asked: Instant::now(), has_root, is_told: false });
         !is_asked
+    }
+
+    /// Whether the thread waits for a file system that does not answer, though it looked as if it would: nobody waits for it.
+    fn is_stuck(&self) -> bool {
+        let since_ns = self.busy_since_ns.load(Ordering::Relaxed);
+        since_ns != 0 && clock::boot_ns().saturating_sub(since_ns) > STUCK_NS
     }
 
     /// Takes in what a recording says.
@@ -249,11 +280,15 @@ struct Turns(VecDeque<(u64, VecDeque<Question>)>);
 impl Turns {
     fn push(&mut self, question: Question) {
         let turn = question.runner.turn;
+        let is_full = self.0.len() >= TURNS_MAX;
         match self.0.iter_mut().find(|(of, _)| *of == turn) {
             Some((_, waiting)) if waiting.len() >= TURN_MAX => {
                 let _ = question.slot.set(Err(Missing::Crowded));
             }
             Some((_, waiting)) => waiting.push_back(question),
+            None if is_full => {
+                let _ = question.slot.set(Err(Missing::Crowded));
+            }
             None => self.0.push_back((turn, VecDeque::from([question]))),
         }
     }
@@ -269,7 +304,7 @@ impl Turns {
     }
 }
 
-fn run(questions: &Receiver<Question>) {
+fn run(questions: &Receiver<Question>, busy_since_ns: &AtomicU64) {
     let mut turns = Turns::default();
     let mut buffer = vec![0; 1 << 17];
     loop {
@@ -288,7 +323,9 @@ fn run(questions: &Receiver<Question>) {
             }
         }
         if let Some(question) = turns.pop() {
+            busy_since_ns.store(clock::boot_ns(), Ordering::Relaxed);
             let _ = question.slot.set(digest(&question, &mut buffer));
+            busy_since_ns.store(0, Ordering::Relaxed);
         }
     }
 }
@@ -307,6 +344,10 @@ fn digest(question: &Question, buffer: &mut [u8]) -> Digest {
         // Nobody can write to what somebody runs: only its name, owner or mode may have changed.
         let is_running = || open_path(&link).ok().is_some_and(|file| is_it(&file).is_some());
         return if is_same || is_running() { Ok(digest) } else { Err(Missing::Changed) };
+    }
+    // What is in memory can have been written to meanwhile, and show nothing of it.
+    if version.started_ns != 0 {
+        return Err(Missing::Gone);
     }
     let in_root = || {
         let root = open_root(Path::new(runner.root.as_ref()?), runner.pid)?;
@@ -339,13 +380,11 @@ impl Found {
         let stat = reach::stat(file).ok()?;
         let mount = reach::mount(&stat, pid);
         let mount_dev = mount.as_ref().map(|mount| mount.dev);
-        let is_trusted = if flags & path_flag::TMPFS != 0 {
-            // If it is the one that was told of, as has to be shown still: also a memfd, which is on no mount.
-            true
-        } else if flags & (path_flag::UPPER_LAYER | path_flag::IMAGE_LAYER) != 0 {
-            mount_dev.is_some_and(reach::is_hosts)
-        } else {
-            mount.is_some_and(|mount| mount.is_trusted)
+        let is_trusted = match &mount {
+            // A memfd is on no mount.
+            None => flags & path_flag::TMPFS != 0 && Some(device(&stat)) == reach::memory(),
+            Some(mount) if mount.is_overlay => reach::is_hosts(mount.dev),
+            Some(mount) => mount.is_trusted,
         };
         Some(Self { stat, mount_dev, is_trusted })
     }

@@ -585,7 +585,9 @@ fn runner(owners: &Owners, pid: u32, home: u64) -> Runner {
     let container = owners.known_container(home);
     let stated = container.and_then(|of| of.metadata.get()).and_then(|known| known.root.clone());
     let root = stated.or_else(|| owners.is_host(home).then(|| "/proc/1/root".to_owned()));
-    let turn = container.map_or(0, |container| std::ptr::from_ref(container).addr() as u64);
+    // The host's is 0. Whose cgroup is not known yet takes turns by itself.
+    let unknown = if owners.is_host(home) { 0 } else { home };
+    let turn = container.map_or(unknown, |container| std::ptr::from_ref(container).addr() as u64);
     Runner { pid, turn, root }
 }
 

@@ -107,6 +107,7 @@ impl Image {
                 ino: seed.exe_ino,
                 ctime_ns: seed.exe_ctime_ns,
                 bytes: seed.exe_bytes,
+                started_ns: 0,
             },
             digest: OnceLock::new(),
             exe_flags: 0,

@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
 
@@ -32,8 +33,10 @@ pub fn device(stat: &Statx) -> u32 {
 pub struct Mount {
     /// Device of its file system, as [`device`] has it; of a part of btrfs that is not what files say.
     pub dev: u32,
-    /// Whether its file system can be trusted to answer.
+    /// Whether its file system can be trusted to answer; of an overlay, if those below it can.
     pub is_trusted: bool,
+    /// Whether it is an overlay.
+    pub is_overlay: bool,
 }
 
 /// The mount that a file is on, if we, the host or that process can see it.
@@ -57,12 +60,23 @@ pub fn is_hosts(dev: u32) -> bool {
     ["self", "1"].iter().any(|of| mounts_of(of).lines().filter_map(parse).any(is_it))
 }
 
+/// The device of files in memory that are on no mount.
+pub fn memory() -> Option<u32> {
+    static DEVICE: OnceLock<Option<u32>> = OnceLock::new();
+    let own = || {
+        let file = rustix::fs::memfd_create(c"taffrail", rustix::fs::MemfdFlags::CLOEXEC).ok()?;
+        Some(device(&stat(&file).ok()?))
+    };
+    *DEVICE.get_or_init(own)
+}
+
 /// A line of `mountinfo` (proc(5)).
 fn parse(line: &str) -> Option<Mount> {
     let (mount, file_system) = line.split_once(" - ")?;
     let (major, minor) = mount.split(' ').nth(2)?.split_once(':')?;
     let dev = major.parse::<u32>().ok()? << 20 | minor.parse::<u32>().ok()?;
-    Some(Mount { dev, is_trusted: KINDS.contains(&file_system.split(' ').next()?) })
+    let kind = file_system.split(' ').next()?;
+    Some(Mount { dev, is_trusted: KINDS.contains(&kind), is_overlay: kind == "overlay" })
 }
 
 /// Opens a root folder, if its file system can be trusted to answer.
@@ -112,8 +126,14 @@ mod tests {
     #[test]
     fn line_of_mountinfo_tells_device_and_kind() {
         let line = |kind: &str| format!("36 35 98:7 /x /mnt rw master:1 shared:3 - {kind} /dev/root rw");
-        assert_eq!(parse(&line("ext4")), Some(Mount { dev: 98 << 20 | 7, is_trusted: true }));
-        assert_eq!(parse(&line("fuse.x")), Some(Mount { dev: 98 << 20 | 7, is_trusted: false }));
+        assert_eq!(
+            parse(&line("ext4")),
+            Some(Mount { dev: 98 << 20 | 7, is_trusted: true, is_overlay: false })
+        );
+        assert_eq!(
+            parse(&line("fuse.x")),
+            Some(Mount { dev: 98 << 20 | 7, is_trusted: false, is_overlay: false })
+        );
         for damaged in ["", "36 35 98 / - ext4", "36 35 x:1 / / rw - ext4", "36 35 9999999999:1 / / - ext4"] {
             assert_eq!(parse(damaged), None, "{damaged}");
         }

@@ -144,7 +144,14 @@ impl Calls {
         if call.refusal.is_some() {
             books.alert(&call, now_ns);
         }
-        let room = books.calls.len() < KEPT_MAX;
+        // Those who are known have places of their own; beyond these, what they asked for is left out, and not who they are.
+        let is_known = call.caller != Caller::Nobody;
+        let of_such = books.calls.keys().filter(|kept| (kept.caller != Caller::Nobody) == is_known).count();
+        if of_such >= KEPT_MAX && !books.calls.contains_key(&call) {
+            call.method.clear();
+            call.path.clear();
+        }
+        let room = of_such < 2 * KEPT_MAX;
         match books.calls.get_mut(&call) {
             Some(repeated) if !is_due(repeated.told_ns, now_ns) => repeated.count += 1,
             Some(repeated) => {

@@ -145,7 +145,8 @@ impl Listener {
                     continue;
                 }
             };
-            let place = if rate.take(Instant::now()) { crowd.enter(from) } else { None };
+            // In this order: who has all his places spends nothing of what is for all.
+            let place = crowd.enter(from).filter(|_| rate.take(Instant::now()));
             let Some(place) = place else {
                 api.calls.refuse("full");
                 continue;

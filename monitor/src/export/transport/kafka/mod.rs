@@ -300,7 +300,15 @@ impl Producer {
         if is_known && self.identity.is_some() {
             return Ok(());
         }
-        let mut broker = self.any_broker().await?;
+        let mut broker = match self.any_broker().await {
+            Ok(broker) => broker,
+            // Those who lead may do so still: they would say if not.
+            Err(_) if self.identity.is_some() && self.leaders.is_some() => {
+                self.leaders.iter_mut().for_each(|leaders| leaders.since = Instant::now());
+                return Ok(());
+            }
+            Err(failure) => return Err(failure),
+        };
         if !is_known {
             let body = wire::metadata_request(&self.topic);
             let metadata = broker.ask(wire::METADATA, &body, wire::metadata_answer).await?;
@@ -320,11 +328,12 @@ impl Producer {
         Ok(())
     }
 
-    /// A connection to the first of the brokers in the settings that takes one.
+    /// A connection to the first that takes one of the brokers in the settings, and of those that have led.
     async fn any_broker(&self) -> Result<Connection, Failure> {
         let (host, port) = net::host_and_port(&self.settings)?;
         let mut result = Connection::open(&self.settings, host, port).await;
-        for (host, port) in &self.settings.brokers {
+        let led = self.leaders.iter().flat_map(|leaders| leaders.brokers.values());
+        for (host, port) in self.settings.brokers.iter().chain(led) {
             if result.is_ok() {
                 break;
             }

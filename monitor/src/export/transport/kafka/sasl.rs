@@ -9,6 +9,9 @@ use ring::{digest, hmac, pbkdf2};
 
 use crate::export::settings::Sasl;
 
+/// What SCRAM asks for at least (RFC 7677).
+const ITERATIONS_MIN: u32 = 4096;
+
 /// A broker may not make us count for longer: some seconds.
 const ITERATIONS_MAX: u32 = 1_000_000;
 
@@ -81,6 +84,13 @@ impl Scram {
         if iterations.get() > ITERATIONS_MAX {
             return Err("it wants too many iterations");
         }
+        // Whoever stands between us could guess passwords by what we answer.
+        if iterations.get() < ITERATIONS_MIN {
+            return Err("it wants too few iterations");
+        }
+        if answer.starts_with("m=") {
+            return Err("it wants an extension that nobody knows");
+        }
         if nonce.len() <= self.nonce.len() || !nonce.starts_with(&self.nonce) {
             return Err("its nonce does not follow from ours");
         }
@@ -150,6 +160,8 @@ mod tests {
             b"\xff",
             b"r=abcd,s=AA==",
             b"r=abcd,s=AA==,i=0",
+            b"r=abcd,s=AA==,i=4095",
+            b"m=x,r=abcd,s=AA==,i=4096",
             b"r=abcd,s=AA==,i=4294967295",
             b"r=abc,s=AA==,i=4096",
             b"r=xabcd,s=AA==,i=4096",
