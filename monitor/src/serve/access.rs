@@ -386,7 +386,13 @@ mod tests {
         }
         calls.close();
         let told = told(&messages);
-        assert_eq!(told.len(), KEPT_MAX + 1);
+        // What was asked for is left out then, and not who asked.
+        assert_eq!(told.len(), KEPT_MAX + 2);
+        let last = &told[KEPT_MAX + 1].1;
+        assert_eq!(
+            (&last["name"], last["count"].as_u64()),
+            (&"prometheus".into(), Some(10_000 - KEPT_MAX as u64 - 1))
+        );
         let counted = |name: &str| told.iter().filter_map(|(_, body)| body[name].as_u64()).sum::<u64>();
         assert_eq!(counted("count") + counted("omitted"), 10_000);
     }
