@@ -108,7 +108,7 @@ const CHANGES: &[c_long] = &[
     libc::SYS_fremovexattr,
     libc::SYS_socket,
     libc::SYS_renameat,
-    libc::SYS_fchmodat2,
+    FCHMODAT2,
     SETXATTRAT,
     REMOVEXATTRAT,
     #[cfg(target_arch = "x86_64")]
@@ -139,7 +139,8 @@ const CHANGES: &[c_long] = &[
     libc::SYS_utimes,
 ];
 
-/// Calls of Linux 6.13.
+/// Calls of Linux 6.6 and 6.13, which not all C libraries know.
+const FCHMODAT2: c_long = 452;
 const SETXATTRAT: c_long = 463;
 const REMOVEXATTRAT: c_long = 466;
 
