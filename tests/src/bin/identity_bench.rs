@@ -246,7 +246,7 @@ fn times(page: &mut String) {
         page.push('\n');
     }
     page.push_str(
-        "\nAn exec is copied: its paths and arguments stay in the process table. Whose a cgroup is, is looked up once, when it is made.\n",
+        "\nAn exec is copied: its paths and arguments stay in the process table. Here it is also looked for a `passwd` file that is not there, each time, which takes most of that; one that is there is looked at once a second. Whose a cgroup is, is looked up once, when it is made.\n",
     );
 }
 
