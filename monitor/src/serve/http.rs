@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -147,7 +148,9 @@ pub async fn serve<S>(stream: S, peer: Peer, tokens: &Tokens, api: &Api)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
+    let is_answered = AtomicBool::new(false);
     let service = service_fn(async |request: Request<Incoming>| {
+        is_answered.store(true, Ordering::Relaxed);
         Ok::<_, Infallible>(respond(&request, &peer, tokens, api))
     });
     let connection = http1::Builder::new()
@@ -169,8 +172,11 @@ where
         }
     };
     match ended {
-        Err(_) => api.calls.refuse("slow"),
-        Ok(Err(error)) if error.is_timeout() => api.calls.refuse("slow"),
+        // Who has nothing more to ask for may go so.
+        Err(_) if !is_answered.load(Ordering::Relaxed) => api.calls.refuse("slow"),
+        Ok(Err(error)) if error.is_timeout() && !is_answered.load(Ordering::Relaxed) => {
+            api.calls.refuse("slow")
+        }
         Ok(Err(error)) if error.is_parse() => {
             // What is no request was answered before anybody asked who it is.
             let (caller, from) = (Caller::Nobody, peer.address());
@@ -179,7 +185,7 @@ where
             api.calls.take(Call { caller, from, method, path, status, refusal: None }, None);
         }
         // Whatever else goes wrong is the other end's affair.
-        Ok(_) => {}
+        _ => {}
     }
 }
 

@@ -1,9 +1,9 @@
 //! What the API's listener needs from files: its certificate and key, whose client certificates it takes, and tokens. The files
 //! are read again when they have changed; what cannot be used then leaves what was there in force.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -20,7 +20,7 @@ pub struct Material {
     pub acceptor: TlsAcceptor,
     /// Who has a token; nobody, if tokens are not asked for.
     pub tokens: Tokens,
-    stamp: Vec<Option<(SystemTime, u64)>>,
+    stamp: Vec<Option<Stamp>>,
 }
 
 impl Material {
@@ -65,12 +65,15 @@ impl Material {
     }
 }
 
-fn stamp(settings: &Settings) -> Vec<Option<(SystemTime, u64)>> {
+/// Tells one version of a file from another: device, inode, `ctime`, length. Who puts another one there may keep its time.
+type Stamp = (u64, u64, (i64, i64), u64);
+
+fn stamp(settings: &Settings) -> Vec<Option<Stamp>> {
     let Settings { socket: _, listen: _, cert_file, key_file, client_ca_file, tokens_file } = settings;
     let files = [Some(cert_file), Some(key_file), client_ca_file.as_ref(), tokens_file.as_ref()];
     let look = |path: &Path| {
-        let metadata = path.metadata().ok()?;
-        Some((metadata.modified().ok()?, metadata.len()))
+        let file = path.metadata().ok()?;
+        Some((file.dev(), file.ino(), (file.ctime(), file.ctime_nsec()), file.len()))
     };
     files.into_iter().map(|path| look(path?)).collect()
 }

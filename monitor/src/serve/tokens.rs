@@ -27,7 +27,11 @@ impl Tokens {
     pub fn read(path: &Path) -> Result<Self, String> {
         let mut text = Zeroizing::new(String::new());
         let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
-        file.take(FILE_MAX).read_to_string(&mut text).map_err(|error| error.to_string())?;
+        file.take(FILE_MAX + 1).read_to_string(&mut text).map_err(|error| error.to_string())?;
+        // Half of it would leave out tokens, and let in half a one.
+        if text.len() as u64 > FILE_MAX {
+            return Err(format!("it has more than {FILE_MAX} bytes"));
+        }
         Self::parse(&text)
     }
 
@@ -101,5 +105,12 @@ mod tests {
         ] {
             assert_eq!(Tokens::parse(text).err().as_deref(), Some(why), "{text}");
         }
+    }
+
+    #[test]
+    fn file_that_is_too_large_is_refused_whole() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "a 0123456789abcdef\n".repeat(4000)).unwrap();
+        assert_eq!(Tokens::read(file.path()).err().as_deref(), Some("it has more than 65536 bytes"));
     }
 }
