@@ -18,6 +18,7 @@ mod restart;
 mod rules;
 mod run;
 mod scope;
+mod sink;
 mod status;
 mod trace;
 mod unload;

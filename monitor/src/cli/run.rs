@@ -14,26 +14,25 @@ use super::config::Source;
 use super::control::Control;
 use super::restart::{self, Last};
 use super::scope::Choice;
-use crate::audit::{Entry, Log, RecordKind};
+use super::sink::LogSink;
+use crate::audit::{Log, RecordKind};
 use crate::clock::{self, Clock};
 use crate::config::Settings;
 use crate::confine::{ConfineError, Confinement, Role};
-use crate::detect::alert::{Alert, Verdict};
 use crate::diagnostic::{self, Diagnostic, Severity};
 use crate::enrich::cgroup::{Cgroups, Layout};
-use crate::enrich::{Enricher, Source as Enrichment, Subject};
+use crate::enrich::{Enricher, Source as Enrichment};
 use crate::event;
 use crate::event::field::KindSet;
-use crate::event::json::{Members, write_container, write_subject};
 use crate::event::text::escaped;
 use crate::export::Exporters;
-use crate::pipeline::{self, Gap, Live, Message, Sink, Worker, receive};
-use crate::probe::handover::{self, Progress};
+use crate::pipeline::{self, Live, Message, Sink, Worker, receive};
+use crate::probe::handover::{self};
 use crate::probe::hook::{PROCESS_KINDS, Status, bit};
 use crate::probe::loss::LOST_MAX;
 use crate::probe::scope::SCOPE_MAX;
 use crate::probe::{LoadError, Options, ProbeState, Probes};
-use crate::rules::{self, Filter, RuleSet};
+use crate::rules::{self, RuleSet};
 use crate::scope::{Scope, Selector};
 use crate::serve::Api;
 use crate::serve::access::Calls;
@@ -283,6 +282,8 @@ fn watch(
             return Err(ExitCode::from(super::FAILED));
         }
     };
+    // Before the log is free for the next daemon, which would find it in use.
+    drop(socket);
     let stopped = sink.stop();
     // The last record has to get out too, but nobody waits long for a receiver that does not answer.
     exporters.drain(DRAIN);
@@ -447,134 +448,6 @@ pub(super) fn rules_body(rules: &RuleSet, result: &str) -> serde_json::Value {
 pub(super) fn members(object: &serde_json::Value) -> Vec<u8> {
     let text = object.to_string().into_bytes();
     text.get(1..text.len() - 1).unwrap_or_default().to_vec()
-}
-
-/// Writes into the audit log.
-pub struct LogSink {
-    log: Log,
-    /// How many entries it was handed.
-    sent: u64,
-    /// The log's folder.
-    place: [u64; 2],
-    /// Which events are recorded besides alerts.
-    record: Filter,
-    /// System calls that are recorded besides.
-    calls: Vec<String>,
-    /// Whether those of the host are, too.
-    host: bool,
-    /// How the daemon is.
-    vitals: Arc<Vitals>,
-    body: Vec<u8>,
-}
-
-impl LogSink {
-    fn records(&self, subject: &Subject<'_>) -> bool {
-        let is_chosen = || {
-            let name = subject.event.model().type_name();
-            (subject.container.is_some() || self.host) && self.calls.iter().any(|call| call == name)
-        };
-        self.record.matches(subject) || is_chosen()
-    }
-
-    fn append(&mut self, kind: RecordKind, subject: &Subject<'_>) {
-        let boot_ns = subject.event.header().boot_ns;
-        self.sent += 1;
-        self.log.append(Entry { kind, time_ns: subject.time_ns, boot_ns, body: &self.body });
-    }
-
-    /// The last record, and all of it on disk.
-    fn stop(mut self) -> Result<(), ExitCode> {
-        let boot_ns = clock::boot_ns();
-        self.note(RecordKind::Stop, boot_ns, Clock::now().realtime_ns(boot_ns), b"");
-        self.log.close().map_err(|error| {
-            super::complain(&error, Some("look at the disk of the log folder"));
-            ExitCode::from(super::FAILED)
-        })
-    }
-}
-
-impl Sink for LogSink {
-    fn event(&mut self, subject: &Subject<'_>, verdict: Verdict<'_>) {
-        let mut alerted = false;
-        for alert in verdict.alerts() {
-            alerted = true;
-            self.vitals.matched(alert.rule, 1, 0);
-            self.body.clear();
-            write_alert(&alert, subject, &mut self.body);
-            self.append(RecordKind::Alert, subject);
-        }
-        let suppressed: Vec<&str> = verdict
-            .suppressed()
-            .inspect(|rule| self.vitals.matched(rule, 0, 1))
-            .map(|rule| rule.name.as_str())
-            .collect();
-        // An event that raised no alert since there were too many is in the log all the same.
-        if !alerted && (!suppressed.is_empty() || self.records(subject)) {
-            self.body.clear();
-            if !suppressed.is_empty() {
-                let names = serde_json::Value::from(suppressed);
-                Members::within(&mut self.body).raw("suppressed", format_args!("{names}"));
-                self.body.push(b',');
-            }
-            write_subject(subject, &mut self.body);
-            self.append(RecordKind::Event, subject);
-        }
-    }
-
-    fn gap(&mut self, gap: &Gap<'_>) {
-        let body = gap_body(gap);
-        self.note(RecordKind::Gap, gap.to_boot_ns, gap.time_ns, &body);
-    }
-
-    fn note(&mut self, kind: RecordKind, boot_ns: u64, time_ns: u64, body: &[u8]) {
-        self.sent += 1;
-        self.log.append(Entry { kind, time_ns, boot_ns, body });
-    }
-
-    fn progress(&self) -> Progress {
-        let stats = self.log.stats();
-        // In this order: of what is settled the records are there.
-        let settled = stats.settled.load(Ordering::Acquire);
-        let seq = stats.durable_seq.load(Ordering::Acquire);
-        Progress { sent: self.sent, settled, seq, log: self.place }
-    }
-}
-
-/// An alert's members: the rule, its text, its evidence, and the whole event.
-pub fn write_alert(alert: &Alert<'_>, subject: &Subject<'_>, body: &mut Vec<u8>) {
-    let rule = alert.rule;
-    let mut output = String::new();
-    alert.render(subject, &mut output);
-    let mut members = Members::within(body);
-    members.text("rule", rule.name.as_bytes());
-    members.text("priority", rule.priority.name().as_bytes());
-    members.text("output", output.trim().as_bytes());
-    let tags = serde_json::Value::from(rule.tags.clone());
-    members.raw("tags", format_args!("{tags}"));
-    if let Some(origin) = &rule.origin {
-        origin.write_json(&mut members);
-    }
-    alert.write_json(subject, &mut members);
-    body.push(b',');
-    write_subject(subject, body);
-}
-
-/// A gap's members.
-pub fn gap_body(gap: &Gap<'_>) -> Vec<u8> {
-    let Gap { place, what, container, cgroup_id, count, from_boot_ns, to_boot_ns, time_ns: _ } = gap;
-    let mut body = Vec::new();
-    let mut members = Members::within(&mut body);
-    members.text("where", place.as_bytes());
-    members.text("what", what.as_bytes());
-    members.number("count", *count as i64);
-    members.number("from_boot_ns", *from_boot_ns as i64);
-    members.number("to_boot_ns", *to_boot_ns as i64);
-    if let Some(id) = cgroup_id {
-        members.number("cgroup_id", *id as i64);
-    }
-    body.push(b',');
-    write_container(*container, &mut body);
-    body
 }
 
 #[cfg(test)]

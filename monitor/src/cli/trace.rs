@@ -12,8 +12,8 @@ use taffrail_common::kind::SYSCALL;
 use taffrail_common::map::COUNTED;
 
 use super::config;
-use super::run::{gap_body, write_alert};
 use super::scope::Choice;
+use super::sink::{gap_body, write_alert};
 use crate::audit::RecordKind;
 use crate::capture;
 use crate::clock::{self, Clock};
