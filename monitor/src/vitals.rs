@@ -248,12 +248,11 @@ impl Vitals {
     pub fn matched(&self, rule: &Rule, alerts: u64, suppressed: u64) {
         let mut rules = lock(&self.rules);
         // No copy of the name but for the first time.
-        if !rules.contains_key(&rule.name) {
-            rules.insert(rule.name.clone(), OfRule { priority: rule.priority.name(), ..OfRule::default() });
-        }
         if let Some(of) = rules.get_mut(&rule.name) {
             of.alerts += alerts;
             of.suppressed += suppressed;
+        } else {
+            rules.insert(rule.name.clone(), OfRule { priority: rule.priority.name(), alerts, suppressed });
         }
     }
 

@@ -285,11 +285,13 @@ fn open_in_time(path: &Path) -> Option<PathFd> {
     const PATIENCE: Duration = Duration::from_secs(2);
     let (opened, opening) = mpsc::sync_channel::<Result<PathFd, PathFdError>>(1);
     let path = path.to_owned();
-    // If it hangs, it hangs alone.
-    std::thread::Builder::new()
-        .name("open".to_owned())
-        .spawn(move || drop(opened.send(PathFd::new(path))))
-        .ok()?;
+    // If it hangs, it hangs alone, and with no rights that it could be used for.
+    let open = move || {
+        if hold(Role::Work.rights()).is_ok() {
+            let _ = opened.send(PathFd::new(path));
+        }
+    };
+    std::thread::Builder::new().name("open".to_owned()).spawn(open).ok()?;
     opening.recv_timeout(PATIENCE).ok()?.ok()
 }
 

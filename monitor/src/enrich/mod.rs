@@ -253,9 +253,14 @@ impl Enricher {
         self.owners.home(cgroup_id, pid_ns)
     }
 
+    /// By what it is known whose an event is, as far as it is known now.
+    pub fn home_of(&self, header: &Header) -> u64 {
+        self.owners.home(header.cgroup_id, header.pid_ns)
+    }
+
     /// Whether whoever acts is the host's for sure.
     fn is_on_host(&self, header: &Header) -> bool {
-        self.owners.is_hosts(header.cgroup_id, self.owners.home(header.cgroup_id, header.pid_ns))
+        self.owners.is_hosts(header.cgroup_id, self.home_of(header))
     }
 
     /// The session of a process that was there already: its parent's; or its own, if that one is on the host and it is
@@ -358,7 +363,7 @@ impl Enricher {
     /// Whether the hash of what an exec has started is known, or nobody wants to know it, or it was waited for.
     fn has_hash(&mut self, exec: &Exec<'_>) -> bool {
         let (header, path) = (&exec.record.header, &exec.record.exe);
-        let home = self.owners.home(header.cgroup_id, header.pid_ns);
+        let home = self.home_of(header);
         let runner = || runner(&self.owners, header.tgid, home);
         self.executables.is_ready(Version::of(&exec.record), exec.exe, path.flags, runner)
     }

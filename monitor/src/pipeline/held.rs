@@ -57,10 +57,12 @@ impl Keys {
             _ => {}
         }
         let own = process(header.tgid);
-        let cgroup = Some(Key::Cgroup(header.cgroup_id));
-        let container = enricher.address_of(header.cgroup_id).map(Key::Container);
+        // Of a container that has no cgroup of its own it is what it has instead.
+        let home = enricher.home_of(header);
+        let cgroup = Some(Key::Cgroup(home));
+        let container = enricher.address_of(home).map(Key::Container);
         // In a container that is known others need not wait for one process that came out of another one.
-        let awaited = !enricher.is_settled(header.cgroup_id);
+        let awaited = !enricher.is_settled(home);
         let unknown = (!enricher.is_answered(other_cgroup)).then_some(Key::Cgroup(other_cgroup));
         Self {
             behind: [own, other, cgroup, container, named],

@@ -30,6 +30,9 @@ const TEXT_MAX: usize = 128;
 /// The rule that alerts of callers who were not let in are by.
 pub const RULE: &str = "API access refused";
 
+/// Its priority.
+pub const PRIORITY: &str = "Warning";
+
 /// Who somebody has shown to be.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Caller {
@@ -97,6 +100,7 @@ struct Books {
     /// When an alert was raised last, by peer, and for all that there was no room for.
     alerted_ns: HashMap<IpAddr, u64>,
     other_alerted_ns: u64,
+    alerts: u64,
     requests: BTreeMap<(&'static str, u16), u64>,
     refusals: BTreeMap<&'static str, u64>,
 }
@@ -125,6 +129,7 @@ impl Calls {
                 omitted: Repeated::default(),
                 alerted_ns: HashMap::new(),
                 other_alerted_ns: 0,
+                alerts: 0,
                 requests: BTreeMap::new(),
                 refusals: BTreeMap::new(),
             }),
@@ -196,6 +201,11 @@ impl Calls {
         for ((endpoint, status), count) in requests {
             each(endpoint, &status.to_string(), count);
         }
+    }
+
+    /// Alerts that were raised, of [`RULE`] and [`PRIORITY`].
+    pub fn alerts(&self) -> u64 {
+        self.lock().alerts
     }
 
     /// Connections without an answer, by the reason.
@@ -283,10 +293,11 @@ impl Books {
             return;
         }
         *told_ns = now_ns;
+        self.alerts += 1;
         let mut body = Vec::new();
         let mut members = Members::within(&mut body);
         members.text("rule", RULE.as_bytes());
-        members.text("priority", b"Warning");
+        members.text("priority", PRIORITY.as_bytes());
         let why = call.refusal.unwrap_or_default();
         let what = escaped(format!("{} {}", call.method, call.path).trim().as_bytes());
         members.text("output", format!("{RULE}: {why} (from={peer} request={what})").as_bytes());
@@ -407,7 +418,7 @@ mod tests {
         let told = told(&messages);
         let alerts: Vec<&Value> =
             told.iter().filter(|(kind, _)| *kind == RecordKind::Alert).map(|(_, body)| body).collect();
-        assert_eq!(alerts.len(), 2);
+        assert_eq!((alerts.len(), calls.alerts()), (2, 2));
         let output = alerts[0]["output"].as_str().unwrap();
         assert!(output.contains("unknown token (from=10.0.0.2 ") && !output.contains('\u{1b}'), "{output}");
         assert_eq!((&alerts[0]["rule"], &alerts[0]["priority"]), (&RULE.into(), &"Warning".into()));

@@ -18,7 +18,7 @@ use crate::event;
 use crate::export::deliver::Standing;
 use crate::probe::ProbeState;
 use crate::probe::fill::RingFill;
-use crate::serve::access::Calls;
+use crate::serve::access::{self, Calls};
 use crate::vitals::{Durations, GAPS, OfKind, OfRule, Vitals};
 
 /// Where the values come from.
@@ -162,8 +162,11 @@ pub const METRICS: &[Metric] = &[
         help: "When the rules in force were loaded, by the wall clock.",
         read: |s, out| out.value(seconds(s.vitals.in_force().loaded_ns)) },
     Metric { name: "taffrail_alerts_total", ty: Type::Counter, labels: RULE,
-        help: "Alerts. A rule that has none since the start, or since it was loaded, is not there.",
-        read: |s, out| each_rule(s, |of| of.alerts, out) },
+        help: "Alerts. A rule that has none since the start, or since it was loaded, is not there, but for the daemon's own.",
+        read: |s, out| {
+            each_rule(s, |of| of.alerts, out);
+            out.labelled(&[access::PRIORITY, access::RULE], s.calls.alerts() as f64);
+        } },
     Metric { name: "taffrail_alerts_throttled_total", ty: Type::Counter, labels: RULE,
         help: "Matches that raised no alert, since there were too many.",
         read: |s, out| each_rule(s, |of| of.suppressed, out) },

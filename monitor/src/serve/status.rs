@@ -73,7 +73,7 @@ pub fn state_of(probe: &ProbeState) -> &'static str {
 
 /// All of it, for programs.
 pub fn to_json(sources: &Sources) -> Value {
-    let Sources { vitals, log, exporters, probes, rings, calls: _, listen, node } = sources;
+    let Sources { vitals, log, exporters, probes, rings, calls, listen, node } = sources;
     let (stats, process, rules) = (log.stats(), Process::read(), vitals.in_force());
     let sum =
         |read: fn(&crate::vitals::OfKind) -> u64| vitals.kinds.iter().take(KINDS).map(read).sum::<u64>();
@@ -107,7 +107,7 @@ pub fn to_json(sources: &Sources) -> Value {
         },
         "rules": {
             "count": rules.rules, "sha256": rules.sha256, "last_reload_ok": rules.is_reload_ok,
-            "alerts": by_rule.values().map(|of| of.alerts).sum::<u64>(),
+            "alerts": by_rule.values().map(|of| of.alerts).sum::<u64>() + calls.alerts(),
             "throttled": by_rule.values().map(|of| of.suppressed).sum::<u64>(),
         },
         "events": {

@@ -135,4 +135,12 @@ impl Podman {
         let is_ready = || String::from_utf8_lossy(&log().stderr).contains("watching with").then_some(());
         wait_for(is_ready).unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&log().stderr)));
     }
+
+    /// Waits until a daemon in there says that it is ready, as the kubelet asks it.
+    #[track_caller]
+    pub fn wait_until_ready(&self, container: &str) {
+        let ask = || self.command(&["exec", container, "/taffrail", "status", "--ready"]).output().unwrap();
+        let is_ready = || ask().status.success().then_some(());
+        wait_for(is_ready).unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&ask().stderr)));
+    }
 }

@@ -244,6 +244,7 @@ fn start_the_charts_pod(
     let daemon = podman.run(&["ps", "--quiet", "--no-trunc", "--filter", "name=taffrail-taffrail"]);
     podman.stage.remember(&daemon);
     podman.wait_until_watches("taffrail-taffrail");
+    podman.wait_until_ready("taffrail-taffrail");
     Some(podman)
 }
 

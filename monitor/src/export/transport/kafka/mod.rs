@@ -294,28 +294,44 @@ impl Producer {
         self.sequences.clear();
     }
 
-    /// Asks who leads what, and for an identity, if that is not known.
+    /// Asks who leads what, and for an identity, if that is not known: the brokers in the settings, then those that have led,
+    /// until one can tell.
     async fn get_ready(&mut self) -> Result<(), Failure> {
         let is_known = self.leaders.as_ref().is_some_and(|leaders| leaders.since.elapsed() < REFRESH);
         if is_known && self.identity.is_some() {
             return Ok(());
         }
-        let mut broker = match self.any_broker().await {
-            Ok(broker) => broker,
-            // Those who lead may do so still: they would say if not.
-            Err(_) if self.identity.is_some() && self.leaders.is_some() => {
-                self.leaders.iter_mut().for_each(|leaders| leaders.since = Instant::now());
-                return Ok(());
+        let (host, port) = net::host_and_port(&self.settings)?;
+        let led = self.leaders.iter().flat_map(|leaders| leaders.brokers.values());
+        let brokers: Vec<(String, u16)> =
+            [(host.to_owned(), port)].iter().chain(&self.settings.brokers).chain(led).cloned().collect();
+        let mut failure = None;
+        for (host, port) in brokers {
+            match self.ask_all(&host, port, is_known).await {
+                Ok(()) => return Ok(()),
+                Err(why) => failure = failure.or(Some(why)),
             }
-            Err(failure) => return Err(failure),
-        };
+        }
+        // Those who lead may do so still: they would say if not.
+        if let (Some(_), Some(leaders)) = (self.identity, &mut self.leaders) {
+            leaders.since = Instant::now();
+            return Ok(());
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Asks one broker all that has to be known.
+    async fn ask_all(&mut self, host: &str, port: u16, is_known: bool) -> Result<(), Failure> {
+        let mut broker = Connection::open(&self.settings, host, port).await?;
         if !is_known {
             let body = wire::metadata_request(&self.topic);
             let metadata = broker.ask(wire::METADATA, &body, wire::metadata_answer).await?;
             if metadata.error != 0 {
                 return Err(self.failure(metadata.error));
             }
-            self.leaders = Some(Leaders::new(metadata)?);
+            let leaders = Leaders::new(metadata)?;
+            self.connections.retain(|id, _| leaders.brokers.contains_key(id));
+            self.leaders = Some(leaders);
         }
         if self.identity.is_none() {
             let body = wire::identity_request();
@@ -326,20 +342,6 @@ impl Producer {
             self.identity = Some(identity);
         }
         Ok(())
-    }
-
-    /// A connection to the first that takes one of the brokers in the settings, and of those that have led.
-    async fn any_broker(&self) -> Result<Connection, Failure> {
-        let (host, port) = net::host_and_port(&self.settings)?;
-        let mut result = Connection::open(&self.settings, host, port).await;
-        let led = self.leaders.iter().flat_map(|leaders| leaders.brokers.values());
-        for (host, port) in self.settings.brokers.iter().chain(led) {
-            if result.is_ok() {
-                break;
-            }
-            result = Connection::open(&self.settings, host, *port).await;
-        }
-        result
     }
 }
 

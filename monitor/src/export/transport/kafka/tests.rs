@@ -43,6 +43,8 @@ struct State {
     produced: usize,
     /// Who may come in.
     login: Option<(&'static str, &'static str, &'static str)>,
+    /// A broker that hangs up when it is asked who leads, or for an identity.
+    mute: Option<usize>,
     /// Error of the topic.
     topic_error: i16,
 }
@@ -111,6 +113,9 @@ fn serve(mut stream: TcpStream, broker: usize, state: &Mutex<State>) -> std::io:
         let state = &mut *state.lock().unwrap();
         // Before a login only what belongs to it is answered.
         if !is_in && ![18, 17, 36].contains(&key) {
+            return Ok(());
+        }
+        if state.mute == Some(broker) && [3, 22].contains(&key) {
             return Ok(());
         }
         let mut answer = Vec::new();
@@ -541,6 +546,17 @@ fn another_broker_is_asked_if_the_first_is_gone() {
     settings.to.set_port(Some(gone)).unwrap();
     send(&settings, &[batch(1..=9)]);
     assert_whole(&cluster.taken(), 1..=9);
+}
+
+#[test]
+fn another_broker_is_asked_if_the_first_does_not_tell_what_has_to_be_known() {
+    let cluster = Cluster::new(2, 4, |_, _| Act::Take);
+    cluster.state.lock().unwrap().mute = Some(0);
+    let second = cluster.state.lock().unwrap().ports[1];
+    let (_, failures) =
+        send(&cluster.settings(&format!(", brokers: ['127.0.0.1:{second}']")), &[batch(1..=200)]);
+    assert!(failures.is_empty(), "{}", failures[0]);
+    assert_whole(&cluster.taken(), 1..=200);
 }
 
 #[test]
