@@ -349,6 +349,9 @@ impl Enricher {
                 self.owners.made(id, || Some(Hint::new(made.path, path.len == path.full_len)));
                 0
             }
+            Event::Exec(_) | Event::Cgroup(_) => 0,
+            // Nearly all events: of their own container only, of which all is known long since.
+            _ if self.owners.is_final(event.header().cgroup_id) => return true,
             _ => 0,
         };
         let id = self.home(event.header().cgroup_id, event.header().pid_ns);
@@ -423,6 +426,27 @@ impl Enricher {
         self.owners.cgroups_of(container)
     }
 
+    /// All containers that are known.
+    pub fn containers(&self) -> Vec<Arc<Container>> {
+        self.owners.containers()
+    }
+
+    /// Processes that are in none of their container's cgroups any more.
+    pub fn left(&self) -> impl Iterator<Item = (u32, &Arc<Container>)> {
+        self.processes.running().filter_map(|process| {
+            let origin = process.container.as_ref()?;
+            let is_at_home = self.owners.known_container(process.cgroup_id) == Some(&**origin);
+            (!is_at_home).then_some((process.key.tgid, origin))
+        })
+    }
+
+    /// The cgroups that are no container's: id, path, and whether they are the host's for sure.
+    pub fn cgroups_of_none(&self) -> Vec<(u64, String, bool)> {
+        let all = self.owners.tree().map(Cgroups::all).unwrap_or_default();
+        let none = all.into_iter().filter(|(id, _)| self.owners.known_container(*id).is_none());
+        none.map(|(id, path)| (id, path, self.owners.is_host(id))).collect()
+    }
+
     /// What has become of containers.
     pub fn container_stats(&self) -> owner::Stats {
         self.owners.stats()
@@ -440,7 +464,7 @@ impl Enricher {
             self.learn_answers(key, event);
             return Handled::Process(key);
         }
-        self.know(key, header);
+        let is_placed = self.know(key, header);
         match event {
             Event::Exec(exec) => {
                 // A runtime starts itself anew, as it was called before, until it enters the container's
@@ -495,6 +519,7 @@ impl Enricher {
             // Not of the acting task's doing, or of an earlier moment: the cgroup may be another one by now.
             Event::Dns(_) => self.learn_answers(key, event),
             Event::Flow(_) | Event::Udp(_) => {}
+            _ if is_placed => {}
             _ => self.place(key, header.cgroup_id),
         }
         Handled::Process(key)
@@ -509,17 +534,18 @@ impl Enricher {
         }
     }
 
-    /// Makes sure that the acting process is in the table.
-    fn know(&mut self, key: ProcessKey, header: &Header) {
+    /// Makes sure that the acting process is in the table. Tells whether it is in its container, where it was last.
+    fn know(&mut self, key: ProcessKey, header: &Header) -> bool {
         if let Some(process) = self.processes.get_mut(key) {
             // The name of the main thread is the process's.
-            if header.tid == header.tgid {
+            if header.tid == header.tgid && process.comm != header.comm {
                 process.comm = header.comm;
             }
+            let is_placed = process.cgroup_id == header.cgroup_id && process.container.is_some();
             if process.pid_ns == 0 {
                 self.processes.pid_ns(key, header.pid_ns);
             }
-            return;
+            return is_placed;
         }
         // Its fork was lost, or it is older than the probes and was missed.
         if self.owners.is_live()
@@ -539,6 +565,7 @@ impl Enricher {
         if let Some(process) = self.processes.get_mut(key) {
             process.from_host = on_host && process.container.is_none();
         }
+        true
     }
 
     /// A child is what its parent was, in the cgroup that it was put into.

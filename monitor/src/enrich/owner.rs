@@ -371,6 +371,13 @@ impl Owners {
         }
     }
 
+    /// All containers that are known.
+    pub fn containers(&self) -> Vec<Arc<Container>> {
+        let all = self.known.values().filter_map(|known| known.container.as_ref());
+        let each: HashMap<_, _> = all.map(|container| (&container.cgroup_path, container)).collect();
+        each.into_values().cloned().collect()
+    }
+
     /// The cgroups of a container.
     pub fn cgroups_of(&self, container: &Container) -> Vec<u64> {
         let its = |known: &Known| known.container.as_deref() == Some(container);
@@ -446,6 +453,14 @@ impl Owners {
     /// Whether it is known whose a cgroup is, or that was waited for.
     pub fn is_answered(&self, id: u64) -> bool {
         self.known.get(&id).is_none_or(|known| known.is_answered || known.since.elapsed() >= self.wait)
+    }
+
+    /// Whether a cgroup is a container's of which all is known that can come: there is nothing to ask or to wait for.
+    pub fn is_final(&self, id: u64) -> bool {
+        let is_final = |container: &Arc<Container>| container.metadata.is_final();
+        self.known
+            .get(&id)
+            .is_some_and(|known| known.again.is_none() && known.container.as_ref().is_some_and(is_final))
     }
 
     /// Whether it is known whose a cgroup is and what that one is called, or that was waited for.

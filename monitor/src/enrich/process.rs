@@ -135,27 +135,51 @@ fn cmdline(name: &[u8], args: &[u8]) -> Box<[u8]> {
     [name, line.get(end..).unwrap_or_default()].concat().into()
 }
 
-/// One process.
+/// One process. What each event looks at comes first and stays together: with thousands of processes in turn, the lines
+/// of the processor's cache that are touched are what an event costs.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct Process {
     /// Which one.
     pub key: ProcessKey,
     /// `CLOCK_BOOTTIME` when it started, in ns; 0 if only the tick is known.
     pub start_ns: u64,
+    /// v2 cgroup id when it was last seen.
+    pub cgroup_id: u64,
+    /// Its container, decided once: it keeps it wherever it moves. `None` is the host.
+    pub container: Option<Arc<Container>>,
+    /// Command name, padded with NUL.
+    pub comm: [u8; 16],
+    /// Inode number of its pid namespace, 0 if not known.
+    pub pid_ns: u32,
+    /// Inode number of its mount namespace when it was last seen, 0 if not known.
+    pub mnt_ns: u32,
+    /// What it runs.
+    pub image: Arc<Image>,
+    /// Names of users and groups, as they were when it started its program.
+    pub names: Option<Arc<Names>>,
     /// Who started it: the parent when it was first seen.
     pub parent: ProcessKey,
     /// Its id in its own pid namespace.
     pub ns_tgid: u32,
-    /// Command name, padded with NUL.
-    pub comm: [u8; 16],
-    /// What it runs.
-    pub image: Arc<Image>,
+    /// How many processes in the table have it as their parent.
+    children: u32,
+    /// Whether its end was seen.
+    pub ended: bool,
+    /// Whether it runs a program that was started on the host. In a container that is the runtime that sets the
+    /// container up, or is on its way in. Nothing inside the container can give itself this mark.
+    pub from_host: bool,
+    /// The process that was the first of its session, if it was started into its container from the host while that
+    /// one ran (`docker exec`, `kubectl exec`), or comes from such a one.
+    pub exec_session: Option<ProcessKey>,
     /// Working directory at exec.
     pub cwd: Arc<[u8]>,
     /// Identity and rights, as its last exec or change of them left it.
     pub credentials: Credentials,
     /// What they were before the last change of them; `None` if that was not seen.
     pub old_credentials: Option<Box<Credentials>>,
+    /// Name of its login user, on the host.
+    pub login_name: Option<Arc<str>>,
     /// Login user id, `u32::MAX` if unset.
     pub login_uid: u32,
     /// Session id in the host's pid namespace.
@@ -164,28 +188,6 @@ pub struct Process {
     pub process_group: u32,
     /// Controlling terminal as in `/proc/PID/stat`, 0 if none.
     pub tty: u32,
-    /// v2 cgroup id when it was last seen.
-    pub cgroup_id: u64,
-    /// Its container, decided once: it keeps it wherever it moves. `None` is the host.
-    pub container: Option<Arc<Container>>,
-    /// Whether it runs a program that was started on the host. In a container that is the runtime that sets the
-    /// container up, or is on its way in. Nothing inside the container can give itself this mark.
-    pub from_host: bool,
-    /// The process that was the first of its session, if it was started into its container from the host while that
-    /// one ran (`docker exec`, `kubectl exec`), or comes from such a one.
-    pub exec_session: Option<ProcessKey>,
-    /// Names of users and groups, as they were when it started its program.
-    pub names: Option<Arc<Names>>,
-    /// Name of its login user, on the host.
-    pub login_name: Option<Arc<str>>,
-    /// Inode number of its mount namespace when it was last seen, 0 if not known.
-    pub mnt_ns: u32,
-    /// Inode number of its pid namespace, 0 if not known.
-    pub pid_ns: u32,
-    /// Whether its end was seen.
-    pub ended: bool,
-    /// How many processes in the table have it as their parent.
-    children: u32,
 }
 
 /// No rights, and nobody.

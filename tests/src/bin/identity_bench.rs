@@ -98,7 +98,11 @@ impl Fleet {
         let none = || Vec::new();
         let folders = Folders { docker: none(), podman: none(), containerd: none(), oci: none() };
         enricher.set_runtimes(folders, Duration::ZERO);
-        Self { enricher, containers }
+        let mut fleet = Self { enricher, containers };
+        // Who makes the containers is there before them.
+        fleet.handle(&testing::exec(1, 1, (0, 0), "/sbin/init", &["/sbin/init"]));
+        fleet.enricher.take_findings();
+        fleet
     }
 
     fn new(containers: usize) -> Self {
@@ -119,6 +123,7 @@ impl Fleet {
         self.handle(&record);
         let known = self.enricher.container_of(cgroup(container)).unwrap();
         known.metadata.set(metadata.clone());
+        known.metadata.settle();
     }
 
     fn exec(&mut self, container: usize, number: u32, args: &[&str]) {
