@@ -12,11 +12,10 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::config::Source;
-use super::run::{Watched, load_rules, members, rules_body};
+use super::run::{Args, Watched, load_rules, members, report_scope, rules_body, scope_body};
 use crate::audit::RecordKind;
 use crate::config::Settings;
-use crate::pipeline::Message;
+use crate::pipeline::{Anew, Message};
 use crate::serve::canary::Sender;
 use crate::serve::local::{self, Socket};
 use crate::serve::{Api, status};
@@ -32,10 +31,13 @@ const SETTLE: u64 = 5;
 /// More is not kept for a match thread that is stuck.
 const WAITING_MAX: usize = 256;
 
+/// Settings that take effect when they are read anew, by how their keys begin. All others do at the next start.
+const LIVE: [&str; 5] = ["rules.", "alerts.", "state.", "scope.", "log.record"];
+
 /// What the control plane works with.
 pub struct Control<'a> {
     /// Where settings come from.
-    pub source: &'a Source,
+    pub args: &'a Args,
     /// Those that were read last.
     pub settings: Settings,
     /// What was made visible at the start.
@@ -123,29 +125,33 @@ impl Control<'_> {
         }
     }
 
-    /// Loads the rules anew. With any error in them, or in the configuration, the old ones stay in force.
+    /// Loads the configuration and the rules anew. With any error in them, all stays as it is.
     fn reload(&mut self) {
-        let loaded = self.source.load().and_then(|new| {
-            self.note_changes(&new);
-            self.settings = new;
-            load_rules(&self.settings)
-        });
+        let loaded = self.args.settings().and_then(|new| Ok((load_rules(&new)?, new)));
         let vitals = &self.api.sources.vitals;
-        let Ok((rules, warnings)) = loaded else {
-            log::error!("the rules in force stay as they are");
+        let Ok(((rules, warnings), new)) = loaded else {
+            log::error!("the rules and settings in force stay as they are");
             vitals.refuse_rules();
             return self.note(RecordKind::Rules, &json!({ "result": "refused" }));
         };
+        self.note_changes(&new);
         eprint!("{}", crate::diagnostic::render(&warnings, false));
         log::info!("reloaded, {} rules", rules.enabled().count());
         let mut body = rules_body(&rules, "reloaded");
-        let lacking = self.watched.lacks(&rules);
+        let lacking = self.watched.lacks(&Watched::of(&new, &rules));
         if !lacking.is_empty() {
-            log::warn!("these rules need what is seen only after a restart: {}", lacking.join(", "));
+            log::warn!("what rules or settings need is seen only after a restart: {}", lacking.join(", "));
             body["not_seen"] = lacking.into();
         }
         vitals.put_in_force(&rules);
-        self.tell(Message::Rules(Arc::new(rules)));
+        let anew = Anew {
+            rules: Arc::new(rules),
+            limits: new.state.clone(),
+            scope: new.scope.clone(),
+            record: new.log_record.1.clone(),
+        };
+        self.settings = new;
+        self.tell(Message::Anew(Box::new(anew)));
         self.note(RecordKind::Rules, &body);
     }
 
@@ -155,11 +161,16 @@ impl Control<'_> {
         if changed.is_empty() {
             return;
         }
-        let later: Vec<&str> = changed.iter().copied().filter(|key| !key.starts_with("rules.")).collect();
+        let is_now = |key: &str| LIVE.iter().any(|live| key.starts_with(live));
+        let later: Vec<&str> = changed.iter().copied().filter(|key| !is_now(key)).collect();
         if !later.is_empty() {
             log::warn!("these settings take effect at the next start: {}", later.join(", "));
         }
-        let body = json!({ "sha256": new.hash(), "changed": changed, "at_next_start": later });
+        let mut body = json!({ "sha256": new.hash(), "changed": changed, "at_next_start": later });
+        if changed.iter().any(|key| key.starts_with("scope.")) {
+            report_scope(&new.scope);
+            body["scope"] = scope_body(&new.scope);
+        }
         self.note(RecordKind::Config, &body);
     }
 }
@@ -239,7 +250,7 @@ const FILES_MAX: usize = 4096;
 impl Files {
     fn of(control: &Control<'_>) -> Self {
         let settings = &control.settings;
-        let named = control.source.path().into_iter().chain(settings.rules_files.iter().cloned());
+        let named = control.args.source.path().into_iter().chain(settings.rules_files.iter().cloned());
         let mut files = Vec::new();
         for path in named.chain([settings.rules_local.clone()]) {
             if let Ok(entries) = path.read_dir() {

@@ -47,8 +47,9 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// Run the daemon.
 #[derive(clap::Args)]
 pub struct Args {
+    /// Where settings come from.
     #[command(flatten)]
-    source: Source,
+    pub source: Source,
     #[command(flatten)]
     choice: Choice,
     /// Print what the probes log about themselves.
@@ -56,13 +57,19 @@ pub struct Args {
     debug_probes: bool,
 }
 
+impl Args {
+    /// Loads the settings, with what the command line chooses; if that fails, says why and gives the exit code.
+    pub fn settings(&self) -> Result<Settings, ExitCode> {
+        let mut settings = self.source.load()?;
+        self.choice.add_to(&mut settings.scope)?;
+        Ok(settings)
+    }
+}
+
 /// Runs the sub-command.
 pub fn run(args: Args, give_back_memory: fn()) -> ExitCode {
     abort_on_panic();
-    let settings = match args.source.load().and_then(|mut settings| {
-        args.choice.add_to(&mut settings.scope)?;
-        Ok(settings)
-    }) {
+    let settings = match args.settings() {
         Ok(settings) => settings,
         Err(code) => return code,
     };
@@ -222,7 +229,7 @@ fn watch(
         ExitCode::from(super::FAILED)
     })?;
     let control = Control {
-        source: &args.source,
+        args,
         settings: settings.clone(),
         watched: &watched,
         to_match: &to_match,
@@ -328,7 +335,8 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    fn of(settings: &Settings, rules: &RuleSet) -> Self {
+    /// What these ask for.
+    pub fn of(settings: &Settings, rules: &RuleSet) -> Self {
         let (_, record) = &settings.log_record;
         let mut calls = rules.calls();
         calls.extend(record.calls.iter().chain(&settings.syscalls_events).cloned());
@@ -342,13 +350,13 @@ impl Watched {
         Self { kinds, calls, flight: settings.syscalls_flight_recorder > 0 }
     }
 
-    /// What these rules need and is not visible.
-    pub fn lacks(&self, rules: &RuleSet) -> Vec<String> {
-        let lacking = rules.kinds() & !(self.kinds | PROCESS_KINDS);
+    /// What is to be visible and is not.
+    pub fn lacks(&self, wanted: &Watched) -> Vec<String> {
+        let lacking = wanted.kinds & !(self.kinds | PROCESS_KINDS);
         let kinds = (1..KINDS as u16).filter(|kind| lacking & bit(*kind) != 0).map(event::kind_name);
         let names = (lacking & bit(ASKED_NAME) != 0).then(|| "names as callers gave them".to_owned());
-        let calls = rules.calls();
-        kinds.map(str::to_owned).chain(names).chain(calls.difference(&self.calls).cloned()).collect()
+        let calls = wanted.calls.difference(&self.calls).cloned();
+        kinds.map(str::to_owned).chain(names).chain(calls).collect()
     }
 }
 
@@ -390,11 +398,22 @@ fn report(states: &[ProbeState], settings: &Settings, confinement: &Confinement,
         let folder = folder.display();
         log::warn!("{folder} cannot be opened now; nothing is written there until a restart");
     }
-    for what in settings.scope.excluded() {
-        log::info!("not watched: {}", escaped(what.as_bytes()));
-    }
+    report_scope(&settings.scope);
     let attached = states.iter().filter(|state| state.status == Status::Attached).count();
     log::info!("watching with {attached} probes and {rules} rules");
+}
+
+/// Tells a person what is not watched.
+pub fn report_scope(scope: &Scope) {
+    for what in scope.excluded() {
+        log::info!("not watched: {}", escaped(what.as_bytes()));
+    }
+}
+
+/// What is watched, for a record.
+pub fn scope_body(Scope { host, include, exclude }: &Scope) -> serde_json::Value {
+    let texts = |selectors: &[Selector]| selectors.iter().map(Selector::to_string).collect::<Vec<_>>();
+    json!({ "host": host, "include": texts(include), "exclude": texts(exclude) })
 }
 
 fn write_start(
@@ -407,11 +426,9 @@ fn write_start(
     let boot_ns = clock::boot_ns();
     let time_ns = worker.clock.realtime_ns(boot_ns);
     let mut note = |kind, body: &[u8]| worker.sink.note(kind, boot_ns, time_ns, body);
-    let Scope { host, include, exclude } = &settings.scope;
-    let texts = |selectors: &[Selector]| selectors.iter().map(Selector::to_string).collect::<Vec<_>>();
     let start = json!({
         "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id(), "config_sha256": settings.hash(),
-        "scope": { "host": host, "include": texts(include), "exclude": texts(exclude) },
+        "scope": scope_body(&settings.scope),
         "confined": confinement.state.to_json(),
     });
     note(RecordKind::Start, &members(&start));
@@ -458,10 +475,11 @@ mod tests {
     #[test]
     fn rules_lack_no_kind_that_is_always_watched() {
         let (rules, _) = RuleSet::load(&rules::embedded()).unwrap();
-        let watched = Watched { kinds: rules.kinds() & !PROCESS_KINDS, calls: rules.calls(), flight: false };
-        assert!(rules.kinds() & PROCESS_KINDS != 0);
-        assert_eq!(watched.lacks(&rules), [""; 0]);
-        let nothing = Watched { kinds: 0, ..watched }.lacks(&rules);
+        let wanted = Watched { kinds: rules.kinds(), calls: rules.calls(), flight: false };
+        let watched = Watched { kinds: wanted.kinds & !PROCESS_KINDS, calls: rules.calls(), flight: false };
+        assert!(wanted.kinds & PROCESS_KINDS != 0);
+        assert_eq!(watched.lacks(&wanted), [""; 0]);
+        let nothing = Watched { kinds: 0, ..watched }.lacks(&wanted);
         assert!(nothing.contains(&"open".to_owned()) && !nothing.contains(&"exec".to_owned()), "{nothing:?}");
     }
 

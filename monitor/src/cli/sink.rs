@@ -93,6 +93,10 @@ impl Sink for LogSink {
         self.note(RecordKind::Gap, gap.to_boot_ns, gap.time_ns, &body);
     }
 
+    fn choose(&mut self, record: Filter, host: bool) {
+        (self.record, self.host) = (record, host);
+    }
+
     fn note(&mut self, kind: RecordKind, boot_ns: u64, time_ns: u64, body: &[u8]) {
         self.sent += 1;
         self.log.append(Entry { kind, time_ns, boot_ns, body });

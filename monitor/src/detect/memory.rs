@@ -159,10 +159,11 @@ impl Memory {
         }
     }
 
-    /// Takes new rules. What a rule remembers stays if its condition and its key `taffrail` read as before; returns
-    /// the names of those that start anew.
-    pub fn replace(&mut self, set: Arc<RuleSet>) -> Vec<String> {
+    /// Takes new rules and bounds. What a rule remembers stays if its condition and its key `taffrail` read as before;
+    /// returns the names of those that start anew.
+    pub fn replace(&mut self, set: Arc<RuleSet>, limits: Limits) -> Vec<String> {
         self.tell(self.clock_ns, true);
+        self.limits = limits;
         let before = std::mem::replace(&mut self.set, set);
         let old = state::by_name(&before.rules);
         let mut anew = Vec::new();

@@ -399,10 +399,10 @@ fn reload_keeps_what_unchanged_rules_remember_and_says_which_start_anew() {
     let mut trial = Trial::new(&(same.clone() + &other("a")));
     assert_eq!(trial.names(0, "proc.name: a"), [""; 0]);
     let set = load(&(other("a") + &rule("n", "proc.name = n", "{}") + &same));
-    assert_eq!(trial.memory.replace(Arc::clone(&set)), [""; 0]);
+    assert_eq!(trial.memory.replace(Arc::clone(&set), Limits::default()), [""; 0]);
     trial.set = set;
     let set = load(&(other("b") + &same));
-    assert_eq!(trial.memory.replace(Arc::clone(&set)), ["other"]);
+    assert_eq!(trial.memory.replace(Arc::clone(&set), Limits::default()), ["other"]);
     trial.set = set;
     assert_eq!(trial.names(1, "proc.name: a"), ["same"]);
     assert_eq!(trial.names(1, "proc.name: b"), [""; 0]);

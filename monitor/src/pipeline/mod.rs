@@ -38,8 +38,8 @@ use crate::probe::flight::Flight;
 use crate::probe::handover::{Ledger, Progress};
 use crate::probe::loss::Loss;
 use crate::probe::{self};
-use crate::rules::RuleSet;
 use crate::rules::kinds::EXE_HASH;
+use crate::rules::{Filter, RuleSet};
 use crate::scope::Scope;
 use crate::syscalls::{self, Counts};
 use crate::vitals::Vitals;
@@ -78,6 +78,8 @@ pub trait Sink {
     fn progress(&self) -> Progress {
         Progress::default()
     }
+    /// From here on these events are recorded besides alerts, and of the host's own if so.
+    fn choose(&mut self, _record: Filter, _host: bool) {}
     /// Anything else that belongs in the log; `body` is JSON members.
     fn note(&mut self, kind: RecordKind, boot_ns: u64, time_ns: u64, body: &[u8]);
 }
@@ -110,8 +112,8 @@ pub enum Message {
     Batch(Batch, SyncSender<Batch>),
     /// What the kernel lost.
     Losses(Vec<Loss>),
-    /// New rules, checked whole.
-    Rules(Arc<RuleSet>),
+    /// New rules and settings, checked whole.
+    Anew(Box<Anew>),
     /// What a runtime says of a container.
     Told(Told),
     /// Somebody wants to see the last system calls of containers.
@@ -120,6 +122,18 @@ pub enum Message {
     Note(RecordKind, Vec<u8>),
     /// Nothing more comes.
     End,
+}
+
+/// What can become another while it runs.
+pub struct Anew {
+    /// The rules.
+    pub rules: Arc<RuleSet>,
+    /// Bounds of what they remember, and of their alerts.
+    pub limits: Limits,
+    /// What is watched.
+    pub scope: Scope,
+    /// Which events are recorded besides alerts.
+    pub record: Filter,
 }
 
 /// Starts the thread that asks runtimes for what their files do not say.
@@ -228,7 +242,7 @@ impl<S: Sink> Worker<S> {
                     self.enricher.wait_for(&cgroups);
                     losses.iter().for_each(|loss| self.loss(loss));
                 }
-                Message::Rules(set) => self.take_rules(set),
+                Message::Anew(anew) => self.take_anew(*anew),
                 Message::Told(told) => {
                     self.enricher.told(told);
                     self.take_findings();
@@ -479,15 +493,19 @@ impl<S: Sink> Worker<S> {
         }
     }
 
-    /// New rules are in force from here on.
-    fn take_rules(&mut self, set: Arc<RuleSet>) {
-        self.hash_if_needed(set.kinds());
-        self.detector = Detector::new(Arc::clone(&set));
-        let anew = self.memory.replace(set);
+    /// New rules and settings are in force from here on.
+    fn take_anew(&mut self, anew: Anew) {
+        let Anew { rules, limits, scope, record } = anew;
+        self.hash_if_needed(rules.kinds() | record.needs);
+        self.detector = Detector::new(Arc::clone(&rules));
+        let anew = self.memory.replace(rules, limits);
         self.take_reports();
         if !anew.is_empty() {
             log::info!("these rules remember nothing of before: {}", anew.join(", "));
         }
+        self.sink.choose(record, scope.host);
+        self.scope = scope;
+        self.decide_all();
     }
 
     fn loss(&mut self, loss: &Loss) {
@@ -545,7 +563,7 @@ impl<S: Sink> Worker<S> {
                 Finding::Process(seed) => {
                     self.write_recording(|recording, _| recording.note(&Note::Process(*seed)));
                 }
-                Finding::Final(container) => self.decide(&container),
+                Finding::Final(container) => drop(self.decide(&container)),
                 Finding::Container { container, problems } => {
                     self.decide(&container);
                     if let Some(metadata) = container.metadata.get() {
@@ -555,9 +573,7 @@ impl<S: Sink> Worker<S> {
                             recording.note(&Note::Container { cgroup_path, metadata })
                         });
                     }
-                    let boot_ns = self.now_ns();
-                    let time_ns = self.clock.realtime_ns(boot_ns);
-                    self.sink.container(&container, &problems, boot_ns, time_ns);
+                    self.tell_container(&container, &problems);
                 }
                 Finding::Digest { version, digest } => {
                     self.write_recording(|recording, _| recording.note(&Note::Digest { version, digest }));
@@ -594,15 +610,38 @@ impl<S: Sink> Worker<S> {
         }
     }
 
-    /// Decides whether a container is watched, by what is known of it now.
-    fn decide(&mut self, container: &Arc<Container>) {
+    /// Tells what is known of a container.
+    fn tell_container(&mut self, container: &Container, problems: &[String]) {
+        let boot_ns = self.now_ns();
+        self.sink.container(container, problems, boot_ns, self.clock.realtime_ns(boot_ns));
+    }
+
+    /// Decides whether a container is watched, by what is known of it now. Tells whether it was otherwise before.
+    fn decide(&mut self, container: &Arc<Container>) -> bool {
         let is_watched = self.scope.watches(container);
-        if container.watched.set(is_watched)
-            && let Some(live) = &mut self.live
-        {
+        let is_other = container.watched.set(is_watched);
+        if is_other && let Some(live) = &mut self.live {
             for id in self.enricher.cgroups_of(container) {
                 live.watch(id, &container.cgroup_path, Some(container), is_watched);
             }
+        }
+        is_other
+    }
+
+    /// Decides anew of every container, of those that left theirs, and of the host.
+    fn decide_all(&mut self) {
+        for container in self.enricher.containers() {
+            if self.decide(&container) {
+                self.tell_container(&container, &[]);
+            }
+        }
+        let Some(live) = &mut self.live else { return };
+        for (tgid, origin) in self.enricher.left() {
+            let is_watched = origin.watched.get();
+            live.probes.set_moved(tgid, if is_watched { live.kinds(Some(origin), true) } else { 0 });
+        }
+        for (id, path, is_host) in self.enricher.cgroups_of_none() {
+            live.watch(id, &path, None, self.scope.host || !is_host);
         }
     }
 

@@ -2,8 +2,9 @@
 
 use std::process::Output;
 
+use serde_json::Value;
 use taffrail_tests::container::Container;
-use taffrail_tests::daemon::{Daemon, records, taffrail, wait_for};
+use taffrail_tests::daemon::{Daemon, is_event, records, taffrail, wait_for};
 use taffrail_tests::{cannot_trace, skip};
 
 /// Programs that are loaded in the kernel under the names of our probes.
@@ -73,6 +74,59 @@ fn hang_up_loads_new_rules_and_keeps_the_old_ones_if_they_are_broken() {
     fires("second", 1);
     let (_, records) = daemon.stop();
     assert_eq!(records.iter().filter(|record| record["rule"] == "first").count(), 2);
+}
+
+#[test]
+fn changed_configuration_is_in_force_without_a_restart_or_it_is_said_what_needs_one() {
+    if let Some(reason) = cannot_trace() {
+        skip!("changed_configuration_is_in_force_without_a_restart_or_it_is_said_what_needs_one", "{reason}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.yaml");
+    let record = |name: &str| format!("log:\n  record: evt.kind = exec and proc.name = {name}\n");
+    std::fs::write(&config, record("true")).unwrap();
+    let daemon = Daemon::start_in(folder, &[]);
+    let container = Container::start("settings").unwrap();
+    let execs = |name: &str| {
+        let of =
+            |record: &&Value| is_event(record, "exec", container.id()) && record["event"]["args"][0] == name;
+        records(&daemon.log()).iter().filter(of).count()
+    };
+    let changes = |settings: &str, n: usize| {
+        std::fs::write(&config, settings).unwrap();
+        wait_for(|| {
+            let found = records(&daemon.log());
+            let of = |record: &&Value| record["kind"] == "config" && record["changed"].is_array();
+            found.iter().filter(of).nth(n).cloned()
+        })
+        .unwrap_or_else(|| panic!("{settings} was not taken in"))
+    };
+    let runs = |name: &str| container.exec(&[name]).unwrap();
+    let is_recorded = |name: &str, n: usize| {
+        runs(name);
+        wait_for(|| (execs(name) == n).then_some(())).unwrap_or_else(|| panic!("{name}: {}", execs(name)));
+    };
+    is_recorded("true", 1);
+    // What is recorded.
+    let change = changes(&record("id"), 0);
+    assert_eq!(change["changed"], serde_json::json!(["log.record"]));
+    assert_eq!(change["at_next_start"], serde_json::json!([]));
+    runs("true");
+    is_recorded("id", 1);
+    // What is watched; and what needs a restart.
+    let without = format!(
+        "{}  checkpoint_records: 7\nscope:\n  exclude: [container={}]\n",
+        record("id"),
+        container.id()
+    );
+    let change = changes(&without, 1);
+    assert_eq!(change["at_next_start"], serde_json::json!(["log.checkpoint_records"]));
+    assert_eq!(change["scope"]["exclude"][0], format!("container={}", container.id()));
+    runs("id");
+    // Watched again.
+    changes(&record("id"), 2);
+    is_recorded("id", 2);
+    assert_eq!(execs("true"), 1);
 }
 
 /// Runs the daemon with settings that cannot work, and gives what it said.
