@@ -127,14 +127,15 @@ impl Control<'_> {
 
     /// Loads the configuration and the rules anew. With any error in them, all stays as it is.
     fn reload(&mut self) {
+        if self.waiting.borrow().len() >= WAITING_MAX {
+            return log::error!("the match thread takes nothing: nothing is loaded anew");
+        }
         let loaded = self.args.settings().and_then(|new| Ok((load_rules(&new)?, new)));
-        let vitals = &self.api.sources.vitals;
         let Ok(((rules, warnings), new)) = loaded else {
             log::error!("the rules and settings in force stay as they are");
-            vitals.refuse_rules();
+            self.api.sources.vitals.refuse_rules();
             return self.note(RecordKind::Rules, &json!({ "result": "refused" }));
         };
-        self.note_changes(&new);
         eprint!("{}", crate::diagnostic::render(&warnings, false));
         log::info!("reloaded, {} rules", rules.enabled().count());
         let mut body = rules_body(&rules, "reloaded");
@@ -143,36 +144,33 @@ impl Control<'_> {
             log::warn!("what rules or settings need is seen only after a restart: {}", lacking.join(", "));
             body["not_seen"] = lacking.into();
         }
-        vitals.put_in_force(&rules);
+        let changed = new.changed_from(&self.settings);
+        let is_other_scope = changed.iter().any(|key| key.starts_with("scope."));
+        if is_other_scope {
+            report_scope(&new.scope);
+        }
+        let changes = (!changed.is_empty()).then(|| (RecordKind::Config, changes(&new, &changed)));
+        let notes = changes.into_iter().chain([(RecordKind::Rules, body)]);
         let anew = Anew {
             rules: Arc::new(rules),
             limits: new.state.clone(),
-            scope: new.scope.clone(),
+            scope: is_other_scope.then(|| new.scope.clone()),
             record: new.log_record.1.clone(),
+            notes: notes.map(|(kind, body)| (kind, members(&body))).collect(),
         };
         self.settings = new;
         self.tell(Message::Anew(Box::new(anew)));
-        self.note(RecordKind::Rules, &body);
     }
+}
 
-    /// Says which settings are not what they were, and which of them take effect at the next start only.
-    fn note_changes(&self, new: &Settings) {
-        let changed = new.changed_from(&self.settings);
-        if changed.is_empty() {
-            return;
-        }
-        let is_now = |key: &str| LIVE.iter().any(|live| key.starts_with(live));
-        let later: Vec<&str> = changed.iter().copied().filter(|key| !is_now(key)).collect();
-        if !later.is_empty() {
-            log::warn!("these settings take effect at the next start: {}", later.join(", "));
-        }
-        let mut body = json!({ "sha256": new.hash(), "changed": changed, "at_next_start": later });
-        if changed.iter().any(|key| key.starts_with("scope.")) {
-            report_scope(&new.scope);
-            body["scope"] = scope_body(&new.scope);
-        }
-        self.note(RecordKind::Config, &body);
+/// Which settings are not what they were, and which of them take effect at the next start only.
+fn changes(new: &Settings, changed: &[&str]) -> serde_json::Value {
+    let is_now = |key: &str| LIVE.iter().any(|live| key.starts_with(live));
+    let later: Vec<&str> = changed.iter().copied().filter(|key| !is_now(key)).collect();
+    if !later.is_empty() {
+        log::warn!("these settings take effect at the next start: {}", later.join(", "));
     }
+    json!({ "sha256": new.hash(), "changed": changed, "at_next_start": later, "scope": scope_body(&new.scope) })
 }
 
 /// What is done now and then.

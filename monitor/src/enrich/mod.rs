@@ -13,6 +13,7 @@ pub mod seed;
 pub mod state;
 pub mod users;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -426,25 +427,29 @@ impl Enricher {
         self.owners.cgroups_of(container)
     }
 
-    /// All containers that are known.
+    /// All containers that are known: also those that came back under the name and path of one that is gone.
     pub fn containers(&self) -> Vec<Arc<Container>> {
-        self.owners.containers()
+        let of_processes = self.processes.running().filter_map(|process| process.container.as_ref());
+        let all = self.owners.containers().chain(of_processes);
+        let each: HashMap<_, _> = all.map(|container| (Arc::as_ptr(container), container)).collect();
+        each.into_values().cloned().collect()
     }
 
     /// Processes that are in none of their container's cgroups any more.
-    pub fn left(&self) -> impl Iterator<Item = (u32, &Arc<Container>)> {
+    pub fn left(&self) -> impl Iterator<Item = (ProcessKey, &Arc<Container>)> {
         self.processes.running().filter_map(|process| {
             let origin = process.container.as_ref()?;
-            let is_at_home = self.owners.known_container(process.cgroup_id) == Some(&**origin);
-            (!is_at_home).then_some((process.key.tgid, origin))
+            let home = self.owners.home(process.cgroup_id, process.pid_ns);
+            let is_there = self.owners.known_container(home) == Some(&**origin);
+            (!is_there).then_some((process.key, origin))
         })
     }
 
-    /// The cgroups that are no container's: id, path, and whether they are the host's for sure.
+    /// The cgroups that are no container's: id, path, and whether they are the host's by their path.
     pub fn cgroups_of_none(&self) -> Vec<(u64, String, bool)> {
         let all = self.owners.tree().map(Cgroups::all).unwrap_or_default();
         let none = all.into_iter().filter(|(id, _)| self.owners.known_container(*id).is_none());
-        none.map(|(id, path)| (id, path, self.owners.is_host(id))).collect()
+        none.map(|(id, path)| (id, path, self.owners.is_host_by_path(id))).collect()
     }
 
     /// What has become of containers.

@@ -75,8 +75,10 @@ struct Known {
     is_answered: bool,
     /// Whether no better answer comes by itself.
     is_last: bool,
-    /// Whether it is the host's, by its path or since nobody has claimed it.
+    /// Whether it is the host's by its path …
     is_host: bool,
+    /// … or since nobody has claimed it.
+    is_unclaimed: bool,
     /// Whether it was removed.
     is_gone: bool,
     /// When an event in it is reason to ask again.
@@ -327,7 +329,7 @@ impl Owners {
         known.is_answered = true;
         known.hint = None;
         known.is_last = is_last;
-        known.is_host = is_host || is_unclaimed;
+        (known.is_host, known.is_unclaimed) = (is_host, is_unclaimed);
         known.again = is_unclaimed.then(|| Instant::now() + GIVE_UP);
         // It stays its container's when it is gone.
         if container.is_some() {
@@ -371,16 +373,15 @@ impl Owners {
         }
     }
 
-    /// All containers that are known.
-    pub fn containers(&self) -> Vec<Arc<Container>> {
-        let all = self.known.values().filter_map(|known| known.container.as_ref());
-        let each: HashMap<_, _> = all.map(|container| (&container.cgroup_path, container)).collect();
-        each.into_values().cloned().collect()
+    /// Containers of all cgroups that are known, some more than once.
+    pub fn containers(&self) -> impl Iterator<Item = &Arc<Container>> {
+        self.known.values().filter_map(|known| known.container.as_ref())
     }
 
     /// The cgroups of a container.
     pub fn cgroups_of(&self, container: &Container) -> Vec<u64> {
-        let its = |known: &Known| known.container.as_deref() == Some(container);
+        // Not those of an earlier one of the same name and path.
+        let its = |known: &Known| known.container.as_deref().is_some_and(|of| std::ptr::eq(of, container));
         self.known.iter().filter(|(_, known)| its(known)).map(|(id, _)| *id).collect()
     }
 
@@ -437,6 +438,11 @@ impl Owners {
 
     /// Whether a cgroup is known to be the host's.
     pub fn is_host(&self, id: u64) -> bool {
+        self.known.get(&id).is_some_and(|known| known.is_host || known.is_unclaimed)
+    }
+
+    /// Whether it is by its path.
+    pub fn is_host_by_path(&self, id: u64) -> bool {
         self.known.get(&id).is_some_and(|known| known.is_host)
     }
 
@@ -500,6 +506,7 @@ impl Known {
             is_answered: false,
             is_last: false,
             is_host: false,
+            is_unclaimed: false,
             is_gone: false,
             again: None,
             born_ns: 0,

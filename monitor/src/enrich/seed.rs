@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cgroup::{self, Cgroups};
 use super::executable::Version;
+use super::process::ProcessKey;
 
 /// What `/proc` says of a process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +95,11 @@ pub fn one(tgid: u32) -> Option<Seed> {
     let mut seed = of(tgid, None)?;
     seed.parent_start_ticks = stat(seed.parent_tgid).map_or(0, |(parent, _)| parent.starttime);
     Some(seed)
+}
+
+/// Whether a process still runs.
+pub fn is_running(key: ProcessKey) -> bool {
+    stat(key.tgid).is_some_and(|(stat, _)| stat.starttime == key.start_ticks)
 }
 
 fn of(tgid: u32, cgroups: Option<&Cgroups>) -> Option<Seed> {

@@ -30,7 +30,7 @@ use crate::enrich::container::Container;
 use crate::enrich::metadata::api::{Apis, Told};
 use crate::enrich::resolve::Asker;
 use crate::enrich::users::Names;
-use crate::enrich::{Enricher, Finding, Handled, Subject};
+use crate::enrich::{Enricher, Finding, Handled, Subject, seed};
 use crate::event::field::KindSet;
 use crate::event::json::write_whole_container;
 use crate::event::{self, Event};
@@ -130,10 +130,12 @@ pub struct Anew {
     pub rules: Arc<RuleSet>,
     /// Bounds of what they remember, and of their alerts.
     pub limits: Limits,
-    /// What is watched.
-    pub scope: Scope,
+    /// What is watched, if that is not as it was.
+    pub scope: Option<Scope>,
     /// Which events are recorded besides alerts.
     pub record: Filter,
+    /// What the log is to say of it.
+    pub notes: Vec<(RecordKind, Vec<u8>)>,
 }
 
 /// Starts the thread that asks runtimes for what their files do not say.
@@ -495,17 +497,24 @@ impl<S: Sink> Worker<S> {
 
     /// New rules and settings are in force from here on.
     fn take_anew(&mut self, anew: Anew) {
-        let Anew { rules, limits, scope, record } = anew;
+        let Anew { rules, limits, scope, record, notes } = anew;
         self.hash_if_needed(rules.kinds() | record.needs);
         self.detector = Detector::new(Arc::clone(&rules));
-        let anew = self.memory.replace(rules, limits);
+        self.vitals.put_in_force(&rules);
+        let forgotten = self.memory.replace(rules, limits);
         self.take_reports();
-        if !anew.is_empty() {
-            log::info!("these rules remember nothing of before: {}", anew.join(", "));
+        if !forgotten.is_empty() {
+            log::info!("these rules remember nothing of before: {}", forgotten.join(", "));
         }
-        self.sink.choose(record, scope.host);
-        self.scope = scope;
-        self.decide_all();
+        let is_other = scope.is_some();
+        self.scope = scope.unwrap_or_else(|| std::mem::take(&mut self.scope));
+        self.sink.choose(record, self.scope.host);
+        for (kind, body) in notes {
+            self.note(kind, &body);
+        }
+        if is_other {
+            self.decide_all();
+        }
     }
 
     fn loss(&mut self, loss: &Loss) {
@@ -636,9 +645,13 @@ impl<S: Sink> Worker<S> {
             }
         }
         let Some(live) = &mut self.live else { return };
-        for (tgid, origin) in self.enricher.left() {
+        for (key, origin) in self.enricher.left() {
             let is_watched = origin.watched.get();
-            live.probes.set_moved(tgid, if is_watched { live.kinds(Some(origin), true) } else { 0 });
+            live.probes.set_moved(key.tgid, if is_watched { live.kinds(Some(origin), true) } else { 0 });
+            // The kernel takes out who ends, but not who had ended before.
+            if !seed::is_running(key) {
+                live.probes.set_moved(key.tgid, 0);
+            }
         }
         for (id, path, is_host) in self.enricher.cgroups_of_none() {
             live.watch(id, &path, None, self.scope.host || !is_host);

@@ -4,7 +4,9 @@ use super::*;
 use crate::enrich::Source;
 use crate::enrich::executable::Version;
 use crate::enrich::state::Folders;
+use crate::scope::Selector;
 use crate::testing;
+use crate::yaml::Node;
 
 /// Where, from when and until when something was lost.
 #[derive(Default)]
@@ -179,4 +181,49 @@ fn gap_of_a_replay_lies_between_the_look_before_and_the_last_record_and_not_in_t
     worker.record(&record[..record.len() - 1]);
     worker.loss(&Loss { kind: taffrail_common::kind::OPEN, cgroup_id: None, count: 2, since_ns: 4_000 });
     assert_eq!(worker.sink.0, [("decode", 9_000, 9_000), ("ring", 4_000, 9_000)]);
+}
+
+#[test]
+fn scope_that_changes_holds_for_a_container_that_came_back_under_its_path() {
+    let id = "c".repeat(64);
+    let path = format!("/docker/{id}");
+    let mut enricher = Enricher::new(Source::Live(None), 64);
+    let none = Vec::new;
+    let folders = Folders { docker: none(), podman: none(), containerd: none(), oci: none() };
+    enricher.set_runtimes(folders, Duration::ZERO);
+    let rules = Arc::new(RuleSet::default());
+    let mut worker = Worker::new(
+        enricher,
+        (Arc::clone(&rules), Limits::default()),
+        Clock { offset_ns: 0 },
+        Owners::default(),
+    );
+    let made = |cgroup: u64, removed| in_cgroup(testing::cgroup(1, 1, (cgroup, &path), removed), 0);
+    for record in [made(10, false), made(10, true), made(11, false)] {
+        worker.record(&record);
+    }
+    let exec = in_cgroup(testing::exec(7, 70, (1, 1), "/bin/x", &["x"]), 11);
+    let exec_before = in_cgroup(testing::exec(6, 60, (1, 1), "/bin/x", &["x"]), 10);
+    let of_containers = |worker: &mut Worker<Owners>| {
+        worker.sink.0.clear();
+        [&exec, &exec_before].into_iter().for_each(|record| worker.record(record));
+        worker.sink.0.iter().filter(|(_, container, _)| container.as_deref() == Some(&id)).count()
+    };
+    let anew = |scope: Option<Scope>| Anew {
+        rules: Arc::clone(&rules),
+        limits: Limits::default(),
+        scope,
+        record: Filter::from_text("evt.kind = exec", "test").unwrap(),
+        notes: Vec::new(),
+    };
+    assert_eq!(of_containers(&mut worker), 2);
+    let not_it = format!("container={id}");
+    let source = Arc::new(crate::diagnostic::Source { name: "test".to_owned(), text: not_it });
+    let exclude = vec![Selector::parse(&Node::whole(&source)).unwrap()];
+    worker.take_anew(anew(Some(Scope { exclude, ..Scope::default() })));
+    assert_eq!(of_containers(&mut worker), 0);
+    worker.take_anew(anew(None));
+    assert_eq!(of_containers(&mut worker), 0, "other rules alone change nothing of it");
+    worker.take_anew(anew(Some(Scope::default())));
+    assert_eq!(of_containers(&mut worker), 2);
 }

@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum as _;
 use flate2::{Compression, GzBuilder};
 use serde_json::{Value, json};
@@ -98,7 +98,11 @@ pub fn check(archs: &[Arch], image: &Image) -> Result<()> {
     ensure!(built.status.success(), "it cannot be built elsewhere: {}", built.status);
     let said = String::from_utf8_lossy(&built.stdout).into_owned();
     let digest = said.lines().next().and_then(|line| line.split('\t').nth(1)).unwrap_or_default();
-    ensure!(digest == image.digest, "{} here, {digest} elsewhere", image.digest);
+    if digest != image.digest {
+        // Both stay, for whoever looks for the difference.
+        let elsewhere = folder.keep().join("elsewhere/target/image");
+        bail!("{} here, {digest} elsewhere: compare {}", image.digest, elsewhere.display());
+    }
     let foreign = archs.iter().zip(&image.archives).filter(|(arch, _)| **arch != Arch::host());
     foreign.into_iter().try_for_each(|(arch, archive)| start(*arch, archive))
 }
