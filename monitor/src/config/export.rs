@@ -341,6 +341,14 @@ fn contradictions(settings: &Settings, at: &Node, keys: &BTreeMap<&'static str, 
     if is_kafka && keys.contains_key("sasl") && login.is_none() {
         found.push(Diagnostic::error("C114", "`sasl` is of no use without `user`").label(place("sasl"), ""));
     }
+    if is_kafka && settings.sasl == Sasl::Plain && login.is_some() && !receiver.scheme.ends_with("+tls") {
+        found.push(
+            Diagnostic::error("C115", "anybody on the way would read the password")
+                .label(place("sasl"), "the password itself")
+                .label(place("to"), "without TLS")
+                .hint("write `kafka+tls://`, or `sasl: scram-sha-512`"),
+        );
+    }
     if settings.acknowledge && !receiver.scheme.starts_with("splunk") {
         found.push(
             Diagnostic::error("C114", "`acknowledge` is of no use without Splunk")
@@ -540,6 +548,7 @@ mod tests {
             ("export: {a: {to: 'kafka+tls://h/a/b'}}", vec!["C111"]),
             ("export: {a: {to: 'kafka+tls://h/t', format: otlp}}", vec!["C113"]),
             ("export: {a: {to: 'kafka+tls://h/t', sasl: plain}}", vec!["C114"]),
+            ("export: {a: {to: 'kafka+tcp://h/t', sasl: plain, user: u, password_env: P}}", vec!["C115"]),
             (
                 "export: {a: {to: 'kafka+tls://h/t', sasl: gssapi, brokers: ['u:p@h']}}",
                 vec!["C102", "C102", "C114"],

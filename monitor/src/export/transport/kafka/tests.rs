@@ -11,7 +11,7 @@ use ring::{digest, hmac, pbkdf2};
 
 use super::wire::{Reader, Write as _};
 use super::*;
-use crate::export::settings::Compression;
+use crate::export::settings::{Compression, Sasl};
 
 /// What a broker does with a request for records.
 #[derive(Clone, Copy)]
@@ -515,22 +515,24 @@ fn login_is_shown_as_it_is_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let password = folder.path().join("password");
     std::fs::write(&password, "geheim\n").unwrap();
-    let more = |user: &str, sasl: &str| {
-        format!(", user: '{user}', sasl: {sasl}, password_file: '{}'", password.display())
+    // The settings refuse to send a password without TLS, which this cluster does not speak.
+    let login = |cluster: &Cluster, user: &str, sasl: Sasl| Settings {
+        sasl,
+        ..cluster.settings(&format!(", user: '{user}', password_file: '{}'", password.display()))
     };
-    for (mechanism, sasl) in [("PLAIN", "plain"), ("SCRAM-SHA-512", "scram-sha-512")] {
+    for (mechanism, sasl) in [("PLAIN", Sasl::Plain), ("SCRAM-SHA-512", Sasl::ScramSha512)] {
         let cluster = Cluster::new(1, 1, |_, _| Act::Take);
         cluster.state.lock().unwrap().login = Some((mechanism, "taff", "geheim"));
-        send(&cluster.settings(&more("taff", sasl)), &[batch(1..=3)]);
+        send(&login(&cluster, "taff", sasl), &[batch(1..=3)]);
         assert_whole(&cluster.taken(), 1..=3);
 
-        let why = fails(&cluster.settings(&more("tuff", sasl)));
+        let why = fails(&login(&cluster, "tuff", sasl));
         assert!(
             why.starts_with("authentication: 127.0.0.1:") && why.contains("SASL_AUTHENTICATION_FAILED"),
             "{why}"
         );
         assert!(why.contains("\\x1b") && !why.contains('\u{1b}') && !why.contains("geheim"), "{why}");
-        let why = fails(&cluster.settings(&more("taff", "scram-sha-256")));
+        let why = fails(&login(&cluster, "taff", Sasl::ScramSha256));
         assert!(why.contains(&format!("it does not take SCRAM-SHA-256, but {mechanism}")), "{why}");
         let why = fails(&cluster.settings(""));
         assert!(why.contains("perhaps it wants TLS") && why.contains("login"), "{why}");
