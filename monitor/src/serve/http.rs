@@ -17,6 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::access::{Call, Caller};
+use super::identity::Refusal;
 use super::tokens::Tokens;
 use super::{Api, metrics, status};
 use crate::talk;
@@ -151,7 +152,7 @@ where
     let is_answered = AtomicBool::new(false);
     let service = service_fn(async |request: Request<Incoming>| {
         is_answered.store(true, Ordering::Relaxed);
-        Ok::<_, Infallible>(respond(&request, &peer, tokens, api))
+        Ok::<_, Infallible>(respond(&request, &peer, tokens, api).await)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -190,16 +191,23 @@ where
 }
 
 /// The answer, which is also put down.
-fn respond(request: &Request<Incoming>, peer: &Peer, tokens: &Tokens, api: &Api) -> Response<Full<Bytes>> {
+async fn respond(
+    request: &Request<Incoming>,
+    peer: &Peer,
+    tokens: &Tokens,
+    api: &Api,
+) -> Response<Full<Bytes>> {
     let (method, path) = (request.method(), request.uri().path());
-    let who = identify(peer, request.headers().get(AUTHORIZATION), tokens);
     let route = ROUTES.iter().find(|route| match route.path.strip_suffix('/') {
         Some(_) => path.starts_with(route.path),
         None => path == route.path,
     });
+    // Who may ask for everything may ask for what is not there.
+    let asked = route.map_or("/", |route| route.path);
+    let who = identify(peer, request.headers().get(AUTHORIZATION), tokens, api, asked).await;
     let is_local = matches!(peer, Peer::Local { .. });
     let answer = match (&who, route) {
-        (Err(why), _) => Answer::text(StatusCode::UNAUTHORIZED, format!("{why}\n")),
+        (Err(Refusal { status, why, .. }), _) => Answer::text(*status, format!("{why}\n")),
         (Ok(_), Some(route)) if route.is_local && !is_local => {
             Answer::text(StatusCode::FORBIDDEN, "only by the local socket\n")
         }
@@ -212,8 +220,9 @@ fn respond(request: &Request<Incoming>, peer: &Peer, tokens: &Tokens, api: &Api)
     let Answer { status, ty, body } = answer;
     let (caller, refusal) = match who {
         Ok(caller) => (caller, None),
-        Err(why) => (Caller::Nobody, Some(why)),
+        Err(Refusal { caller, why, .. }) => (caller, Some(why)),
     };
+    let is_refused = refusal.is_some();
     let call = Call {
         caller,
         from: peer.address(),
@@ -230,28 +239,36 @@ fn respond(request: &Request<Incoming>, peer: &Peer, tokens: &Tokens, api: &Api)
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if status == StatusCode::UNAUTHORIZED {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if is_refused {
         // Each further guess costs a connection.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
 
-/// Who it is; or why nobody knows.
-fn identify(
+/// Who it is, if he may ask for that path; or why nobody knows, or why not.
+async fn identify(
     peer: &Peer,
     authorization: Option<&HeaderValue>,
     tokens: &Tokens,
-) -> Result<Caller, &'static str> {
-    match peer {
+    api: &Api,
+    path: &'static str,
+) -> Result<Caller, Refusal> {
+    let from = match peer {
         Peer::Local { uid } => return Ok(Caller::Local { uid: *uid }),
         Peer::Network { certificate: Some(subject), .. } => return Ok(Caller::Certificate(subject.clone())),
-        Peer::Network { certificate: None, .. } => {}
-    }
-    let header = authorization.ok_or("neither a token nor a certificate")?;
+        Peer::Network { certificate: None, from } => *from,
+    };
+    let header = authorization.ok_or_else(|| Refusal::of_nobody("neither a token nor a certificate"))?;
     // RFC 6750, section 2.1; the scheme's case does not matter.
     let (scheme, token) = header.to_str().ok().and_then(|text| text.split_once(' ')).unwrap_or_default();
     if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err("not a bearer token");
+        return Err(Refusal::of_nobody("not a bearer token"));
     }
-    tokens.name_of(token.trim()).map(|name| Caller::Token(name.to_owned())).ok_or("unknown token")
+    let token = token.trim();
+    match tokens.name_of(token) {
+        Some(name) => Ok(Caller::Token(name.to_owned())),
+        None => api.providers.identify(token, from, path).await,
+    }
 }

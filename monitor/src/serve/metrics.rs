@@ -5,8 +5,9 @@
 //! configuration give.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use taffrail_common::for_each_kind;
 use taffrail_common::kind::KINDS;
@@ -18,6 +19,7 @@ use crate::event;
 use crate::export::deliver::Standing;
 use crate::probe::ProbeState;
 use crate::probe::fill::RingFill;
+use crate::remote;
 use crate::serve::access::{self, Calls};
 use crate::vitals::{Durations, GAPS, OfKind, OfRule, Vitals};
 
@@ -35,10 +37,12 @@ pub struct Sources {
     pub rings: Vec<RingFill>,
     /// Who called.
     pub calls: Arc<Calls>,
+    /// Servers that are asked for something.
+    pub remotes: Vec<Arc<remote::Standing>>,
     /// The node's name.
     pub node: String,
-    /// Where the API listens, if it does.
-    pub listen: Option<String>,
+    /// Where the API listens, while it does.
+    pub listen: Mutex<Option<SocketAddr>>,
 }
 
 /// What a metric is to Prometheus.
@@ -79,6 +83,7 @@ const RING: (&str, &str) = ("ring", "`urgent`, `bulk`");
 const RULE: &[(&str, &str)] =
     &[("priority", "the rule's priority"), ("rule", "name of a rule that is in force")];
 const EXPORTER: &[(&str, &str)] = &[("exporter", "its name in the configuration")];
+const SERVER: (&str, &str) = ("server", "`kubernetes` (whose tokens are), `oidc`, `workloads`");
 const MAP: &[(&str, &str)] = &[("map", "`scope` (cgroups), `losses` (by kind and cgroup)")];
 const PROGRAM: &[(&str, &str)] = &[("program", "name of an attached program")];
 
@@ -224,6 +229,12 @@ pub const METRICS: &[Metric] = &[
     Metric { name: "taffrail_api_refused_connections_total", ty: Type::Counter, labels: &[("reason", "`full` (too many at once), `handshake` (no TLS, or none that we accept), `slow`")],
         help: "Connections to the API that ended without an answer.",
         read: |s, out| s.calls.each_refusal(|reason, count| out.labelled(&[reason], count as f64)) },
+    Metric { name: "taffrail_server_requests_total", ty: Type::Counter, labels: &[("outcome", "`answered`, `failed`"), SERVER],
+        help: "Questions to servers that the daemon was told to ask.",
+        read: |s, out| s.remotes.iter().for_each(|of| [("answered", &of.answered), ("failed", &of.failed)].into_iter().for_each(|(outcome, count)| out.labelled(&[outcome, of.what], count.get() as f64))) },
+    Metric { name: "taffrail_server_failing", ty: Type::Gauge, labels: &[SERVER],
+        help: "Whether the last question to such a server came to nothing.",
+        read: |s, out| s.remotes.iter().for_each(|of| out.labelled(&[of.what], if of.why_away().is_some() { 1.0 } else { 0.0 })) },
     Metric { name: "process_cpu_seconds_total", ty: Type::Counter, labels: NONE,
         help: "CPU time of the daemon, user and system.",
         read: |_, out| out.optional(Process::read().map(|of| of.cpu_seconds)) },

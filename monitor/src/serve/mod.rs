@@ -1,6 +1,6 @@
 //! What the daemon can be asked while it runs: metrics, whether it is alive and ready, its status. A local socket that
 //! only root and the daemon's own user may use is always there ([`local`]); an address is listened at only if the configuration
-//! names one, by TLS and for callers who show who they are ([`network`], [`tls`], [`tokens`]). [`http`] answers both, [`access`] puts
+//! names one, by TLS and for callers who show who they are ([`network`], [`tls`], [`tokens`], [`identity`]). [`http`] answers both, [`access`] puts
 //! every call into the audit log, [`metrics`] and [`status`] are the answers. The network has a thread of its own, of low priority, so that nobody out
 //! there can hold up anything else.
 
@@ -11,6 +11,7 @@ use std::sync::Arc;
 pub mod access;
 pub mod canary;
 mod http;
+pub mod identity;
 pub mod local;
 pub mod metrics;
 pub mod network;
@@ -39,6 +40,8 @@ pub struct Settings {
     pub client_ca_file: Option<PathBuf>,
     /// Bearer tokens.
     pub tokens_file: Option<PathBuf>,
+    /// Who else tells whose a bearer token is.
+    pub providers: identity::Settings,
 }
 
 /// Where the local socket is.
@@ -70,4 +73,6 @@ pub struct Api {
     pub sources: Sources,
     /// Where calls are put down.
     pub calls: Arc<Calls>,
+    /// Who tells whose a token is that no file knows.
+    pub providers: identity::Providers,
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -61,7 +61,7 @@ impl Listener {
             }
         }
         if self.socket.is_none() {
-            let bound = TcpListener::bind(self.address).and_then(|socket| {
+            let bound = bind(self.address).and_then(|socket| {
                 socket.set_nonblocking(true)?;
                 Ok(socket)
             });
@@ -73,7 +73,7 @@ impl Listener {
         problems
     }
 
-    /// Where it listens, if it does: the port may have been chosen by the kernel.
+    /// Where it listens, if it does yet: the port may have been chosen by the kernel.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.socket.as_ref()?.local_addr().ok()
     }
@@ -107,8 +107,12 @@ impl Listener {
             let (Some(socket), Some(material)) = (self.socket.take(), self.material.clone()) else {
                 continue;
             };
-            match tokio::net::TcpListener::from_std(socket) {
-                Ok(socket) => self.accept(&socket, material, &api).await,
+            let (address, socket) = (socket.local_addr().ok(), tokio::net::TcpListener::from_std(socket));
+            match socket {
+                Ok(socket) => {
+                    *api.sources.listen.lock().unwrap_or_else(PoisonError::into_inner) = address;
+                    self.accept(&socket, material, &api).await;
+                }
                 Err(error) => log::warn!("the API does not listen: {error}"),
             }
         }
@@ -157,6 +161,19 @@ impl Listener {
                 drop(place);
             });
         }
+    }
+}
+
+/// Binds an address; all of IPv6, which is all of IPv4 too, is that alone on a kernel that has no IPv6.
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    match TcpListener::bind(address) {
+        Err(error)
+            if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+                && error.raw_os_error() == Some(libc::EAFNOSUPPORT) =>
+        {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port()))
+        }
+        bound => bound,
     }
 }
 

@@ -1,5 +1,6 @@
 //! How the daemon is, in a word and at length: alive, ready, and what `taffrail status` shows.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -73,7 +74,7 @@ pub fn state_of(probe: &ProbeState) -> &'static str {
 
 /// All of it, for programs.
 pub fn to_json(sources: &Sources) -> Value {
-    let Sources { vitals, log, exporters, probes, rings, calls, listen, node } = sources;
+    let Sources { vitals, log, exporters, probes, rings, calls, remotes, listen, node } = sources;
     let (stats, process, rules) = (log.stats(), Process::read(), vitals.in_force());
     let sum =
         |read: fn(&crate::vitals::OfKind) -> u64| vitals.kinds.iter().take(KINDS).map(read).sum::<u64>();
@@ -130,7 +131,10 @@ pub fn to_json(sources: &Sources) -> Value {
             "cpu_s": of.cpu_seconds, "resident_bytes": of.resident_bytes as u64, "threads": of.threads as u64,
             "open_fds": process::open_fds().map(|count| count as u64),
         })),
-        "api": { "listen": listen },
+        "api": { "listen": listen.lock().unwrap_or_else(PoisonError::into_inner).map(|at| at.to_string()) },
+        "servers": remotes.iter().map(|of| json!({
+            "name": of.what, "answered": of.answered.get(), "failed": of.failed.get(), "error": of.why_away(),
+        })).collect::<Vec<_>>(),
         "log_level": talk::level(),
     })
 }
@@ -187,6 +191,13 @@ pub fn to_text(status: &Value) -> String {
             |name: &str| crate::event::text::escaped(exporter[name].to_string().trim_matches('"').as_bytes());
         let failing = if exporter["failing"] == true { ", FAILING" } else { "" };
         lines.push(format!("exporter   {}: {} records behind{failing}", part("name"), part("lag")));
+    }
+    for server in list("/servers") {
+        let name = crate::event::text::escaped(server["name"].as_str().unwrap_or_default().as_bytes());
+        let error = server["error"].as_str().map(|error| crate::event::text::escaped(error.as_bytes()));
+        let how =
+            error.map_or("answers, or was not asked yet".to_owned(), |error| format!("FAILING: {error}"));
+        lines.push(format!("server     {name}: {how}"));
     }
     lines.push(format!(
         "process    {} bytes of memory, {} s of CPU, {} threads; log level {}",

@@ -17,8 +17,9 @@ pub fn sources(folder: &Path) -> (Sources, Log) {
         probes: Vec::new(),
         rings: Vec::new(),
         calls: Arc::new(Calls::new(std::sync::mpsc::sync_channel(1).0)),
+        remotes: Vec::new(),
         node: "n".to_owned(),
-        listen: None,
+        listen: Default::default(),
     };
     (sources, log)
 }

@@ -1,7 +1,6 @@
 //! What the API's listener needs from files: its certificate and key, whose client certificates it takes, and tokens. The files
 //! are read again when they have changed; what cannot be used then leaves what was there in force.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +12,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::Settings;
 use super::tokens::Tokens;
+use crate::stamp::{self, Stamp};
 
 /// All of it, as it was when it was read.
 pub struct Material {
@@ -20,13 +20,13 @@ pub struct Material {
     pub acceptor: TlsAcceptor,
     /// Who has a token; nobody, if tokens are not asked for.
     pub tokens: Tokens,
-    stamp: Vec<Option<Stamp>>,
+    stamps: Vec<Option<Stamp>>,
 }
 
 impl Material {
     /// Reads the files. The error names the file, and never what is in it.
     pub fn read(settings: &Settings) -> Result<Self, String> {
-        let stamp = stamp(settings);
+        let stamps = stamps(settings);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -56,26 +56,19 @@ impl Material {
             Some(path) => Tokens::read(path).map_err(|error| of(path, &error))?,
             None => Tokens::default(),
         };
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), tokens, stamp })
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), tokens, stamps })
     }
 
     /// Whether a file is not what was read.
     pub fn is_stale(&self, settings: &Settings) -> bool {
-        self.stamp != stamp(settings)
+        self.stamps != stamps(settings)
     }
 }
 
-/// Tells one version of a file from another: device, inode, `ctime`, length. Who puts another one there may keep its time.
-type Stamp = (u64, u64, (i64, i64), u64);
-
-fn stamp(settings: &Settings) -> Vec<Option<Stamp>> {
-    let Settings { socket: _, listen: _, cert_file, key_file, client_ca_file, tokens_file } = settings;
+fn stamps(settings: &Settings) -> Vec<Option<Stamp>> {
+    let Settings { cert_file, key_file, client_ca_file, tokens_file, .. } = settings;
     let files = [Some(cert_file), Some(key_file), client_ca_file.as_ref(), tokens_file.as_ref()];
-    let look = |path: &Path| {
-        let file = path.metadata().ok()?;
-        Some((file.dev(), file.ino(), (file.ctime(), file.ctime_nsec()), file.len()))
-    };
-    files.into_iter().map(|path| look(path?)).collect()
+    files.into_iter().map(|path| stamp::of(path?)).collect()
 }
 
 fn of(path: &Path, error: &dyn std::fmt::Display) -> String {

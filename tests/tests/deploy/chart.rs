@@ -39,9 +39,21 @@ const OTHER: &[&str] = &[
     "metrics.dashboard.enabled=true",
 ];
 
+/// Values with which the API server is asked whose tokens are, and who may.
+const ASKING: &[&str] = &[
+    "metrics.enabled=true",
+    "metrics.tlsSecret=tls",
+    "metrics.kubernetes.tokens=true",
+    "metrics.oidc.issuer=https://login.example",
+    "metrics.oidc.audience=taffrail",
+    "metrics.oidc.groups={ops}",
+];
+
 /// What no variant may have.
-const FORBIDDEN: &[&str] =
-    &["privileged: true", "hostNetwork", "hostPID", "hostIPC", "SYS_ADMIN", "ClusterRole"];
+const FORBIDDEN: &[&str] = &["privileged: true", "hostNetwork", "hostPID", "hostIPC", "SYS_ADMIN"];
+
+/// What only those may have with which the API server is asked.
+const RIGHTS: &[&str] = &["ClusterRole", "serviceAccountToken:", "kubernetes.io/serviceaccount"];
 
 /// Renders it.
 fn render(helm: &Path, kubernetes: &str, values: &[&str], options: &[&str]) -> Output {
@@ -109,11 +121,14 @@ fn kubernetes_accepts_every_variant_of_the_chart_and_none_asks_for_more_than_it_
         command.env("PYTHONPATH", &schemas).output().unwrap()
     };
     for version in VERSIONS {
-        for values in [&[][..], OTHER] {
+        for values in [&[][..], OTHER, ASKING] {
             let manifests = said("helm", &render(&helm, version, values, &[]));
             said(&format!("Kubernetes {version}, {values:?}: {manifests}"), &validate(version, &manifests));
             for forbidden in FORBIDDEN {
                 assert!(!manifests.contains(forbidden), "{forbidden} in {manifests}");
+            }
+            for right in RIGHTS {
+                assert_eq!(manifests.contains(right), values == ASKING, "{right} in {manifests}");
             }
         }
     }
@@ -137,6 +152,27 @@ fn kubernetes_accepts_every_variant_of_the_chart_and_none_asks_for_more_than_it_
     // OpenShift's own kind is not Kubernetes'.
     let constraints = said("helm", &render(&helm, "1.35.0", &["openshift.scc=true"], &[]));
     assert!(constraints.contains("kind: SecurityContextConstraints"));
+}
+
+#[test]
+fn chart_asks_for_the_rights_of_what_is_switched_on_and_no_others() {
+    const TEST: &str = "chart_asks_for_the_rights_of_what_is_switched_on_and_no_others";
+    let (helm, schemas) = match given("TAFFRAIL_HELM").and_then(|helm| Ok((helm, given("TAFFRAIL_SCHEMAS")?)))
+    {
+        Ok(tools) => tools,
+        Err(reason) => skip!(TEST, "{reason}"),
+    };
+    let rights = |more: &[&str]| {
+        let values: Vec<String> = ASKING[..3].iter().chain(more).map(|&value| value.to_owned()).collect();
+        let all = objects(&helm, &schemas, &values);
+        let role = all.iter().find(|object| object["kind"] == "ClusterRole").unwrap().clone();
+        let rules = role["rules"].as_array().unwrap().iter();
+        let rules = rules.map(|rule| format!("{} {}", rule["verbs"], rule["resources"]));
+        rules.collect::<Vec<_>>()
+    };
+    let tokens = "[\"create\"] [\"tokenreviews\"]";
+    assert_eq!(rights(&[]), [tokens, "[\"create\"] [\"subjectaccessreviews\"]"]);
+    assert_eq!(rights(&["metrics.kubernetes.groups={ops}"]), [tokens]);
 }
 
 #[test]
@@ -168,6 +204,8 @@ fn values_that_the_chart_does_not_know_or_that_would_widen_it_are_refused() {
         ("image.digest=latest", "/image/digest"),
         ("config.api.listen=0.0.0.0:1", "/config/api"),
         ("metrics.enabled=true", "/metrics/tlsSecret"),
+        ("metrics.oidc.issuer=http://x", "/metrics/oidc/issuer"),
+        ("metrics.oidc.audience=x", "/metrics/oidc"),
     ] {
         let output = render(&helm, "1.35.0", &[value], &[]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

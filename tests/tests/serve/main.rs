@@ -4,6 +4,7 @@
 
 mod ask;
 mod hostile;
+mod oidc;
 mod prometheus;
 #[allow(dead_code, reason = "the tests of exporters use more of it")]
 #[path = "../export/stage.rs"]
@@ -27,7 +28,10 @@ struct Served {
 
 impl Served {
     fn start(more: &[&str]) -> Self {
-        let certificates = Certificates::new();
+        Self::start_with(Certificates::new(), more)
+    }
+
+    fn start_with(certificates: Certificates, more: &[&str]) -> Self {
         certificates.issue("client", "/CN=scraper/O=ops");
         std::fs::write(certificates.folder.path().join("tokens"), format!("{TOKEN_NAME} {TOKEN}\n")).unwrap();
         let mut settings = vec!["api.listen=127.0.0.1:0".to_owned()];

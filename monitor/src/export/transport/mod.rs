@@ -18,7 +18,7 @@ mod file;
 mod http;
 mod kafka;
 mod loki;
-mod net;
+pub mod net;
 mod otlp;
 mod splunk;
 mod syslog;
