@@ -70,12 +70,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- $_ := set $config "api" $api -}}
 {{- end -}}
+{{- if .Values.kubernetes.workloads -}}
+{{- $_ := set $config "kubernetes" (dict "workloads" true) -}}
+{{- end -}}
 {{- toYaml $config -}}
 {{- end -}}
 
 {{/* Whether the API server is asked for anything. */}}
 {{- define "taffrail.asksServer" -}}
-{{- if and .Values.metrics.enabled .Values.metrics.kubernetes.tokens -}}
+{{- if or .Values.kubernetes.workloads (and .Values.metrics.enabled .Values.metrics.kubernetes.tokens) -}}
 true
 {{- end -}}
 {{- end -}}

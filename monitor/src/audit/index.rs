@@ -36,6 +36,7 @@ pub const FIELDS: &[&str] = &[
     "container.image",
     "k8s.ns.name",
     "k8s.pod.name",
+    "k8s.workload.name",
     "fd.name",
     "dns.question.name",
 ];

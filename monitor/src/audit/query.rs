@@ -72,6 +72,7 @@ const VERBATIM: &[&str] = &[
     "container.image.repository",
     "k8s.ns.name",
     "k8s.pod.name",
+    "k8s.workload.name",
     "k8s.pod.uid",
     "target.name",
     "target.exepath",

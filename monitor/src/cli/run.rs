@@ -157,10 +157,12 @@ fn watch(
     enricher.set_runtimes(settings.folders.clone(), settings.name_wait);
     let (to_match, messages) = receive::queue();
     let asking = confinement.within(Role::Work, || pipeline::ask_runtimes(settings, &to_match));
-    enricher.set_apis(asking.map_err(|error| cannot_confine(&error))?.map_err(|error| {
+    let apis = asking.map_err(|error| cannot_confine(&error))?.map_err(|error| {
         super::complain(&error, None);
         ExitCode::from(super::FAILED)
-    })?);
+    })?;
+    let mut remotes = apis.standings.clone();
+    enricher.set_apis(apis);
     let attached_ns = clock::boot_ns();
     // What both see from now on is only told twice over, or lost by the old ones alone.
     for left in &left {
@@ -216,6 +218,7 @@ fn watch(
         let calls = Arc::clone(&calls);
         Box::new(move |body| calls.note(RecordKind::Degraded, body))
     });
+    remotes.extend(providers.standings());
     let sources = Sources {
         vitals: Arc::clone(&vitals),
         log: durable,
@@ -223,7 +226,7 @@ fn watch(
         probes: states.clone(),
         rings: ring_fills,
         calls: Arc::clone(&calls),
-        remotes: providers.standings(),
+        remotes,
         node: settings.node_name.clone(),
         listen: Default::default(),
     };

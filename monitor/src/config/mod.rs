@@ -308,6 +308,8 @@ const KEYS: &[Key] = &[
         set: |s, n| text(n).map(|value| s.kubernetes.ca_file = value.into()), show: |s| quote(&s.kubernetes.ca_file.to_string_lossy()) },
     Key { name: "kubernetes.token_file", ty: "path", doc: "The token that we prove ourselves by.",
         set: |s, n| text(n).map(|value| s.kubernetes.token_file = value.into()), show: |s| quote(&s.kubernetes.token_file.to_string_lossy()) },
+    Key { name: "kubernetes.workloads", ty: "true or false", doc: "Whether it is asked for the [workload and the service account](../events.md#workloads) of each pod of this node, which `node.name` has to name as Kubernetes does.",
+        set: |s, n| bool(n).map(|value| s.kubernetes.workloads = value), show: |s| s.kubernetes.workloads.to_string() },
     Key { name: "node.name", ty: "text", doc: "This node's name in each record; by default the host name.",
         set: |s, n| text(n).map(|value| s.node_name = value), show: |s| quote(&s.node_name) },
     Key { name: "daemon.confine", ty: "true or false", doc: "Whether the daemon [confines itself](../deploy.md#how-it-confines-itself) before it begins to watch: it can then start no program, and write below its own folders only.",

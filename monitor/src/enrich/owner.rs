@@ -163,12 +163,12 @@ impl Owners {
 
     /// Takes in what a runtime says of a container, or that it cannot be asked now.
     pub fn told(&mut self, told: Told) {
-        let (container, found) = match told {
-            Told::Answer { container, found } => (container, found),
+        let (container, found, next) = match told {
+            Told::Answer { container, found, next } => (container, found, next),
             Told::Name { id, name } => return self.rename(&id, &name),
         };
         if let Some(apis) = &mut self.apis {
-            apis.close(&container, found.is_some());
+            apis.take(&container, next);
         }
         if let Some(found) = found {
             let problems = found.problems.iter().map(ToString::to_string).collect();

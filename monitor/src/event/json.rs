@@ -151,6 +151,9 @@ fn write_names(container: &Container, out: &mut Members<'_>) {
     out.optional("pod_name", pod.and_then(|pod| pod.name.as_deref()));
     out.optional("pod_namespace", pod.and_then(|pod| pod.namespace.as_deref()));
     out.optional("pod_uid", pod.and_then(|pod| pod.uid.as_deref()).or(pod_uid.as_deref()));
+    out.optional("workload_kind", pod.and_then(|pod| pod.workload_kind.as_deref()));
+    out.optional("workload_name", pod.and_then(|pod| pod.workload_name.as_deref()));
+    out.optional("service_account", pod.and_then(|pod| pod.service_account.as_deref()));
     out.text("cgroup_path", cgroup_path.as_bytes());
     if known.is_none() {
         out.bool("pending", true);

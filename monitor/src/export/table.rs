@@ -239,6 +239,7 @@ static ROWS: &[Row] = &[
     row("container.pod_name",   "actor.process.container.orchestrator=kubernetes .",       "orchestrator.resource.name orchestrator.type=kubernetes", "k8s.pod.name",                            "cs3",                          "",                        "k8s.pod.name"),
     row("container.pod_namespace", "",                                                     "orchestrator.namespace",                            "k8s.ns.name",                                   "",                             "",                        "k8s.namespace.name"),
     row("container.pod_uid",    "actor.process.container.pod_uuid=uuid",                   "orchestrator.resource.id",                          "k8s.pod.uid",                                   "",                             "",                        "k8s.pod.uid"),
+    row("container.workload_kind", "",                                                     "orchestrator.resource.parent.type",                 "",                                              "",                             "",                        ""),
     row("container.labels",     "actor.process.container.labels=pairs",                    ".",                                                 "",                                              "",                             "",                        ""),
 ];
 

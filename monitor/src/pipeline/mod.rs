@@ -27,7 +27,7 @@ use crate::detect::Detector;
 use crate::detect::alert::Verdict;
 use crate::detect::memory::{Limits, Memory, Occurrence, Report};
 use crate::enrich::container::Container;
-use crate::enrich::metadata::api::{Apis, Told};
+use crate::enrich::metadata::api::{Apis, Told, Workloads};
 use crate::enrich::resolve::Asker;
 use crate::enrich::users::Names;
 use crate::enrich::{Enricher, Finding, Handled, Subject, seed};
@@ -141,7 +141,17 @@ pub struct Anew {
 /// Starts the thread that asks runtimes for what their files do not say.
 pub fn ask_runtimes(settings: &Settings, to_match: &SyncSender<Message>) -> io::Result<Apis> {
     let (sockets, folders, to_match) = (settings.sockets.clone(), settings.folders.clone(), to_match.clone());
-    Apis::start(sockets, folders, move |told| to_match.send(Message::Told(told)).is_ok())
+    let notes = to_match.clone();
+    let pods = settings.kubernetes.workloads.then(|| Workloads {
+        server: settings.kubernetes.clone(),
+        node: settings.node_name.clone(),
+        tell: Box::new(move || {
+            let notes = notes.clone();
+            // The match thread may have gone first.
+            Box::new(move |body| drop(notes.send(Message::Note(RecordKind::Degraded, body))))
+        }),
+    });
+    Apis::start(sockets, folders, pods, move |told| to_match.send(Message::Told(told)).is_ok())
 }
 
 /// Records that wait take so many bytes at most; then the first go out as they are.

@@ -83,7 +83,10 @@ const RING: (&str, &str) = ("ring", "`urgent`, `bulk`");
 const RULE: &[(&str, &str)] =
     &[("priority", "the rule's priority"), ("rule", "name of a rule that is in force")];
 const EXPORTER: &[(&str, &str)] = &[("exporter", "its name in the configuration")];
-const SERVER: (&str, &str) = ("server", "`kubernetes` (whose tokens are), `oidc`, `workloads`");
+const SERVER: (&str, &str) = (
+    "server",
+    "`kubernetes` (whose tokens are), `oidc`, `workloads` (pods), `owners` (of ReplicaSets and Jobs)",
+);
 const MAP: &[(&str, &str)] = &[("map", "`scope` (cgroups), `losses` (by kind and cgroup)")];
 const PROGRAM: &[(&str, &str)] = &[("program", "name of an attached program")];
 

@@ -39,7 +39,7 @@ const OTHER: &[&str] = &[
     "metrics.dashboard.enabled=true",
 ];
 
-/// Values with which the API server is asked whose tokens are, and who may.
+/// Values with which the API server is asked whose tokens and pods are, and who may.
 const ASKING: &[&str] = &[
     "metrics.enabled=true",
     "metrics.tlsSecret=tls",
@@ -47,6 +47,7 @@ const ASKING: &[&str] = &[
     "metrics.oidc.issuer=https://login.example",
     "metrics.oidc.audience=taffrail",
     "metrics.oidc.groups={ops}",
+    "kubernetes.workloads=true",
 ];
 
 /// What no variant may have.
@@ -162,8 +163,8 @@ fn chart_asks_for_the_rights_of_what_is_switched_on_and_no_others() {
         Ok(tools) => tools,
         Err(reason) => skip!(TEST, "{reason}"),
     };
-    let rights = |more: &[&str]| {
-        let values: Vec<String> = ASKING[..3].iter().chain(more).map(|&value| value.to_owned()).collect();
+    let rights = |values: &[&str]| {
+        let values: Vec<String> = values.iter().map(|&value| value.to_owned()).collect();
         let all = objects(&helm, &schemas, &values);
         let role = all.iter().find(|object| object["kind"] == "ClusterRole").unwrap().clone();
         let rules = role["rules"].as_array().unwrap().iter();
@@ -171,8 +172,10 @@ fn chart_asks_for_the_rights_of_what_is_switched_on_and_no_others() {
         rules.collect::<Vec<_>>()
     };
     let tokens = "[\"create\"] [\"tokenreviews\"]";
-    assert_eq!(rights(&[]), [tokens, "[\"create\"] [\"subjectaccessreviews\"]"]);
-    assert_eq!(rights(&["metrics.kubernetes.groups={ops}"]), [tokens]);
+    assert_eq!(rights(&ASKING[..3]), [tokens, "[\"create\"] [\"subjectaccessreviews\"]"]);
+    assert_eq!(rights(&[&ASKING[..3], &["metrics.kubernetes.groups={ops}"]].concat()), [tokens]);
+    let pods = ["[\"list\",\"watch\"] [\"pods\"]", "[\"get\"] [\"replicasets\"]", "[\"get\"] [\"jobs\"]"];
+    assert_eq!(rights(&["kubernetes.workloads=true"]), pods);
 }
 
 #[test]
@@ -203,6 +206,7 @@ fn values_that_the_chart_does_not_know_or_that_would_widen_it_are_refused() {
         ("rules.notes\\.txt=x", "notes.txt"),
         ("image.digest=latest", "/image/digest"),
         ("config.api.listen=0.0.0.0:1", "/config/api"),
+        ("config.kubernetes.workloads=true", "/config/kubernetes"),
         ("metrics.enabled=true", "/metrics/tlsSecret"),
         ("metrics.oidc.issuer=http://x", "/metrics/oidc/issuer"),
         ("metrics.oidc.audience=x", "/metrics/oidc"),

@@ -72,7 +72,19 @@ impl Metadata {
             is_cut: _,
         } = self;
         let pod = pod.as_ref();
-        let of_pod = pod.map_or([&None; 4], |pod| [&pod.name, &pod.namespace, &pod.uid, &pod.sandbox_id]);
+        let of_pod = pod.map_or([&None; 7], |pod| {
+            let Pod {
+                name,
+                namespace,
+                uid,
+                sandbox_id,
+                labels: _,
+                service_account,
+                workload_kind,
+                workload_name,
+            } = pod;
+            [name, namespace, uid, sandbox_id, service_account, workload_kind, workload_name]
+        });
         let texts = [name, &image.name, &image.digest, &image.id, user, root].into_iter().chain(of_pod);
         let labels = [Some(labels), Some(annotations), pod.map(|pod| &pod.labels)].into_iter().flatten();
         let labels = labels.map(|labels| labels.text.len() + LABEL_BYTES * labels.lengths.len());
@@ -119,6 +131,12 @@ pub struct Pod {
     pub sandbox_id: Option<String>,
     /// Its labels.
     pub labels: Labels,
+    /// Its service account in Kubernetes.
+    pub service_account: Option<String>,
+    /// What keeps it running: `Deployment`, `DaemonSet`, `CronJob` …
+    pub workload_kind: Option<String>,
+    /// What that is called.
+    pub workload_name: Option<String>,
 }
 
 /// Labels or annotations. They are kept as one text, `key:value,key:value`, which is Falco's form of them.

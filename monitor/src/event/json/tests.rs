@@ -113,7 +113,7 @@ fn whole_container_has_all_that_is_known_whatever_its_labels_are_called() {
     let expected = json!({
         "id": "web", "runtime": "oci", "name": "web", "image": "registry.example:5000/shop/web:1.2",
         "pod_name": "web-5f6d8", "pod_namespace": "shop", "pod_uid": "5c3b2a10-0000-4000-8000-000000000001",
-        "cgroup_path": "/web", "image_digest": format!("sha256:{}", "d".repeat(64)), "image_id": "e".repeat(64),
+        "workload_kind": "Deployment", "workload_name": "web", "service_account": "shop-web", "cgroup_path": "/web", "image_digest": format!("sha256:{}", "d".repeat(64)), "image_id": "e".repeat(64),
         "pod_sandbox_id": "f".repeat(64), "pod_labels": { "app.kubernetes.io/name": "web" }, "is_sandbox": false,
         "is_privileged": false, "user": "1000:1000", "capabilities": ["CAP_CHOWN"],
         "created": "2026-11-24T11:59:59.000000000Z", "labels": { "app": "web", "tier": "front" },
@@ -201,6 +201,7 @@ fn open_is_written_with_its_process_parent_and_container() {
                 "id": id, "runtime": "containerd", "name": "web", "image": "registry.example:5000/shop/web:1.2",
                 "pod_name": "web-5f6d8", "pod_namespace": "shop",
                 "pod_uid": "5c3b2a10-0000-4000-8000-000000000001",
+                "workload_kind": "Deployment", "workload_name": "web", "service_account": "shop-web",
                 "cgroup_path": format!("/kubepods/{id}"),
             },
         })

@@ -213,6 +213,9 @@ fn fields_have_falcos_values() {
         (0, "container.duration", None, &["1000000"]),
         (0, "k8s.ns.name", None, &["shop"]),
         (0, "k8s.pod.name", None, &["web-5f6d8"]),
+        (0, "k8s.workload.kind", None, &["Deployment"]),
+        (0, "k8s.workload.name", None, &["web"]),
+        (0, "k8s.sa.name", None, &["shop-web"]),
         (0, "k8s.pod.labels", None, &["app.kubernetes.io/name:web"]),
         (0, "k8s.pod.sandbox_id", None, &["ffffffffffff"]),
     ];

@@ -1,16 +1,18 @@
 //! What runtimes tell when they are asked: of a container whose files do not say all of what it is called, or not its
 //! labels. It is done on a thread of its own, once for each container, and again only while nobody answers: a runtime
 //! that restarts is asked when it is back. Answers are bounded as files are, are taken as data only, and add what the
-//! files do not have. A user's runtime is asked about his own containers only, and has to be his.
+//! files do not have. A user's runtime is asked about his own containers only, and has to be his. [`pods`] is the last of
+//! the sources: it knows whose workload a pod is, where the settings let it ask.
 
 mod containerd;
 mod cri;
 mod docker;
 mod grpc;
+mod pods;
 mod socket;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -23,6 +25,8 @@ use tokio::time::{Instant, sleep};
 use super::{Draft, Found, Metadata, Problem, state};
 use crate::enrich::container::{Container, Runtime};
 use crate::enrich::state::Folders;
+use crate::remote::{Standing, Tell, kubernetes};
+use pods::{Pods, Sight};
 use socket::Socket;
 
 /// Where runtimes listen. One that has none is not asked.
@@ -146,8 +150,10 @@ pub enum Told {
     Answer {
         /// Whom it is about.
         container: Arc<Container>,
-        /// What was found; `None` as long as nobody can be asked.
+        /// What was found, if anything was.
         found: Option<Box<Found>>,
+        /// Whether there will be another answer.
+        next: Next,
     },
     /// A container of docker has another name now.
     Name {
@@ -156,6 +162,17 @@ pub enum Told {
         /// Its name.
         name: String,
     },
+}
+
+/// Whether more will be told of a container; what comes first is the greatest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Next {
+    /// That was all.
+    Never,
+    /// Nobody can be asked now.
+    Later,
+    /// It can come at any moment.
+    Soon,
 }
 
 /// What is known of a container that has another name now; `None` if nothing was.
@@ -173,6 +190,10 @@ pub struct Apis {
     questions: Sender<Arc<Container>>,
     /// Paths of containers that are asked about and not answered yet, and whether an answer can come soon.
     open: HashMap<String, bool>,
+    /// Whether workloads of pods are asked for.
+    asks_pods: bool,
+    /// How those are who are asked over the network.
+    pub standings: Vec<Arc<Standing>>,
 }
 
 impl Apis {
@@ -180,21 +201,25 @@ impl Apis {
     pub fn start(
         sockets: Sockets,
         folders: Folders,
+        pods: Option<Workloads>,
         tell: impl Fn(Told) -> bool + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (to_thread, questions) = channel(QUESTIONS_MAX);
-        let asker =
-            Arc::new(Asker { sockets, folders, tell, turns: [TURNS, TURNS_OF_USERS].map(Semaphore::new) });
+        let pods = pods.map(|Workloads { server, node, tell }| Arc::new(Pods::new(server, node, tell)));
+        let standings = pods.iter().flat_map(|pods| pods.standings()).collect();
+        let asks_pods = pods.is_some();
+        let turns = [TURNS, TURNS_OF_USERS].map(Semaphore::new);
+        let asker = Arc::new(Asker { sockets, folders, pods, tell, turns });
         std::thread::Builder::new()
             .name("ask".to_owned())
             .spawn(move || runtime.block_on(answer(questions, asker)))?;
-        Ok(Self { questions: to_thread, open: HashMap::new() })
+        Ok(Self { questions: to_thread, open: HashMap::new(), asks_pods, standings })
     }
 
     /// Asks about a container, if anything is not known that its runtime can tell.
     pub fn ask(&mut self, container: &Arc<Container>) {
-        if Api::of(container).is_empty() || !(lacks_name(container) || lacks_labels(container)) {
+        if !asks_runtimes(container) && !self.lacks_workload(container) {
             return;
         }
         if self.questions.try_send(Arc::clone(container)).is_ok() {
@@ -202,9 +227,16 @@ impl Apis {
         }
     }
 
-    /// Whether what a container is called can come soon.
+    /// Whether what a container is called, or whose it is, can come soon.
     pub fn expects(&self, container: &Container) -> bool {
-        self.open.get(&container.cgroup_path) == Some(&true) && lacks_name(container)
+        self.open.get(&container.cgroup_path) == Some(&true)
+            && (lacks_name(container) || self.lacks_workload(container))
+    }
+
+    /// Whether Kubernetes can say more. Each pod has a service account.
+    fn lacks_workload(&self, container: &Container) -> bool {
+        let known = || container.metadata.get()?.pod.as_ref()?.service_account.as_ref();
+        self.asks_pods && container.pod_uid.is_some() && known().is_none()
     }
 
     /// Whether anything more can come.
@@ -212,14 +244,29 @@ impl Apis {
         self.open.contains_key(&container.cgroup_path)
     }
 
-    /// An answer is there, or it can be long until there is one.
-    pub fn close(&mut self, container: &Container, is_answered: bool) {
-        if is_answered {
+    /// Something was told.
+    pub fn take(&mut self, container: &Container, next: Next) {
+        if next == Next::Never {
             self.open.remove(&container.cgroup_path);
         } else if let Some(can_come_soon) = self.open.get_mut(&container.cgroup_path) {
-            *can_come_soon = false;
+            *can_come_soon = next == Next::Soon;
         }
     }
+}
+
+/// Whose workloads are asked for.
+pub struct Workloads {
+    /// Of whom.
+    pub server: kubernetes::Settings,
+    /// Of which node.
+    pub node: String,
+    /// Makes what takes records of a server that is away, and back.
+    pub tell: Box<dyn Fn() -> Tell>,
+}
+
+/// Whether a container's runtime can say more.
+fn asks_runtimes(container: &Container) -> bool {
+    !Api::of(container).is_empty() && (lacks_name(container) || lacks_labels(container))
 }
 
 /// Whether nobody has told what makes up a container's name: events wait for that.
@@ -269,9 +316,22 @@ const UNKNOWN_AFTER: Duration = Duration::from_secs(30);
 /// After this time a runtime is not waited for any more.
 const GONE_AFTER: Duration = Duration::from_secs(15 * 60);
 
+/// How far it has come with a container.
+struct Progress {
+    /// What is known, once anything was added.
+    known: Option<Metadata>,
+    /// What can still come of its runtimes, and of Kubernetes.
+    next: [Next; 2],
+}
+
+/// Their places there.
+const RUNTIMES: usize = 0;
+const PODS: usize = 1;
+
 struct Asker<F> {
     sockets: Sockets,
     folders: Folders,
+    pods: Option<Arc<Pods>>,
     tell: F,
     turns: [Semaphore; 2],
 }
@@ -286,6 +346,9 @@ async fn answer<F: Fn(Told) -> bool + Send + Sync + 'static>(
         let asker = Arc::clone(&asker);
         asked.spawn(async move { asker.watch_names(socket).await });
     }
+    if let Some(pods) = asker.pods.clone() {
+        tokio::spawn(async move { pods.keep().await });
+    }
     loop {
         tokio::select! {
             Some(wanted) = asked.join_next() => match wanted {
@@ -298,7 +361,7 @@ async fn answer<F: Fn(Told) -> bool + Send + Sync + 'static>(
                     asked.spawn(async move { asker.ask_until_told(container).await });
                 }
                 Some(container) => {
-                    (asker.tell)(Told::Answer { container, found: Some(Box::default()) });
+                    (asker.tell)(Told::Answer { container, found: Some(Box::default()), next: Next::Never });
                 }
                 None => return,
             },
@@ -307,19 +370,35 @@ async fn answer<F: Fn(Told) -> bool + Send + Sync + 'static>(
 }
 
 impl<F: Fn(Told) -> bool> Asker<F> {
-    /// Asks until there is an answer, or it is too late for one; returns whether more answers are wanted.
+    /// Asks all that can say anything until they have, or it is too late; returns whether more answers are wanted.
     async fn ask_until_told(&self, container: Arc<Container>) -> bool {
+        let asks_pods = self.pods.is_some() && container.pod_uid.is_some();
+        let next =
+            [asks_runtimes(&container), asks_pods].map(|asks| if asks { Next::Soon } else { Next::Never });
+        let progress = Mutex::new(Progress { known: None, next });
+        let runtimes = self.ask_runtimes(&container, &progress);
+        let pods = self.ask_pods(&container, &progress);
+        let (runtimes, pods) = tokio::join!(runtimes, pods);
+        runtimes && pods
+    }
+
+    /// Asks a container's runtimes until one says anything or it is too late.
+    async fn ask_runtimes(&self, container: &Arc<Container>, progress: &Mutex<Progress>) -> bool {
+        if !asks_runtimes(container) {
+            return true;
+        }
+        let report =
+            |next, fill, problems| self.report(container, progress, (RUNTIMES, next), fill, problems);
         let begin = Instant::now();
         let mut pause = PAUSE_MIN;
         let mut is_out = false;
         loop {
-            let tell = |found| (self.tell)(Told::Answer { container: Arc::clone(&container), found });
-            let give_up = match self.ask_all(&container).await {
-                Ok(found) => return tell(Some(Box::new(found))),
+            let give_up = match self.ask_all(container).await {
+                Ok((fill, problems)) => return report(Next::Never, fill, problems),
                 Err(Error::Unknown) => UNKNOWN_AFTER,
                 Err(Error::Unreachable(_)) => {
                     // Nobody waits for a runtime that is not there.
-                    if !std::mem::replace(&mut is_out, true) && !tell(None) {
+                    if !std::mem::replace(&mut is_out, true) && !report(Next::Later, None, Vec::new()) {
                         return false;
                     }
                     GONE_AFTER
@@ -327,11 +406,57 @@ impl<F: Fn(Told) -> bool> Asker<F> {
                 Err(Error::Wrong(_)) => Duration::ZERO,
             };
             if begin.elapsed() >= give_up {
-                return tell(Some(Box::default()));
+                return report(Next::Never, None, Vec::new());
             }
             sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
+    }
+
+    /// Waits for what Kubernetes says of the container's pod, until it does or it is too late.
+    async fn ask_pods(&self, container: &Arc<Container>, progress: &Mutex<Progress>) -> bool {
+        let Some((pods, uid)) = self.pods.as_ref().zip(container.pod_uid.as_deref()) else { return true };
+        let report = |next, fill| self.report(container, progress, (PODS, next), fill, Vec::new());
+        let begin = Instant::now();
+        let mut news = pods.news();
+        let mut last = Next::Soon;
+        loop {
+            let (next, patience) = match pods.look(uid) {
+                Sight::Known(pod) => match pods.fill(&pod).await {
+                    Ok(fill) => return report(Next::Never, Some(fill)),
+                    Err(_) => (Next::Later, GONE_AFTER),
+                },
+                Sight::NotYet => (Next::Soon, UNKNOWN_AFTER),
+                Sight::Away => (Next::Later, GONE_AFTER),
+            };
+            let Some(left) = patience.checked_sub(begin.elapsed()) else { return report(Next::Never, None) };
+            if std::mem::replace(&mut last, next) != next && !report(next, None) {
+                return false;
+            }
+            // What is new may be about others, and may be long in coming.
+            let _ = tokio::time::timeout(left.min(PAUSE_MAX), news.changed()).await;
+        }
+    }
+
+    /// Tells what one of the two has found, behind what the other has, and what can still come of both.
+    fn report(
+        &self,
+        container: &Arc<Container>,
+        progress: &Mutex<Progress>,
+        (part, next): (usize, Next),
+        fill: Option<Fill>,
+        problems: Vec<Problem>,
+    ) -> bool {
+        let progress = &mut *progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.next[part] = next;
+        let next = progress.next.into_iter().max().unwrap_or(Next::Never);
+        let metadata = fill.map(|fill| {
+            let known = progress.known.take().or_else(|| container.metadata.get().cloned());
+            progress.known.insert(self.complete(container, known, fill)).clone()
+        });
+        let is_news = metadata.is_some() || !problems.is_empty() || next == Next::Never;
+        let found = is_news.then(|| Box::new(Found { metadata, runtime: None, problems }));
+        (self.tell)(Told::Answer { container: Arc::clone(container), found, next })
     }
 
     /// Tells new names of docker's containers, as long as anybody wants to know them. (To listen to podman would keep its
@@ -354,8 +479,8 @@ impl<F: Fn(Told) -> bool> Asker<F> {
         }
     }
 
-    /// Asks all that may know it.
-    async fn ask_all(&self, container: &Container) -> Result<Found, Error> {
+    /// Asks all runtimes that may know it.
+    async fn ask_all(&self, container: &Container) -> Result<(Option<Fill>, Vec<Problem>), Error> {
         let user = state::user_of(&container.cgroup_path);
         let turns = &self.turns[usize::from(user.is_some())];
         // It is never closed.
@@ -365,10 +490,7 @@ impl<F: Fn(Told) -> bool> Asker<F> {
         for api in Api::of(container) {
             for socket in api.sockets(&self.sockets, user) {
                 match within_time(api.ask(&socket, container)).await {
-                    Ok(fill) => {
-                        let metadata = Some(self.complete(container, fill));
-                        return Ok(Found { metadata, runtime: None, problems });
-                    }
+                    Ok(fill) => return Ok((Some(fill), problems)),
                     Err(Error::Unknown) => {}
                     Err(error @ Error::Unreachable(_)) => unreachable = Some(error),
                     Err(Error::Wrong(what)) => problems.push(Problem::new(socket.path, &what)),
@@ -376,16 +498,16 @@ impl<F: Fn(Told) -> bool> Asker<F> {
             }
         }
         match unreachable {
-            _ if !problems.is_empty() => Ok(Found { problems, ..Found::default() }),
+            _ if !problems.is_empty() => Ok((None, problems)),
             Some(error) => Err(error),
             None => Err(Error::Unknown),
         }
     }
 
     /// What is known already, and an answer behind it.
-    fn complete(&self, container: &Container, fill: Fill) -> Metadata {
-        let mut draft = match container.metadata.get() {
-            Some(known) => Draft::of(known.clone()),
+    fn complete(&self, container: &Container, known: Option<Metadata>, fill: Fill) -> Metadata {
+        let mut draft = match known {
+            Some(known) => Draft::of(known),
             None => super::read_all(container, &self.folders).0,
         };
         draft.is_found = true;

@@ -57,13 +57,15 @@ fn asking(path: &Path) -> (Apis, mpsc::Receiver<Told>) {
     let path = vec![path.to_string_lossy().into_owned()];
     let sockets = Sockets { docker: path.clone(), podman: path, cri: vec![], containerd: vec![] };
     let (tell, told) = mpsc::channel();
-    (Apis::start(sockets, no_folders(), move |answer| tell.send(answer).is_ok()).unwrap(), told)
+    (Apis::start(sockets, no_folders(), None, move |answer| tell.send(answer).is_ok()).unwrap(), told)
 }
 
 /// The next answer about a container.
 fn next(told: &mpsc::Receiver<Told>) -> (Arc<Container>, Option<Box<Found>>) {
     loop {
-        if let Told::Answer { container, found } = told.recv_timeout(Duration::from_secs(60)).unwrap() {
+        if let Told::Answer { container, found, next: _ } =
+            told.recv_timeout(Duration::from_secs(60)).unwrap()
+        {
             return (container, found);
         }
     }
@@ -145,7 +147,7 @@ fn files_come_first_and_an_answer_fills_the_room_that_they_leave() {
     assert!(apis.expects(&container), "the name of its pod is to come");
     let (_, found) = next(&told);
     let known = found.unwrap().metadata.unwrap();
-    apis.close(&container, true);
+    apis.take(&container, Next::Never);
     assert!(!apis.expects(&container));
     assert_eq!((&known.name, &known.mounts), (&files.name, &files.mounts));
     let pod = known.pod.as_ref().unwrap();
