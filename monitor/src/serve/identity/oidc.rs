@@ -115,34 +115,47 @@ impl Provider {
 
     /// The provider's keys; `is_lacking`: those that are known do not do.
     async fn keys(self: &Arc<Self>, is_lacking: bool) -> Result<Arc<Keys>, Error> {
-        let asked = Instant::now();
+        let this = Arc::clone(self);
         if let Some((since, keys)) = self.known()
             && !is_lacking
-            && since.elapsed() < FRESH
         {
+            if since.elapsed() >= FRESH {
+                // Nobody has to wait for that while they are good.
+                tokio::spawn(async move {
+                    if let Ok(tried) = this.tried.try_lock() {
+                        this.renew(tried).await;
+                    }
+                });
+            }
             return Ok(keys);
         }
         // Whoever asks may hang up, which is not to stop others from being let in.
-        let this = Arc::clone(self);
-        let fetched = tokio::spawn(async move {
-            let mut tried = this.tried.lock().await;
-            if tried.is_none_or(|tried| tried.elapsed() >= AGAIN && tried < asked) {
-                let keys = this.fetch().await;
-                *tried = Some(Instant::now());
-                this.standing.note(&keys);
-                *this.keys.lock().unwrap_or_else(PoisonError::into_inner) = match keys {
-                    Ok(keys) => Some((Instant::now(), Arc::new(keys))),
-                    Err(_) => this.known(),
-                };
-            }
-            this.known().filter(|(since, _)| since.elapsed() < GOOD)
+        let renewed = tokio::spawn(async move {
+            this.renew(this.tried.lock().await).await;
+            this.known()
         });
-        let known = fetched.await.map_err(|error| Error::Away(error.to_string()))?;
+        let known = renewed.await.map_err(|error| Error::Away(error.to_string()))?;
         known.map(|(_, keys)| keys).ok_or_else(|| Error::Away("it has not told its keys".to_owned()))
     }
 
+    /// Fetches the keys, unless that was tried a moment ago.
+    async fn renew(&self, mut tried: tokio::sync::MutexGuard<'_, Option<Instant>>) {
+        if tried.is_some_and(|tried| tried.elapsed() < AGAIN) {
+            return;
+        }
+        let keys = self.fetch().await;
+        *tried = Some(Instant::now());
+        self.standing.note(&keys);
+        if let Ok(keys) = keys {
+            let new = Some((Instant::now(), Arc::new(keys)));
+            *self.keys.lock().unwrap_or_else(PoisonError::into_inner) = new;
+        }
+    }
+
+    /// The keys that are still good, and since when they are known.
     fn known(&self) -> Option<(Instant, Arc<Keys>)> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let known = self.keys.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        known.filter(|(since, _)| since.elapsed() < GOOD)
     }
 
     async fn fetch(&self) -> Result<Keys, Error> {

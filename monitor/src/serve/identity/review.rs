@@ -183,7 +183,9 @@ impl Reviewer {
         let now = Instant::now();
         let time = if matches!(verdict, Verdict::Allowed(_)) { GOOD } else { BAD };
         let left = jwt::hearsay(token).and_then(|(_, end)| end).map(|end| {
-            Duration::from_secs(u64::try_from(end - jiff::Timestamp::now().as_second()).unwrap_or(0))
+            Duration::from_secs(
+                u64::try_from(end.saturating_sub(jiff::Timestamp::now().as_second())).unwrap_or(0),
+            )
         });
         let until = now + left.map_or(time, |left| left.min(time));
         let known = &mut *self.known();

@@ -79,14 +79,17 @@ async fn kubernetes_is_asked_whose_a_token_is_and_whether_he_may_and_not_again_f
     let stub = Stub::start(api_server).await;
     let (server, _token) = way_to(&stub);
     let (providers, told) = providers(&reviewed(review::Settings::default()), &server);
+    // It has an end that no clock can tell.
+    let endless = Signer::ed().sign(&json!({ "alg": "EdDSA" }), &json!({ "exp": -1e300 }));
+    assert_eq!(who(&providers, &endless).await.unwrap_err().0, 401);
     for _ in 0..3 {
         assert_eq!(who(&providers, "good").await, Ok(Caller::Kubernetes(SCRAPER.to_owned())));
         assert_eq!(who(&providers, "bad").await, Err((401, "a token that Kubernetes does not take")));
     }
-    assert_eq!((stub.count("tokenreviews"), stub.count("subjectaccessreviews")), (2, 1));
+    assert_eq!((stub.count("tokenreviews"), stub.count("subjectaccessreviews")), (3, 1));
     assert!(stub.asked.lock().unwrap().iter().all(|asked| asked.authorization == "Bearer ours"));
     assert!(told.lock().unwrap().is_empty());
-    assert_eq!(providers.standings()[0].answered.get(), 2);
+    assert_eq!(providers.standings()[0].answered.get(), 3);
 }
 
 #[tokio::test]
