@@ -28,6 +28,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if .Values.serviceAccount.create -}}
 {{- .Values.serviceAccount.name | default (include "taffrail.fullname" .) -}}
 {{- else -}}
+{{- if and (include "taffrail.asksServer" .) (not .Values.serviceAccount.name) -}}
+{{- fail "serviceAccount.name: name the account that may ask the API server, or have one made (serviceAccount.create); the namespace's `default` is everybody's" -}}
+{{- end -}}
 {{- .Values.serviceAccount.name | default "default" -}}
 {{- end -}}
 {{- end -}}

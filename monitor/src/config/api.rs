@@ -49,21 +49,19 @@ pub fn server(node: &Node) -> Result<Option<Url>, Vec<Diagnostic>> {
     if given.is_empty() {
         return Ok(None);
     }
+    // Where a password may be in it, the value is not shown, which the place of a diagnostic does.
+    let is_shown = !given.contains('@');
     let wrong = |why: &str| {
-        let diagnostic = Diagnostic::error("C132", format!("this is no address that can be asked: {why}"));
-        vec![
-            diagnostic
-                .label(node.span.clone(), "")
-                .hint("write `https://HOST`, with a port and a path if need be"),
-        ]
+        let diagnostic = Diagnostic::error("C132", format!("this is no address that can be asked: {why}"))
+            .hint("write `https://HOST`, with a port and a path if need be");
+        vec![if is_shown { diagnostic.label(node.span.clone(), "") } else { diagnostic }]
     };
     let url = Url::parse(&given).map_err(|error| wrong(&error.to_string()))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(vec![Diagnostic::error("C112", "there is a name or password in an address of a server")]);
+    }
     if url.scheme() != "https" {
         return Err(wrong("it has to be `https`"));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        // Not even in a diagnostic: the place is the whole value, and it would be shown.
-        return Err(vec![Diagnostic::error("C112", "there is a name or password in an address of a server")]);
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err(wrong("there is something behind its path"));
@@ -218,7 +216,11 @@ mod tests {
             let expected: Vec<_> = expected.into_iter().map(|code| (code, true)).collect();
             assert_eq!(found(&format!("{tls}, {more}}}"), &[]), expected, "{more}");
         }
-        assert_eq!(found("kubernetes: {server: 'https://u:geheim@k'}", &[]), [("C112", false)]);
+        for (server, code) in
+            [("https://u:geheim@k", "C112"), ("http://u:geheim@k", "C112"), ("https://u:geheim@", "C132")]
+        {
+            assert_eq!(found(&format!("kubernetes: {{server: '{server}'}}"), &[]), [(code, false)]);
+        }
         assert_eq!(found("kubernetes: {server: 'http://k'}", &[]), [("C132", true)]);
         assert_eq!(found("kubernetes: {server: 'https://k:6443', token_file: /t, ca_file: /c}", &[]), []);
         // Switched off for a moment, the rest may stay.

@@ -226,7 +226,9 @@ fn address(name: &str, to: &Node) -> Result<Settings, Diagnostic> {
         }));
     };
     let url = Url::parse(text).map_err(|error| {
-        Diagnostic::error("C111", format!("this is no address: {error}")).label(to.span.clone(), "")
+        let diagnostic = Diagnostic::error("C111", format!("this is no address: {error}"));
+        // A password may be in it.
+        if text.contains('@') { diagnostic } else { diagnostic.label(to.span.clone(), "") }
     })?;
     if !url.username().is_empty() || url.password().is_some() {
         // Not even in a diagnostic: the place is the whole value, and it would be shown.
@@ -563,7 +565,9 @@ mod tests {
 
     #[test]
     fn password_in_an_address_is_refused_and_not_shown() {
-        let found = loaded("export: {a: {to: 'webhook+https://u:geheim@h/'}}", &[]).unwrap_err();
-        assert_eq!(found, [("C112", false)]);
+        for (to, code) in [("webhook+https://u:geheim@h/", "C112"), ("webhook+https://u:geheim@", "C111")] {
+            let found = loaded(&format!("export: {{a: {{to: '{to}'}}}}"), &[]).unwrap_err();
+            assert_eq!(found, [(code, false)], "{to}");
+        }
     }
 }

@@ -97,6 +97,13 @@ pub struct Call {
     pub refusal: Option<&'static str>,
 }
 
+impl Call {
+    /// Whether it is of somebody who is known and may ask for that.
+    fn is_let_in(&self) -> bool {
+        self.caller != Caller::Nobody && self.refusal.is_none()
+    }
+}
+
 /// Keeps the books.
 pub struct Calls {
     books: Mutex<Books>,
@@ -162,9 +169,8 @@ impl Calls {
         if call.refusal.is_some() && call.status != UNDECIDED {
             books.alert(&call, now_ns);
         }
-        // Those who are known have places of their own; beyond these, what they asked for is left out, and not who they are.
-        let is_known = call.caller != Caller::Nobody;
-        let of_such = books.calls.keys().filter(|kept| (kept.caller != Caller::Nobody) == is_known).count();
+        // Those who are let in have places of their own; beyond these, what they asked for is left out, and not who they are.
+        let of_such = books.calls.keys().filter(|kept| kept.is_let_in() == call.is_let_in()).count();
         if of_such >= KEPT_MAX && !books.calls.contains_key(&call) {
             call.method.clear();
             call.path.clear();

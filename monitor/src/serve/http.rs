@@ -156,6 +156,8 @@ where
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
+        // Whoever hangs up while it is found out who he is has asked all the same.
+        .half_close(true)
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(HEAD_MAX.0)
         .max_headers(HEAD_MAX.1)

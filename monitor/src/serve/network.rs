@@ -203,6 +203,14 @@ async fn serve(stream: TcpStream, from: IpAddr, material: &Material, api: &Api) 
     http::serve(stream, Peer::Network { from, certificate }, &material.tokens, api).await;
 }
 
+/// What is one neighbour: of IPv6 a whole network of 64 bits, since whoever has one address of it has them all.
+pub fn neighbourhood(from: IpAddr) -> IpAddr {
+    match from.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) >> 64 << 64).into(),
+        v4 => v4,
+    }
+}
+
 /// Those who are there.
 struct Crowd {
     all: Arc<Semaphore>,
@@ -224,6 +232,7 @@ impl Default for Crowd {
 
 impl Crowd {
     fn enter(&self, from: IpAddr) -> Option<Place> {
+        let from = neighbourhood(from);
         let permit = Arc::clone(&self.all).try_acquire_owned().ok()?;
         let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
         let count = of.entry(from).or_default();
@@ -285,6 +294,15 @@ mod tests {
         assert_eq!(places.len(), CONNECTIONS_MAX.0);
         drop(places);
         assert!(crowd.of.lock().unwrap().is_empty() && crowd.enter(one).is_some());
+    }
+
+    #[test]
+    fn addresses_of_one_network_of_ipv6_are_one_neighbour() {
+        let of = |text: &str| neighbourhood(text.parse().unwrap()).to_string();
+        assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        assert_eq!(of("::ffff:10.0.0.1"), "10.0.0.1");
+        assert_ne!(of("10.0.0.1"), of("10.0.0.2"));
     }
 
     #[test]

@@ -176,6 +176,13 @@ fn chart_asks_for_the_rights_of_what_is_switched_on_and_no_others() {
     assert_eq!(rights(&[&ASKING[..3], &["metrics.kubernetes.groups={ops}"]].concat()), [tokens]);
     let pods = ["[\"list\",\"watch\"] [\"pods\"]", "[\"get\"] [\"replicasets\"]", "[\"get\"] [\"jobs\"]"];
     assert_eq!(rights(&["kubernetes.workloads=true"]), pods);
+    // Its token is a volume of a kind that OpenShift has to allow; and the account is its own.
+    let workloads = ["openshift.scc=true", "kubernetes.workloads=true"];
+    let constraints = said("helm", &render(&helm, "1.35.0", &workloads, &[]));
+    assert!(constraints.contains("volumes: [configMap, hostPath, secret, projected]"), "{constraints}");
+    let everybodys =
+        render(&helm, "1.35.0", &["kubernetes.workloads=true", "serviceAccount.create=false"], &[]);
+    assert!(String::from_utf8_lossy(&everybodys.stderr).contains("serviceAccount.name"), "{everybodys:?}");
 }
 
 #[test]

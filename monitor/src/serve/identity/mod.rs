@@ -4,12 +4,13 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 
 use super::access::Caller;
+use super::network::neighbourhood;
 use crate::remote::{self, Standing, Tell};
 
 mod jwt;
@@ -63,7 +64,7 @@ impl Refusal {
 #[derive(Default)]
 pub struct Providers {
     oidc: Option<Arc<oidc::Provider>>,
-    kubernetes: Option<review::Reviewer>,
+    kubernetes: Option<Arc<review::Reviewer>>,
     guesses: Guesses,
 }
 
@@ -75,9 +76,10 @@ impl Providers {
         Self {
             oidc: (!oidc.issuer.is_empty())
                 .then(|| Arc::new(oidc::Provider::new(oidc.clone(), standing("oidc")))),
-            kubernetes: kubernetes
-                .is_on
-                .then(|| review::Reviewer::new(kubernetes.clone(), server.clone(), standing("kubernetes"))),
+            kubernetes: kubernetes.is_on.then(|| {
+                let standing = standing("kubernetes");
+                Arc::new(review::Reviewer::new(kubernetes.clone(), server.clone(), standing))
+            }),
             guesses: Guesses::default(),
         }
     }
@@ -97,12 +99,19 @@ impl Providers {
     async fn decide(&self, token: &str, from: IpAddr, path: &'static str) -> Result<Caller, Refusal> {
         // Whose it claims to be chooses whom to ask, and nothing else.
         if let Some(provider) = &self.oidc
-            && jwt::hearsay(token).and_then(|(issuer, _)| issuer).as_ref() == Some(&provider.settings.issuer)
+            && jwt::claimed_issuer(token).as_ref() == Some(&provider.settings.issuer)
         {
             return provider.identify(token).await;
         }
         match &self.kubernetes {
-            Some(reviewer) => reviewer.identify(token, path, || self.guesses.may(from)).await,
+            Some(reviewer) => {
+                let from = neighbourhood(from);
+                let found = reviewer.identify(token, path, || self.guesses.may(from)).await;
+                if found.is_ok() {
+                    self.guesses.forgive(from);
+                }
+                found
+            }
             None => Err(Refusal::of_nobody("unknown token")),
         }
     }
@@ -123,7 +132,7 @@ impl Guesses {
     /// Whether one more is all right, which is noted.
     fn may(&self, from: IpAddr) -> bool {
         let now = Instant::now();
-        let of = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = &mut *self.lock();
         if of.len() >= Self::ADDRESSES_MAX && !of.contains_key(&from) {
             of.retain(|_, (since, _)| now.duration_since(*since) < Self::INTERVAL);
         }
@@ -136,6 +145,17 @@ impl Guesses {
         }
         *count += 1;
         *count <= Self::MAX
+    }
+
+    /// One who guesses at that address has a good token: others of his may be behind it.
+    fn forgive(&self, from: IpAddr) {
+        if let Some((_, count)) = self.lock().get_mut(&from) {
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, (Instant, u32)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

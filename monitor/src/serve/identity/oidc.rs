@@ -19,6 +19,9 @@ use crate::serve::access::Caller;
 /// Keys are fetched anew after this time …
 const FRESH: Duration = Duration::from_secs(600);
 
+/// … for which those who come then wait this long …
+const COURTESY: Duration = Duration::from_secs(2);
+
 /// … and good for no longer than that without the provider.
 const GOOD: Duration = Duration::from_secs(3600);
 
@@ -62,7 +65,7 @@ pub struct Provider {
     /// Its keys, and since when they are known.
     keys: Mutex<Option<(Instant, Arc<Keys>)>>,
     /// When they were to be fetched last. Whoever holds it fetches them.
-    tried: tokio::sync::Mutex<Option<Instant>>,
+    pub(super) tried: tokio::sync::Mutex<Option<Instant>>,
 }
 
 /// What the provider says of itself.
@@ -86,6 +89,10 @@ impl Provider {
             Err(Bad::UnknownKey) => self.keys(true).await.map_err(away)?.verify(token),
             other => other,
         };
+        // By a key that it may have made since it was last heard of.
+        if claims.as_ref().err() == Some(&Bad::UnknownKey) && self.standing.why_away().is_some() {
+            return Err(away(Error::Unknown));
+        }
         let claims = claims.map_err(|bad| Refusal::of_nobody(bad.why()))?;
         let (user, groups) = self.user(&claims).map_err(|bad| Refusal::of_nobody(bad.why()))?;
         let caller = Caller::Oidc(name_of(&user));
@@ -115,25 +122,27 @@ impl Provider {
 
     /// The provider's keys; `is_lacking`: those that are known do not do.
     async fn keys(self: &Arc<Self>, is_lacking: bool) -> Result<Arc<Keys>, Error> {
-        let this = Arc::clone(self);
-        if let Some((since, keys)) = self.known()
+        let known = self.known();
+        let is_fresh = known.as_ref().is_some_and(|(since, _)| since.elapsed() < FRESH);
+        if let Some((_, keys)) = &known
+            && is_fresh
             && !is_lacking
         {
-            if since.elapsed() >= FRESH {
-                // Nobody has to wait for that while they are good.
-                tokio::spawn(async move {
-                    if let Ok(tried) = this.tried.try_lock() {
-                        this.renew(tried).await;
-                    }
-                });
-            }
-            return Ok(keys);
+            return Ok(Arc::clone(keys));
         }
+        let this = Arc::clone(self);
         // Whoever asks may hang up, which is not to stop others from being let in.
         let renewed = tokio::spawn(async move {
             this.renew(this.tried.lock().await).await;
             this.known()
         });
+        // A key may have been taken back, but a provider that is slow is not to keep out whom it has let in.
+        if let Some((_, keys)) = known
+            && !is_lacking
+        {
+            let renewed = tokio::time::timeout(COURTESY, renewed).await;
+            return Ok(renewed.ok().and_then(Result::ok).flatten().map_or(keys, |(_, keys)| keys));
+        }
         let known = renewed.await.map_err(|error| Error::Away(error.to_string()))?;
         known.map(|(_, keys)| keys).ok_or_else(|| Error::Away("it has not told its keys".to_owned()))
     }

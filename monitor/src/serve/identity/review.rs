@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
 
 use super::{Refusal, is_named, jwt, name_of};
 use crate::remote::kubernetes::{self, Server};
@@ -46,7 +47,8 @@ pub struct Reviewer {
     server: Server,
     pub(super) standing: Arc<Standing>,
     known: Mutex<HashMap<Question, (Instant, Verdict)>>,
-    turns: Semaphore,
+    /// For tokens that nobody knows, and for those that were good before.
+    turns: [Arc<Semaphore>; 2],
 }
 
 /// A token's SHA-256, and a path.
@@ -63,6 +65,10 @@ enum Verdict {
 }
 
 impl Verdict {
+    fn is_allowed(&self) -> bool {
+        matches!(self, Verdict::Allowed(_))
+    }
+
     fn result(self) -> Result<Caller, Refusal> {
         match self {
             Verdict::Allowed(user) => Ok(Caller::Kubernetes(user)),
@@ -106,36 +112,51 @@ struct AccessStatus {
 
 impl Reviewer {
     pub(super) fn new(settings: Settings, server: kubernetes::Settings, standing: Arc<Standing>) -> Self {
-        let (known, turns) = (Mutex::default(), Semaphore::new(TURNS));
+        let turns = || Arc::new(Semaphore::new(TURNS));
+        let (known, turns) = (Mutex::default(), [turns(), turns()]);
         Self { settings, server: Server::new(server), standing, known, turns }
     }
 
-    /// Who has a token, if he may ask for that path. `may_ask` is asked first if nothing is known of it.
+    /// What is known of a token and a path: whether it was good when it was asked about last, and whether that still holds.
+    fn last(&self, question: &Question) -> (bool, Option<Verdict>) {
+        match self.known().get(question) {
+            Some((until, verdict)) => {
+                (verdict.is_allowed(), (*until > Instant::now()).then(|| verdict.clone()))
+            }
+            None => (false, None),
+        }
+    }
+
+    /// Who has a token, if he may ask for that path. `may_ask` is asked first if the token was not good before.
     pub(super) async fn identify(
-        &self,
+        self: &Arc<Self>,
         token: &str,
         path: &'static str,
         may_ask: impl FnOnce() -> bool,
     ) -> Result<Caller, Refusal> {
         let question = (Sha256::digest(token).into(), path);
-        if let Some((until, verdict)) = self.known().get(&question)
-            && *until > Instant::now()
-        {
-            return verdict.clone().result();
+        let (was_good, verdict) = self.last(&question);
+        if let Some(verdict) = verdict {
+            return verdict.result();
         }
-        if !may_ask() {
+        if !was_good && !may_ask() {
             let why = "too many unknown tokens from this address";
             return Err(Refusal { status: StatusCode::TOO_MANY_REQUESTS, ..Refusal::of_nobody(why) });
         }
-        // It is never closed.
-        let turn = self.turns.acquire().await;
-        let verdict = self.ask(token, path).await;
-        drop(turn);
-        self.standing.note(&verdict);
-        let verdict =
-            verdict.map_err(|_| Refusal::undecided("Kubernetes cannot be asked whose token it is"))?;
-        self.keep(question, &verdict, token);
-        verdict.result()
+        let away = || Refusal::undecided("Kubernetes cannot be asked whose token it is");
+        // Whoever guesses takes no turn of who was let in before.
+        let turn = Arc::clone(&self.turns[usize::from(was_good)]).acquire_owned().await;
+        let (this, token) = (Arc::clone(self), Zeroizing::new(token.to_owned()));
+        // Whoever asks may hang up, or have waited enough: what came of it is to be known all the same.
+        let asked = tokio::spawn(async move {
+            let _turn = turn;
+            let verdict = this.ask(&token, path).await;
+            this.standing.note(&verdict);
+            let verdict = verdict.ok()?;
+            this.keep(question, &verdict, &token);
+            Some(verdict)
+        });
+        asked.await.ok().flatten().ok_or_else(away)?.result()
     }
 
     async fn ask(&self, token: &str, path: &str) -> Result<Verdict, Error> {
@@ -161,8 +182,10 @@ impl Reviewer {
         Ok(if is_allowed { Verdict::Allowed(name) } else { Verdict::Forbidden(name) })
     }
 
-    /// Whether Kubernetes lets a user ask for a path. All that there is on the network can only be read.
+    /// Whether Kubernetes lets a user ask for a path. All that there is on the network can only be read. Its own `/livez` and
+    /// `/readyz` it lets everybody ask for; whether the node is watched is for those who may have the metrics.
     async fn may(&self, user: &User, path: &str) -> Result<bool, Error> {
+        let path = if matches!(path, "/livez" | "/readyz") { "/metrics" } else { path };
         let User { username, uid, groups, extra } = user;
         let review = json!({
             "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
@@ -181,20 +204,21 @@ impl Reviewer {
     /// Keeps an answer, for no longer than the token says that it lives.
     fn keep(&self, question: Question, verdict: &Verdict, token: &str) {
         let now = Instant::now();
-        let time = if matches!(verdict, Verdict::Allowed(_)) { GOOD } else { BAD };
-        let left = jwt::hearsay(token).and_then(|(_, end)| end).map(|end| {
+        let time = if verdict.is_allowed() { GOOD } else { BAD };
+        let left = jwt::claimed_end(token).map(|end| {
             Duration::from_secs(
                 u64::try_from(end.saturating_sub(jiff::Timestamp::now().as_second())).unwrap_or(0),
             )
         });
         let until = now + left.map_or(time, |left| left.min(time));
         let known = &mut *self.known();
-        if known.len() >= KEPT_MAX {
-            known.retain(|_, (until, _)| *until > now);
-        }
-        if known.len() >= KEPT_MAX {
-            // Those that were not taken come in any number.
-            known.retain(|_, (_, verdict)| matches!(verdict, Verdict::Allowed(_)));
+        // Those that were not taken come in any number.
+        let keeps: [fn(bool, bool) -> bool; 3] =
+            [|is_good, is_valid| is_good || is_valid, |is_good, _| is_good, |_, is_valid| is_valid];
+        for keeps in keeps {
+            if known.len() >= KEPT_MAX {
+                known.retain(|_, (until, verdict)| keeps(verdict.is_allowed(), *until > now));
+            }
         }
         if known.len() < KEPT_MAX {
             known.insert(question, (until, verdict.clone()));

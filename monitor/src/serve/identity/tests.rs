@@ -87,9 +87,11 @@ async fn kubernetes_is_asked_whose_a_token_is_and_whether_he_may_and_not_again_f
         assert_eq!(who(&providers, "bad").await, Err((401, "a token that Kubernetes does not take")));
     }
     assert_eq!((stub.count("tokenreviews"), stub.count("subjectaccessreviews")), (3, 1));
+    // Kubernetes lets everybody ask for a path of that name: who may have the metrics is asked.
+    assert!(providers.identify("good", FROM, "/readyz").await.is_ok());
     assert!(stub.asked.lock().unwrap().iter().all(|asked| asked.authorization == "Bearer ours"));
     assert!(told.lock().unwrap().is_empty());
-    assert_eq!(providers.standings()[0].answered.get(), 3);
+    assert_eq!(providers.standings()[0].answered.get(), 4);
 }
 
 #[tokio::test]
@@ -217,6 +219,30 @@ async fn somebody_who_waits_for_a_slow_server_is_refused_in_time_and_others_need
     assert!(quick.is_ok());
 }
 
+#[tokio::test]
+async fn what_came_of_a_question_is_known_though_whoever_asked_has_hung_up() {
+    let held: Arc<Mutex<Vec<crate::remote::stub::Pen>>> = Arc::default();
+    let pens = Arc::clone(&held);
+    let stub = Stub::start(move |_, _| {
+        let (pen, reply) = Reply::open(503);
+        pens.lock().unwrap().push(pen);
+        reply
+    })
+    .await;
+    let (server, _token) = way_to(&stub);
+    let (providers, _) = providers(&reviewed(review::Settings::default()), &server);
+    let standing = providers.standings().remove(0);
+    tokio::select! {
+        found = who(&providers, "slow") => panic!("{found:?}"),
+        () = async { while held.lock().unwrap().is_empty() { tokio::task::yield_now().await } } => {}
+    }
+    held.lock().unwrap().clear();
+    while standing.failed.get() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(standing.why_away().is_some());
+}
+
 /// A provider whose keys the test changes.
 struct Provider {
     stub: Stub,
@@ -328,6 +354,12 @@ async fn new_key_of_the_provider_is_fetched_once_and_a_flood_of_unknown_ones_fet
     }
     assert_eq!(provider.stub.count("GET /keys"), 1);
     assert!(told.lock().unwrap().is_empty());
+    // Once it may be asked again, the new one is found.
+    *provider.keys.lock().unwrap() = json!({ "keys": [old.public("old"), new.public("k0")] });
+    *providers.oidc.as_ref().unwrap().tried.lock().await = None;
+    let by_new = new.sign(&json!({ "alg": "EdDSA", "kid": "k0" }), &provider.claims());
+    assert!(who(&providers, &by_new).await.is_ok());
+    assert_eq!(provider.stub.count("GET /keys"), 2);
 }
 
 #[tokio::test]
