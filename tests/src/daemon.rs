@@ -19,9 +19,16 @@ pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("TAFFRAIL_BIN") {
         return path.into();
     }
-    let tests = std::env::current_exe().expect("the path of the running test");
-    let profile = tests.parent().and_then(Path::parent).expect("tests lie in target/PROFILE/deps");
-    profile.join("taffrail")
+    beside("taffrail")
+}
+
+/// Another program that was built with this one.
+pub fn beside(name: &str) -> PathBuf {
+    let this = std::env::current_exe().expect("the path of the running program");
+    // Tests lie in `target/PROFILE/deps`, programs in `target/PROFILE`.
+    let mut folders = this.ancestors().skip(1);
+    let program = folders.find(|folder| !folder.ends_with("deps")).map(|profile| profile.join(name));
+    program.expect("programs lie in a folder")
 }
 
 /// A command of the program under test.

@@ -1,5 +1,6 @@
 //! What the end-to-end tests share: real containers, containers without a runtime, a real daemon, what the verifier says.
 
+pub mod act;
 pub mod container;
 pub mod daemon;
 pub mod pins;

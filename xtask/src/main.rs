@@ -76,6 +76,12 @@ enum Task {
         /// What to measure, if not all: `probes`, `rules`, `audit`, `search` or `export`.
         what: Vec<String>,
     },
+    /// Keep the daemon under mixed load for some time, and judge how it has borne that.
+    Soak {
+        /// For how long; an hour writes `docs/soak.md`.
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1440))]
+        minutes: u64,
+    },
     /// Write the generated reference pages anew.
     Docs,
     /// Fuzz a target for some time.
@@ -165,6 +171,7 @@ fn run(task: Task) -> Result<()> {
             test::conclude(&vm::test(&vm::Plan { kernels, targets, filter, minutes }, record)?)
         }
         Task::Bench { what } => bench(&what),
+        Task::Soak { minutes } => soak(minutes),
         Task::Fuzz { target, seconds } => fuzz::run(&target, seconds),
         Task::Docs => {
             let tests = [
@@ -209,6 +216,15 @@ fn bench(what: &[String]) -> Result<()> {
     vm::fetch(&["6.12".to_owned()])?;
     let (daemon, bench) = (build::release(build::Arch::host())?, build::bench()?);
     succeed(Command::new(bench).current_dir(root()).env("TAFFRAIL_BIN", daemon))
+}
+
+/// Runs the daemon as it is released under mixed load.
+fn soak(minutes: u64) -> Result<()> {
+    setup::run(setup::For::Tests, false)?;
+    let daemon = build::release(build::Arch::host())?;
+    let package = ["--package", "taffrail-tests", "--bin", "soak"];
+    succeed(cargo(&["build", "--bin", "act"]).args(package))?;
+    succeed(cargo(&["run"]).args(package).args(["--", &minutes.to_string()]).env("TAFFRAIL_BIN", daemon))
 }
 
 /// The top of the workspace.

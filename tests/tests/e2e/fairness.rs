@@ -3,11 +3,10 @@
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use taffrail_tests::act::Act;
 use taffrail_tests::container::Container;
 use taffrail_tests::daemon::{Daemon, is_event, wait_for};
 use taffrail_tests::{cannot_trace, skip};
-
-use crate::act::Act;
 
 /// How many programs the quiet container runs, files it writes and connections it tries.
 const QUIET: u64 = 25;

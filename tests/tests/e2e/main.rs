@@ -2,7 +2,6 @@
 //! per kind of event, and one for the daemon itself. All settings but those that a test is about are defaults.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod act;
 mod confine;
 mod connect;
 mod daemon;

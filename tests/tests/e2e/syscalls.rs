@@ -5,11 +5,10 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Stdio;
 
 use serde_json::{Value, json};
+use taffrail_tests::act::Act;
 use taffrail_tests::container::Container;
 use taffrail_tests::daemon::{Daemon, is_event, records, taffrail, wait_for};
 use taffrail_tests::{cannot_trace, skip};
-
-use crate::act::Act;
 
 /// Whether there is an entry for 32-bit calls that a 64-bit program can use.
 const HAS_32_BIT: bool = cfg!(target_arch = "x86_64");

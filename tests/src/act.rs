@@ -1,18 +1,22 @@
 //! The program `act` in a container's cgroup: it does one thing many times, once it is told to go.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use crate::container::Container;
+use crate::daemon::beside;
 use taffrail::enrich::cgroup::Layout;
-use taffrail_tests::container::Container;
 
+/// It, until it has ended.
 pub struct Act(Child);
 
 impl Act {
     /// Starts it, up to where it waits.
     pub fn prepare(container: &Container, arguments: &[&str]) -> Self {
-        let mut command = command(container, env!("CARGO_BIN_EXE_act"));
+        let mut command = command(container, &beside("act"));
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
@@ -21,6 +25,7 @@ impl Act {
         Self(child)
     }
 
+    /// Its process.
     pub fn pid(&self) -> u32 {
         self.0.id()
     }
@@ -35,10 +40,12 @@ impl Act {
         unsafe { libc::sched_setaffinity(self.pid() as i32, size_of_val(&cpus), &raw const cpus) };
     }
 
+    /// Tells it to go.
     pub fn go(&mut self) {
         self.0.stdin.take().unwrap().write_all(b"\n").unwrap();
     }
 
+    /// Waits for its end.
     pub fn end(mut self) {
         assert!(self.0.wait().unwrap().success());
     }
@@ -52,7 +59,7 @@ impl Act {
 }
 
 /// A host program that is put into a container's cgroup before it starts.
-fn command(container: &Container, program: &str) -> Command {
+fn command(container: &Container, program: &Path) -> Command {
     let layout = Layout::detect();
     let procs = layout.root().expect("a v2 cgroup tree").join(container.id()).join("cgroup.procs");
     let procs = std::fs::OpenOptions::new().write(true).open(procs).unwrap();

@@ -1,0 +1,111 @@
+//! Whether it went well: nothing has grown, nothing is missing without being told.
+
+use crate::ledger::Ledger;
+use crate::sample::Sample;
+
+/// The chart's limit of memory.
+const MEMORY_MAX_KIB: f64 = 512.0 * 1024.0;
+
+/// Threads and descriptors that the daemon may have at all.
+const THREADS_MAX: f64 = 32.0;
+const DESCRIPTORS_MAX: f64 = 512.0;
+
+/// A thing that is judged.
+pub struct Verdict {
+    pub what: String,
+    pub found: String,
+    pub limit: String,
+    pub is_fine: bool,
+}
+
+impl Verdict {
+    /// Something that has to be at most so much.
+    fn at_most(what: &str, found: f64, limit: f64, unit: &str) -> Self {
+        let text = |number: f64| format!("{number:.0}{unit}");
+        Self { what: what.to_owned(), found: text(found), limit: text(limit), is_fine: found <= limit }
+    }
+
+    /// Something that has to be so.
+    pub fn that(what: &str, is_fine: bool, found: String) -> Self {
+        Self { what: what.to_owned(), found, limit: String::new(), is_fine }
+    }
+}
+
+/// What of the daemon may have a highest value but must not grow: name, unit, how much more it may be at the end of the
+/// second half than at its beginning by the line that fits best (a part of the mean, and so much besides), its highest
+/// value at all, and where it is.
+type Measure = (&'static str, &'static str, (f64, f64), f64, fn(&Sample) -> f64);
+
+const MEASURES: &[Measure] = &[
+    ("memory of its own", " KiB", (0.03, 1024.0), MEMORY_MAX_KIB, |of| of.own_kib as f64),
+    ("threads", "", (0.0, 2.0), THREADS_MAX, |of| of.threads as f64),
+    ("descriptors", "", (0.0, 4.0), DESCRIPTORS_MAX, |of| of.descriptors as f64),
+    ("entries of the kernel's tables", "", (0.0, 16.0), 24_576.0, |of| of.all_entries() as f64),
+    ("processes that it remembers", "", (0.01, 0.0), 65_536.0, |of| of.processes as f64),
+];
+
+/// Judges how the daemon was, sample by sample.
+pub fn daemon(samples: &[Sample], log_max_bytes: u64) -> Vec<Verdict> {
+    let second_half = samples.split_at(samples.len() / 2).1;
+    let mut verdicts = Vec::new();
+    for (what, unit, (part, besides), max, value) in MEASURES {
+        let values: Vec<(f64, f64)> = second_half.iter().map(|of| (of.at.as_secs_f64(), value(of))).collect();
+        let (growth, mean) = growth(&values);
+        let name = format!("{what}, growth in the second half");
+        verdicts.push(Verdict::at_most(&name, growth, mean * part + besides, unit));
+        let most = samples.iter().map(value).fold(0.0, f64::max);
+        verdicts.push(Verdict::at_most(&format!("{what}, at most"), most, *max, unit));
+    }
+    let most = samples.iter().map(|of| of.log_bytes).max().unwrap_or_default();
+    verdicts.push(Verdict::at_most(
+        "folder of the log, at most",
+        most as f64,
+        log_max_bytes as f64,
+        " bytes",
+    ));
+    verdicts
+}
+
+/// How much the line that fits best rises from the first value to the last, and the mean.
+fn growth(values: &[(f64, f64)]) -> (f64, f64) {
+    let count = values.len() as f64;
+    let mean = |read: fn(&(f64, f64)) -> f64| values.iter().map(read).sum::<f64>() / count.max(1.0);
+    let (mean_x, mean_y) = (mean(|(x, _)| *x), mean(|(_, y)| *y));
+    let spread: f64 = values.iter().map(|(x, _)| (x - mean_x).powi(2)).sum();
+    let together: f64 = values.iter().map(|(x, y)| (x - mean_x) * (y - mean_y)).sum();
+    let span = values.last().map_or(0.0, |last| last.0) - values.first().map_or(0.0, |first| first.0);
+    (if spread > 0.0 { together / spread * span } else { 0.0 }, mean_y)
+}
+
+/// Judges what is told of what was done, up to the record that the exporter has come to.
+pub fn told(ledger: &mut Ledger, exported: u64) -> Vec<Verdict> {
+    let wrong_before = ledger.wrong.len();
+    ledger.check_deeds();
+    let wrong_deeds = ledger.wrong.len() - wrong_before;
+    let (records, times) = ledger.check_arrivals(exported);
+    let wrong_arrivals = ledger.wrong.len() - wrong_before - wrong_deeds;
+    let done: u64 = ledger.done.values().sum();
+    vec![
+        Verdict::that(
+            "what containers did is in the log or counted as lost",
+            wrong_deeds == 0,
+            format!("{done} done, {} in the log, {} lost", ledger.seen(), ledger.lost()),
+        ),
+        Verdict::that(
+            "what was written has arrived or is told to be dropped",
+            wrong_arrivals == 0,
+            format!("{} written, {records} arrived, {times} times in all", ledger.last_seq()),
+        ),
+        Verdict::that(
+            "the exporter has come to the end",
+            ledger.last_seq() - exported <= 64,
+            format!("{} behind", ledger.last_seq() - exported),
+        ),
+        Verdict::that(
+            "started and stopped once, in good order",
+            ["start", "stop"].iter().all(|kind| ledger.kinds.get(*kind) == Some(&1)),
+            String::new(),
+        ),
+        Verdict::that("nothing else is wrong", wrong_before == 0, format!("{wrong_before} things")),
+    ]
+}
