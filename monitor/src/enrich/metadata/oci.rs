@@ -122,6 +122,11 @@ pub(super) fn read(query: &Query<'_>, draft: &mut Draft) -> Result<(), Problem> 
                 containerd::read_task(query, draft, &bundle).map(drop)
             }
             Runtime::Podman | Runtime::Crio => podman::read_around(query, draft, &bundle),
+            // One that podman could give no cgroup.
+            Runtime::Oci if podman::is_in_storage(&bundle, &query.container.id) => {
+                draft.runtime = Some(Runtime::Podman);
+                podman::read_around(query, draft, &bundle)
+            }
             Runtime::Oci | Runtime::Docker | Runtime::Lxc | Runtime::Nspawn => {
                 read_bundle(query, draft, &bundle, &[]).map(drop)
             }

@@ -10,8 +10,9 @@ use super::oci::Annotations;
 use super::{Draft, Problem, Query, oci};
 use crate::enrich::container::Runtime;
 
-/// Below the storage's root, which holds what survives a restart, and its run root.
-const FOLDER: &str = "overlay-containers";
+/// Ways to keep layers. Each has folders of its own below the storage's root, which holds what survives a restart, and
+/// its run root.
+const DRIVERS: &[&str] = &["overlay", "vfs", "btrfs", "zfs"];
 
 /// Lists of containers in there: such as are removed after a crash have one of their own.
 const LISTS: &[&str] = &["containers.json", "volatile-containers.json"];
@@ -89,14 +90,23 @@ pub(super) fn read(query: &Query<'_>, draft: &mut Draft) -> Result<(), Problem> 
     query.folders(|folders| &folders.podman).iter().try_for_each(|root| read_storage(query, draft, root))
 }
 
-/// Looks into the storage that a bundle, `FOLDER/ID/userdata`, lies in.
+/// Whether a bundle is one of the storage's, `ROOT/DRIVER-containers/ID/userdata`.
+pub(super) fn is_in_storage(bundle: &Path, id: &str) -> bool {
+    DRIVERS.iter().any(|driver| bundle.ends_with(format!("{driver}-containers/{id}/userdata")))
+}
+
+/// Looks into the storage that a bundle lies in.
 pub(super) fn read_around(query: &Query<'_>, draft: &mut Draft, bundle: &Path) -> Result<(), Problem> {
     bundle.ancestors().nth(3).map_or(Ok(()), |root| read_storage(query, draft, root))
 }
 
 fn read_storage(query: &Query<'_>, draft: &mut Draft, root: &Path) -> Result<(), Problem> {
-    let folder = root.join(FOLDER);
-    let is_podmans = query.container.runtime == Runtime::Podman;
+    DRIVERS.iter().try_for_each(|driver| read_driver(query, draft, root, driver))
+}
+
+fn read_driver(query: &Query<'_>, draft: &mut Draft, root: &Path, driver: &str) -> Result<(), Problem> {
+    let folder = root.join(format!("{driver}-containers"));
+    let is_podmans = !matches!(query.container.runtime, Runtime::Crio | Runtime::Kubernetes);
     let known = if is_podmans { PODMAN_ANNOTATIONS } else { CRIO_ANNOTATIONS };
     let bundle = folder.join(&query.container.id).join("userdata");
     if oci::read_bundle(query, draft, &bundle, known)? && query.container.runtime == Runtime::Kubernetes {
@@ -115,7 +125,7 @@ fn read_storage(query: &Query<'_>, draft: &mut Draft, root: &Path) -> Result<(),
         if is_podmans {
             draft.name(names.unwrap_or_default().first().map_or("", String::as_str));
         }
-        let images = query.json::<Vec<ImageEntry>>(&root.join("overlay-images/images.json"))?;
+        let images = query.json::<Vec<ImageEntry>>(&root.join(format!("{driver}-images/images.json")))?;
         let entry = images.unwrap_or_default().into_iter().find(|entry| Some(&entry.id) == image.as_ref());
         draft.digest(entry.and_then(|entry| entry.digest).as_deref().unwrap_or_default());
         return Ok(());

@@ -179,21 +179,27 @@ fn podman_list() -> Value {
 fn podman_tells_name_and_image_in_its_list_and_by_the_state_of_a_storage_that_nobody_named() {
     let annotations =
         json!({ "io.container.manager": "libpod", "io.podman.annotations.privileged": "FALSE" });
-    let host = |storage: &str| {
+    let host = |storage: &str, driver: &str| {
         Host::new()
-            .with(&format!("{storage}/overlay-containers/{ID}/userdata/config.json"), &config(&annotations))
-            .with(&format!("{storage}/overlay-containers/containers.json"), &podman_list())
+            .with(&format!("{storage}/{driver}-containers/{ID}/userdata/config.json"), &config(&annotations))
+            .with(&format!("{storage}/{driver}-containers/containers.json"), &podman_list())
             .with(
-                &format!("{storage}/overlay-images/images.json"),
+                &format!("{storage}/{driver}-images/images.json"),
                 &json!([{ "id": IMAGE, "digest": "sha256:1fdd" }]),
             )
     };
-    let elsewhere = host("elsewhere");
+    let elsewhere = host("elsewhere", "overlay");
     let bundle = elsewhere.0.path().join(format!("elsewhere/overlay-containers/{ID}/userdata"));
     let labels = [format!("bundle={}", bundle.display())];
     let state = json!({ "created": "2026-11-25T18:09:50Z", "config": { "labels": labels } });
     let elsewhere = elsewhere.with(&format!("runc/{ID}/state.json"), &state);
-    for host in [host("storage"), elsewhere] {
+    // One without a cgroup is known by its state only.
+    let found = elsewhere.find(Runtime::Oci, None);
+    assert_eq!(
+        (found.runtime, found.metadata.unwrap().name.as_deref()),
+        (Some(Runtime::Podman), Some("web"))
+    );
+    for host in [host("storage", "overlay"), host("storage", "vfs"), elsewhere] {
         let metadata = host.find(Runtime::Podman, None).metadata.unwrap();
         let Image { name, digest, id } = &metadata.image;
         assert_eq!(metadata.name.as_deref(), Some("web"));
