@@ -107,7 +107,7 @@ pub const DNS: u16 = 29;
 /// A socket became a process's standard input, output or error.
 pub const DUP: u16 = 30;
 
-/// A v2 cgroup was made or removed.
+/// A cgroup was made or removed.
 pub const CGROUP: u16 = 31;
 
 /// No kind: its bit in a set of kinds says that opens are to carry the name that the caller gave.

@@ -6,7 +6,7 @@ use crate::event::Header;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LossKey {
-    /// v2 cgroup id of the acting task.
+    /// Cgroup id of the acting task.
     pub cgroup_id: u64,
     /// The event kind.
     pub kind: u32,
@@ -120,7 +120,7 @@ pub struct CallsKept {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CountKey {
-    /// v2 cgroup id of the caller.
+    /// Cgroup id of the caller.
     pub cgroup_id: u64,
     /// Number of the call, [`NO_NUMBER`] for those that no table has, with [`COMPAT`] for the 32-bit entry.
     pub call: u32,
@@ -216,7 +216,7 @@ pub struct Owner {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct UdpFlow {
-    /// v2 cgroup id of the record's header.
+    /// Cgroup id of the record's header.
     pub cgroup_id: u64,
     /// Peer's address, as in the record.
     pub remote_addr: [u32; 4],

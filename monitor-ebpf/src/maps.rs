@@ -26,6 +26,11 @@ pub static FEATURES: u32 = 0;
 #[unsafe(no_mangle)]
 pub static SELF: [u32; 2] = [0; 2];
 
+/// The hierarchy whose cgroups are told apart: its id, 0 for v2, and the place of its controller among the kernel's, which
+/// only a hierarchy of v1 has. The daemon sets it before load.
+#[unsafe(no_mangle)]
+pub static HIERARCHY: [u32; 2] = [0; 2];
+
 /// How many arguments the tracepoints `io_uring_submit_req` (or `io_uring_submit_sqe` before 6.3) and
 /// `io_uring_complete` have: their forms differ by kernel. The daemon sets it before load.
 #[unsafe(no_mangle)]

@@ -4,11 +4,11 @@ use aya_ebpf::helpers::generated::bpf_get_current_cgroup_id;
 use taffrail_common::map::{LEFT_OUT, Scope, TALLIES, Tally};
 
 use crate::atomic;
-use crate::maps::{MOVED, MOVED_COUNT, SCOPE, SCOPE_DEFAULT, TALLY};
-use crate::read::mask;
+use crate::maps::{HIERARCHY, MOVED, MOVED_COUNT, SCOPE, SCOPE_DEFAULT, TALLY};
+use crate::read::{constant, mask};
 use crate::task::{PID_NS_INIT, Task, thread_key};
 
-/// The acting task's v2 cgroup id if its cgroup is watched for `kind`; then the event is counted as offered.
+/// The acting task's cgroup id if its cgroup is watched for `kind`; then the event is counted as offered.
 #[inline(always)]
 pub fn enter(kind: u16) -> Option<u64> {
     let cgroup_id = cgroup_id();
@@ -36,11 +36,20 @@ pub fn tally(kind: u16) -> Option<*mut Tally> {
     Some(tallies.wrapping_add(mask::<{ TALLIES as i32 - 1 }>(kind as u64) as usize))
 }
 
-/// The acting task's v2 cgroup id.
+/// The acting task's cgroup id.
 #[inline(always)]
 pub fn cgroup_id() -> u64 {
+    if hierarchy() != 0 {
+        return Task::current().cgroup_id();
+    }
     // SAFETY: no arguments.
     unsafe { bpf_get_current_cgroup_id() }
+}
+
+/// The id of the hierarchy whose cgroups are told apart, 0 for v2.
+#[inline(always)]
+pub fn hierarchy() -> u32 {
+    constant(&raw const HIERARCHY[0])
 }
 
 /// Whether that cgroup is watched for `kind`, or the acting process for having been in one that is.

@@ -14,14 +14,14 @@ pub const AF_VSOCK: u16 = 40;
 pub const IPPROTO_TCP: u16 = 6;
 pub const IPPROTO_UDP: u16 = 17;
 
-/// v2 cgroup id that a `struct sock` was made in (of an accepted one: that of the one that listens); 0 if the
-/// kernel does not tell.
+/// Cgroup id that a `struct sock` was made in (of an accepted one: that of the one that listens); 0 if the
+/// kernel does not tell, as of hierarchies of v1.
 #[inline(always)]
 pub fn cgroup_id(sk: *const u8) -> u64 {
     /// Before 5.15: the word is no pointer, since `net_cls` or `net_prio` of cgroup v1 use it.
     const OTHER_USE: u64 = 3;
     let cgroup: u64 = kernel(sk, offset!(sock_cgroup));
-    if cgroup & OTHER_USE != 0 {
+    if cgroup & OTHER_USE != 0 || scope::hierarchy() != 0 {
         return 0;
     }
     let node: *const u8 = kernel(cgroup as *const u8, offset!(cgroup_kn));

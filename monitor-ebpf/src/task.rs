@@ -7,8 +7,9 @@ use aya_ebpf::helpers::generated::{
 use taffrail_common::event::Header;
 use taffrail_common::map::feature;
 
-use crate::maps::SELF;
+use crate::maps::{HIERARCHY, SELF};
 use crate::read::{constant, feature, kernel, offset, trusted};
+use crate::scope;
 
 /// Inode number of the first pid namespace (`PROC_PID_INIT_INO`).
 pub const PID_NS_INIT: u32 = 0xEFFF_FFFC;
@@ -115,11 +116,18 @@ impl Task {
         pid == constant(&raw const SELF[0]) && pid_ns == constant(&raw const SELF[1])
     }
 
-    /// v2 cgroup id of this task.
+    /// Cgroup id of this task in the hierarchy that is looked at.
     #[inline(always)]
     pub fn cgroup_id(self) -> u64 {
         let set: *const u8 = self.field(offset!(task_cgroups));
-        let cgroup: *const u8 = kernel(set, offset!(css_set_dfl_cgroup));
+        let cgroup: *const u8 = if scope::hierarchy() == 0 {
+            kernel(set, offset!(css_set_dfl_cgroup))
+        } else {
+            // An array of pointers, one for each controller.
+            let place = constant(&raw const HIERARCHY[1]) as usize * 8;
+            let state: *const u8 = kernel(set, offset!(css_set_subsys) + place);
+            kernel(state, offset!(css_cgroup))
+        };
         let node: *const u8 = kernel(cgroup, offset!(cgroup_kn));
         kernel(node, offset!(kernfs_node_id))
     }

@@ -88,7 +88,7 @@ pub fn unsupported(reason: impl std::fmt::Display) -> io::Error {
 
 /// Why there can be none here; `None` if there can.
 pub fn unavailable() -> Option<String> {
-    Layout::detect().root().is_none().then(|| "no v2 cgroups".to_owned())
+    Layout::detect().root().is_none().then(|| "no cgroups".to_owned())
 }
 
 /// Runs a closure in a child that ends with what it returns; gives the child's id and its wait status.
@@ -106,7 +106,7 @@ impl Sandbox {
     /// A new one.
     pub fn with(options: Options) -> io::Result<Self> {
         let layout = Layout::detect();
-        let tree = layout.root().ok_or_else(|| io::Error::other("no v2 cgroups"))?;
+        let tree = layout.root().ok_or_else(|| io::Error::other("no cgroups"))?;
         sweep(tree);
         let id = new_id();
         let cgroup = make_cgroup(tree, &id)?;

@@ -6,7 +6,7 @@ use super::{Header, Text};
 /// longer one loses its end, and is said to have had one byte more: how long it was is not known.
 pub const CGROUP_PATH_MAX: u32 = 1023;
 
-/// A v2 cgroup was made or removed (`cgroup_mkdir`, `cgroup_rmdir`). Payload: `path`.
+/// A cgroup was made or removed (`cgroup_mkdir`, `cgroup_rmdir`). Payload: `path`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Cgroup {
@@ -22,7 +22,7 @@ pub struct Cgroup {
     pub removed: u32,
 }
 
-/// A task or a whole process was put into another v2 cgroup (`cgroup_attach_task`). Payload: `path`.
+/// A task or a whole process was put into another cgroup (`cgroup_attach_task`). Payload: `path`.
 /// `header.cgroup_id` is the one that the caller is in then, which may be the new one.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]

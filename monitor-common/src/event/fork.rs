@@ -10,7 +10,7 @@ pub struct Fork {
     pub header: Header,
     /// `CLOCK_BOOTTIME` when the child started, in ns.
     pub child_start_ns: u64,
-    /// v2 cgroup id of the child: not the caller's with `CLONE_INTO_CGROUP`.
+    /// Cgroup id of the child: not the caller's with `CLONE_INTO_CGROUP`.
     pub child_cgroup_id: u64,
     /// `CLONE_*` flags, derived from what parent and child share: VM, FS, FILES, VFORK,
     /// PARENT and the namespaces.

@@ -49,7 +49,7 @@ pub struct Header {
     pub flags: u16,
     /// `CLOCK_BOOTTIME` when the hook fired, in ns.
     pub boot_ns: u64,
-    /// v2 cgroup id of the acting task (`bpf_get_current_cgroup_id`); 1 is the root.
+    /// Cgroup id of the acting task (`bpf_get_current_cgroup_id`); 1 is the root.
     pub cgroup_id: u64,
     /// `CLOCK_BOOTTIME` when the acting process started (`group_leader->start_boottime`), in ns.
     pub start_ns: u64,

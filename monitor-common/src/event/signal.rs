@@ -10,7 +10,7 @@ pub struct Signal {
     pub header: Header,
     /// `CLOCK_BOOTTIME` when the receiving process started, in ns.
     pub target_start_ns: u64,
-    /// v2 cgroup id of the receiver.
+    /// Cgroup id of the receiver.
     pub target_cgroup_id: u64,
     /// Process id of the receiver in the host's pid namespace.
     pub target_tgid: u32,

@@ -1,7 +1,7 @@
 //! `cgroup` and `cgroup_move`: a cgroup was made or removed; a task was put into another one.
 //!
 //! The kernel holds one lock around all of its tracepoints with a cgroup's path (`trace_cgroup_path_lock`), so these
-//! programs share scratch memory. Only v2 is looked at: on hybrid machines all hierarchies tell.
+//! programs share scratch memory. All hierarchies tell, and one is looked at.
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
@@ -28,7 +28,7 @@ pub fn cgroup_removed(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn changed(ctx: &BtfTracePointContext, removed: u32) -> i32 {
-    if is_v2(ctx.arg(0))
+    if is_looked_at(ctx.arg(0))
         && let Some(cgroup_id) = scope::enter(CGROUP)
         && capture_change(ctx, removed, cgroup_id).is_none()
     {
@@ -63,7 +63,7 @@ fn capture_change(ctx: &BtfTracePointContext, removed: u32, cgroup_id: u64) -> O
 #[btf_tracepoint(function = "cgroup_attach_task")]
 pub fn cgroup_move(ctx: BtfTracePointContext) -> i32 {
     let cgroup: *const u8 = ctx.arg(0);
-    if !is_v2(cgroup) {
+    if !is_looked_at(cgroup) {
         return 0;
     }
     let leader = Task::at(ctx.arg(2)).leader();
@@ -110,9 +110,9 @@ fn append_path<R>(draft: &Draft<R>, ctx: &BtfTracePointContext) -> Text {
 }
 
 #[inline(always)]
-fn is_v2(cgroup: *const u8) -> bool {
+fn is_looked_at(cgroup: *const u8) -> bool {
     let root: *const u8 = kernel(cgroup, offset!(cgroup_root));
-    kernel::<u32>(root, offset!(cgroup_root_hierarchy)) == 0
+    kernel::<u32>(root, offset!(cgroup_root_hierarchy)) == scope::hierarchy()
 }
 
 #[inline(always)]

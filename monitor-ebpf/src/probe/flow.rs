@@ -118,8 +118,9 @@ fn comes_in(sk: *const u8) {
     let cgroup_id = socket::cgroup_id(sk);
     // SAFETY: the value is copied at once.
     let listener = unsafe { LISTENERS.get(&listener(sk)) };
-    // Another one may listen at the same port of another address.
-    let listener = listener.filter(|header| header.cgroup_id == cgroup_id);
+    // Another one may listen at the same port of another address; where sockets have no cgroup, nobody knows.
+    let listener = listener.filter(|header| header.cgroup_id == cgroup_id || scope::hierarchy() != 0);
+    let cgroup_id = listener.map_or(cgroup_id, |header| header.cgroup_id);
     let tgid = listener.map_or(0, |header| header.tgid);
     if !scope::watched_of(FLOW, cgroup_id, tgid) && !scope::watched_of(DNS, cgroup_id, tgid) {
         let _ = OWNERS.remove(&key);

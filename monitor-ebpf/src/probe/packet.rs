@@ -221,6 +221,8 @@ fn packet<const OUT: bool>(skb: *mut __sk_buff) -> Option<Packet> {
     let (cgroup_id, tgid) = match (sender::<OUT>(protocol), owner(sk, protocol)) {
         (Some(task), _) => (task.cgroup_id(), task.field(offset!(task_tgid))),
         (None, Some(owner)) => (owner.cgroup_id, owner.tgid),
+        // Sockets are in no hierarchy of v1.
+        (None, None) if scope::hierarchy() != 0 => (0, 0),
         // SAFETY: the context is valid for the program's run.
         (None, None) => (unsafe { bpf_skb_cgroup_id(skb) }, 0),
     };

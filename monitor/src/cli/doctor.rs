@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::config::Source;
 use crate::config::Settings;
 use crate::confine;
-use crate::enrich::cgroup::Layout;
+use crate::enrich::cgroup::{Hierarchy, Layout};
 use crate::enrich::metadata::api::{self, Look};
 use crate::event::text::escaped;
 use crate::probe::hook::{ALL_KINDS, Status, Tier};
@@ -166,13 +166,18 @@ fn cgroups() -> Finding {
     let (verdict, found, advice) = match Layout::detect() {
         Layout::Unified(root) => (Verdict::Ok, format!("v2 at {}", root.display()), None),
         Layout::Hybrid(root) => (Verdict::Ok, format!("hybrid: v2 at {}", root.display()), None),
-        Layout::V1 => (
+        Layout::V1(Hierarchy { controller, root, .. }) => (
             Verdict::Less,
-            "v1 only".to_owned(),
+            format!("v1 only: containers are told apart by `{controller}` at {}", root.display()),
             Some(
-                "all containers share one cgroup id, so none can be named; mount cgroup2 (systemd: \
-                  systemd.unified_cgroup_hierarchy=1)",
+                "whose a socket is that nobody was seen to use is not known; programs for packets and sockets need \
+                 CAP_SYS_ADMIN here; boot with cgroup v2 (systemd: systemd.unified_cgroup_hierarchy=1)",
             ),
+        ),
+        Layout::None => (
+            Verdict::Less,
+            "no tree of cgroups is mounted".to_owned(),
+            Some("all containers share one cgroup id, so none can be named; mount cgroup2"),
         ),
     };
     Finding { what: "cgroups", verdict, found, advice: advice.map(str::to_owned) }
@@ -235,7 +240,7 @@ pub fn try_probes(tiers: Tiers) -> Result<Vec<ProbeState>, LoadError> {
         urgent_bytes: 1 << 16,
         bulk_bytes: 1 << 16,
         kinds: ALL_KINDS,
-        cgroup_root: Layout::detect().root().map(Into::into),
+        cgroups: Layout::detect(),
         calls: Vec::new(),
         count_calls: false,
         flight: 0,

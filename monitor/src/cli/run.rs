@@ -20,7 +20,7 @@ use crate::clock::{self, Clock};
 use crate::config::Settings;
 use crate::confine::{ConfineError, Confinement, Role};
 use crate::diagnostic::{self, Diagnostic, Severity};
-use crate::enrich::cgroup::{Cgroups, Layout};
+use crate::enrich::cgroup::Layout;
 use crate::enrich::{Enricher, Source as Enrichment};
 use crate::event;
 use crate::event::field::KindSet;
@@ -132,7 +132,7 @@ fn watch(
         urgent_bytes: settings.urgent_bytes,
         bulk_bytes: settings.bulk_bytes,
         kinds,
-        cgroup_root: layout.root().map(Into::into),
+        cgroups: layout.clone(),
         calls: watched.calls.iter().cloned().collect(),
         count_calls: settings.syscalls_count,
         flight: settings.syscalls_flight_recorder,
@@ -151,7 +151,7 @@ fn watch(
     })?;
 
     let rules = Arc::new(rules);
-    let cgroups = layout.root().and_then(|root| Cgroups::new(root).ok());
+    let cgroups = layout.tree();
     let clock = Clock::now();
     let mut enricher = Enricher::new(Enrichment::Live(cgroups), settings.max_processes);
     enricher.set_runtimes(settings.folders.clone(), settings.name_wait);

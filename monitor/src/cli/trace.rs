@@ -20,7 +20,7 @@ use crate::clock::{self, Clock};
 use crate::detect::alert::Verdict;
 use crate::detect::memory::Limits;
 use crate::diagnostic;
-use crate::enrich::cgroup::{Cgroups, Layout};
+use crate::enrich::cgroup::Layout;
 use crate::enrich::container::Container;
 use crate::enrich::{Enricher, Source, Subject};
 use crate::event::human;
@@ -162,7 +162,7 @@ fn live(args: &Args, rules: RuleSet, scope: Scope, sink: Printer) -> Result<(), 
         urgent_bytes: 1 << 20,
         bulk_bytes: 4 << 20,
         kinds,
-        cgroup_root: layout.root().map(Into::into),
+        cgroups: layout.clone(),
         calls: calls.into_iter().collect(),
         count_calls: args.count,
         flight: args.last.map_or(0, |last| last.next_power_of_two().max(16)),
@@ -177,7 +177,7 @@ fn live(args: &Args, rules: RuleSet, scope: Scope, sink: Printer) -> Result<(), 
     // The table is printed once, at the end.
     let live =
         Live::new(probes, kinds, Duration::from_secs(1 << 30)).map_err(|error| failed(&error, None))?;
-    let cgroups = layout.root().and_then(|root| Cgroups::new(root).ok());
+    let cgroups = layout.tree();
     let mut worker = worker(Source::Live(cgroups), rules, sink);
     (worker.live, worker.recording, worker.scope) = (Some(live), recording, scope);
     let (to_match, messages) = receive::queue();

@@ -1,5 +1,5 @@
-//! From a cgroup's id to its path. The id that the kernel gives each event is the inode number of the
-//! cgroup's folder in the v2 tree.
+//! From a cgroup's id to its path. The id that the kernel gives each event is the inode number of the cgroup's folder in
+//! the tree by which containers are told apart: that of v2, or where there is none that of one controller of v1.
 
 use std::ffi::{CStr, OsStr};
 use std::fs::File;
@@ -16,47 +16,105 @@ pub enum Layout {
     Unified(PathBuf),
     /// v1 controllers, and a v2 tree beside them at that folder.
     Hybrid(PathBuf),
-    /// No v2 tree: all processes have the same id.
-    V1,
+    /// v1 controllers only, each with a tree of its own.
+    V1(Hierarchy),
+    /// No tree that is of use: all processes have the same id.
+    None,
 }
+
+/// The tree of a controller of cgroup v1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hierarchy {
+    /// The controller.
+    pub controller: &'static str,
+    /// The kernel's number of the tree; v2 has 0.
+    pub id: u32,
+    /// Where it is mounted.
+    pub root: PathBuf,
+}
+
+/// Controllers in whose trees runtimes and systemd make a cgroup for each container, the best first.
+pub const CONTROLLERS: [&str; 5] = ["pids", "memory", "devices", "freezer", "cpu"];
 
 impl Layout {
     /// The layout that this process sees.
     pub fn detect() -> Self {
         // In a cgroup namespace the runtime's mount of a container's own part calls itself the root.
         let is_root = |folder: &Path| folder.metadata().is_ok_and(|metadata| metadata.ino() == ROOT_ID);
-        Self::of_mounts(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(), is_root)
+        let [mounts, cgroups] = ["mountinfo", "cgroup"]
+            .map(|name| std::fs::read_to_string(format!("/proc/self/{name}")).unwrap_or_default());
+        Self::of_mounts(&mounts, &cgroups, is_root)
     }
 
-    /// The root of the v2 tree.
+    /// The root of the tree by which containers are told apart.
     pub fn root(&self) -> Option<&Path> {
         match self {
             Layout::Unified(root) | Layout::Hybrid(root) => Some(root),
-            Layout::V1 => None,
+            Layout::V1(hierarchy) => Some(&hierarchy.root),
+            Layout::None => None,
         }
     }
 
-    /// Reads it from `/proc/PID/mountinfo`'s text (proc(5)); `is_root` tells the tree's root from a folder in it.
-    fn of_mounts(mountinfo: &str, is_root: impl Fn(&Path) -> bool) -> Self {
+    /// The root of the v2 tree, to which programs can be attached.
+    pub fn v2(&self) -> Option<&Path> {
+        self.root().filter(|_| self.hierarchy().is_none())
+    }
+
+    /// The tree of v1 by which containers are told apart, if it is one.
+    pub fn hierarchy(&self) -> Option<&Hierarchy> {
+        match self {
+            Layout::V1(hierarchy) => Some(hierarchy),
+            _ => None,
+        }
+    }
+
+    /// Its controller in `/proc/PID/cgroup`, which is empty for v2.
+    fn controller(&self) -> &'static str {
+        self.hierarchy().map_or("", |hierarchy| hierarchy.controller)
+    }
+
+    /// That tree.
+    pub fn tree(&self) -> Option<Cgroups> {
+        Cgroups::new(self.root()?, self.controller()).ok()
+    }
+
+    /// Reads it from the text of `/proc/PID/mountinfo` (proc(5)) and of `/proc/PID/cgroup`; `is_root` tells a tree's root
+    /// from a folder in it.
+    fn of_mounts(mountinfo: &str, cgroups: &str, is_root: impl Fn(&Path) -> bool) -> Self {
         let mut root = None;
-        let mut has_v1 = false;
+        let mut v1 = Vec::new();
         for line in mountinfo.lines() {
             let Some((mount, file_system)) = line.split_once(" - ") else { continue };
-            match file_system.split(' ').next() {
-                Some("cgroup") => has_v1 = true,
+            let folder = mount.split(' ').nth(4).map(PathBuf::from);
+            let mut words = file_system.split(' ');
+            match words.next() {
+                Some("cgroup") => v1.extend(folder.zip(words.nth(1))),
                 // The first one is the system's.
-                Some("cgroup2") if root.is_none() => {
-                    root = mount.split(' ').nth(4).map(PathBuf::from).filter(|folder| is_root(folder));
-                }
+                Some("cgroup2") if root.is_none() => root = folder.filter(|folder| is_root(folder)),
                 _ => {}
             }
         }
         match root {
-            Some(root) if has_v1 => Layout::Hybrid(root),
-            Some(root) => Layout::Unified(root),
-            None => Layout::V1,
+            Some(root) if v1.is_empty() => return Layout::Unified(root),
+            Some(root) => return Layout::Hybrid(root),
+            None => {}
         }
+        let hierarchy = CONTROLLERS.iter().find_map(|&controller| {
+            let is_its = |options: &str| options.split(',').any(|option| option == controller);
+            let its = v1.iter().find(|(folder, options)| is_its(options) && is_root(folder));
+            let line = cgroups.lines().find(|line| of_controller(line.as_bytes(), controller).is_some())?;
+            let id = line.split(':').next()?.parse().ok()?;
+            Some(Hierarchy { controller, id, root: its?.0.clone() })
+        });
+        hierarchy.map_or(Layout::None, Layout::V1)
     }
+}
+
+/// The path in a line of `/proc/PID/cgroup`, if it is of that controller: `4:cpu,cpuacct:/path`; the line of v2 has none.
+fn of_controller<'a>(line: &'a [u8], controller: &str) -> Option<&'a [u8]> {
+    let mut fields = line.splitn(3, |&byte| byte == b':').skip(1);
+    let mut names = fields.next()?.split(|&byte| byte == b',');
+    names.any(|name| name == controller.as_bytes()).then(|| fields.next())?
 }
 
 /// Inode number of the root of the tree, and so its id: the kernel's first.
@@ -68,6 +126,7 @@ pub struct Cgroups {
     /// The folder that `/proc` takes for the root: in a cgroup namespace, where it was made.
     base: PathBuf,
     folder: File,
+    controller: &'static str,
     /// Whether the kernel opens a cgroup by its id for us.
     by_handle: bool,
 }
@@ -76,10 +135,10 @@ pub struct Cgroups {
 const SEARCH_MAX: usize = 65_536;
 
 impl Cgroups {
-    /// Over the v2 tree at that folder.
-    pub fn new(root: &Path) -> io::Result<Self> {
-        let folder = File::open(root)?;
-        let mut cgroups = Self { root: root.to_owned(), base: root.to_owned(), folder, by_handle: true };
+    /// Over the tree at that folder; of which controller it is, if it is not that of v2.
+    fn new(root: &Path, controller: &'static str) -> io::Result<Self> {
+        let (folder, root) = (File::open(root)?, root.to_owned());
+        let mut cgroups = Self { base: root.clone(), root, folder, controller, by_handle: true };
         if let Some(base) = cgroups.base() {
             cgroups.base = base;
         }
@@ -89,7 +148,7 @@ impl Cgroups {
     /// Where this process's cgroup namespace was made: its own cgroup is found by looking which one has it, and what
     /// `/proc` says of it is below that place or beside it.
     fn base(&self) -> Option<PathBuf> {
-        let own = of_process(std::process::id())?;
+        let own = self.of_process(std::process::id())?;
         let id = std::process::id().to_string();
         let has_us = |folder: &Path| {
             let processes = std::fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
@@ -123,8 +182,17 @@ impl Cgroups {
 
     /// Another one over the same tree.
     pub fn try_clone(&self) -> io::Result<Self> {
-        let (root, base) = (self.root.clone(), self.base.clone());
-        Ok(Self { root, base, folder: self.folder.try_clone()?, by_handle: self.by_handle })
+        let Self { root, base, folder, controller, by_handle } = self;
+        let (root, base, folder) = (root.clone(), base.clone(), folder.try_clone()?);
+        Ok(Self { root, base, folder, controller, by_handle: *by_handle })
+    }
+
+    /// The path of a process's cgroup, from `/proc/PID/cgroup`.
+    pub fn of_process(&self, pid: u32) -> Option<PathBuf> {
+        let text = std::fs::read(format!("/proc/{pid}/cgroup")).ok()?;
+        // No cgroup's name has a line end: the kernel refuses that, and nothing else.
+        let path = text.split(|&byte| byte == b'\n').find_map(|line| of_controller(line, self.controller))?;
+        Some(PathBuf::from(OsStr::from_bytes(path)))
     }
 
     /// The path below the root, starting with `/`; `None` if there is no such cgroup any more.
@@ -239,14 +307,6 @@ fn cannot_open_by_id(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EPERM | libc::EOPNOTSUPP | libc::EINVAL | libc::ENOSYS))
 }
 
-/// The v2 path of a process, from `/proc/PID/cgroup`.
-pub fn of_process(pid: u32) -> Option<PathBuf> {
-    let text = std::fs::read(format!("/proc/{pid}/cgroup")).ok()?;
-    // No cgroup's name has a line end: the kernel refuses that, and nothing else.
-    let path = text.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"0::"))?;
-    Some(PathBuf::from(OsStr::from_bytes(path)))
-}
-
 /// The name of this node (`uname -n`).
 pub fn host_name() -> String {
     let mut name = [0u8; 256];
@@ -265,19 +325,33 @@ mod tests {
         let v1 = "31 23 0:27 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n";
         let beside = "32 23 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
         let part = "33 23 0:28 /docker/x /mnt rw - cgroup2 cgroup2 rw\n";
-        let of_mounts = |text: &str| Layout::of_mounts(text, |folder| folder.starts_with("/sys/fs/cgroup"));
+        let cgroups = "12:cpu,cpuacct:/a:b\n3:memory:/\n1:name=systemd:/x\n";
+        let is_root = |folder: &Path| folder.starts_with("/sys/fs/cgroup");
+        let of_mounts = |text: &str| Layout::of_mounts(text, cgroups, is_root);
         assert_eq!(of_mounts(v2), Layout::Unified("/sys/fs/cgroup".into()));
         assert_eq!(of_mounts(&[v1, beside].concat()), Layout::Hybrid("/sys/fs/cgroup/unified".into()));
         assert_eq!(of_mounts(&[part, v2].concat()), Layout::Unified("/sys/fs/cgroup".into()));
-        assert_eq!(of_mounts(v1), Layout::V1);
-        assert_eq!(of_mounts(""), Layout::V1);
+        assert_eq!(of_mounts(""), Layout::None);
+        let tree = |controller, id, root: &str| Layout::V1(Hierarchy { controller, id, root: root.into() });
+        assert_eq!(of_mounts(v1), tree("cpu", 12, "/sys/fs/cgroup/cpu"));
+        let memory = "34 23 0:29 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n";
+        assert_eq!(of_mounts(&[v1, memory].concat()), tree("memory", 3, "/sys/fs/cgroup/memory"));
+        // No tree of ours, and a container's part of one.
+        let named = "35 23 0:30 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n";
+        let part = "36 23 0:29 /x /mnt rw - cgroup cgroup rw,memory\n";
+        assert_eq!(of_mounts(&[named, part].concat()), Layout::None);
+        assert_eq!(of_controller(b"12:cpu,cpuacct:/a:b", "cpu"), Some(&b"/a:b"[..]));
+        assert_eq!(of_controller(b"0::/a", ""), Some(&b"/a"[..]));
+        for (line, controller) in [("12:cpuset:/a", "cpu"), ("12:cpu:/a", ""), ("0::/a", "cpu"), ("", "")] {
+            assert_eq!(of_controller(line.as_bytes(), controller), None);
+        }
     }
 
     #[test]
     fn in_a_cgroup_namespace_the_machines_root_is_found_beside_the_containers() {
         let own = "30 23 0:26 / /own ro - cgroup2 cgroup rw\n";
         let machine = "31 23 0:26 /../../.. /sys/fs/cgroup ro - cgroup2 cgroup2 rw\n";
-        let found = Layout::of_mounts(&[own, machine].concat(), |folder| folder != Path::new("/own"));
+        let found = Layout::of_mounts(&[own, machine].concat(), "", |folder| folder != Path::new("/own"));
         assert_eq!(found, Layout::Unified("/sys/fs/cgroup".into()));
     }
 
@@ -288,7 +362,7 @@ mod tests {
         for folder in [&own, &other] {
             std::fs::create_dir_all(folder).unwrap();
         }
-        let cgroups = Cgroups { base: own.clone(), ..Cgroups::new(root.path()).unwrap() };
+        let cgroups = Cgroups { base: own.clone(), ..Cgroups::new(root.path(), "").unwrap() };
         let id = |folder: &Path| Some(folder.metadata().unwrap().ino());
         assert_eq!(cgroups.id(Path::new("/")), id(&own));
         assert_eq!(cgroups.id(Path::new("/../../pod2/other")), id(&other));
@@ -309,7 +383,7 @@ mod tests {
     fn id_of_a_cgroup_gives_its_path_until_it_is_gone() {
         let layout = Layout::detect();
         let Some(root) = layout.root() else {
-            crate::testing::skipped("id_of_a_cgroup_gives_its_path_until_it_is_gone", "no v2 tree");
+            crate::testing::skipped("id_of_a_cgroup_gives_its_path_until_it_is_gone", "no tree of cgroups");
             return;
         };
         let made = Made(root.join(format!("taffrail-test-{}", std::process::id())));
@@ -319,10 +393,10 @@ mod tests {
         }
         let id = made.0.metadata().unwrap().ino();
         let path = format!("/taffrail-test-{}", std::process::id());
-        let mut cgroups = Cgroups::new(root).unwrap();
+        let mut cgroups = layout.tree().unwrap();
         assert_eq!(cgroups.path(id), Some(path.clone()));
         assert_eq!(cgroups.id(Path::new(&path)), Some(id));
-        let mut searching = Cgroups { by_handle: false, ..Cgroups::new(root).unwrap() };
+        let mut searching = Cgroups { by_handle: false, ..layout.tree().unwrap() };
         assert_eq!(searching.path(id), Some(path));
         for cgroups in [&mut cgroups, &mut searching] {
             assert_eq!(cgroups.gone(&[id, 1]), [0u64; 0]);

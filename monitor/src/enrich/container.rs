@@ -20,7 +20,7 @@ pub struct Container {
     pub runtime: Runtime,
     /// Kubernetes: the pod's uid with dashes, if the path names one.
     pub pod_uid: Option<String>,
-    /// Path of its cgroup below the v2 mount, starting with `/`.
+    /// Path of its cgroup below the root of the tree, starting with `/`.
     pub cgroup_path: String,
     /// What it is called and was given, once that is known; empty if nobody can tell.
     #[serde(skip)]

@@ -144,7 +144,7 @@ pub struct Process {
     pub key: ProcessKey,
     /// `CLOCK_BOOTTIME` when it started, in ns; 0 if only the tick is known.
     pub start_ns: u64,
-    /// v2 cgroup id when it was last seen.
+    /// Cgroup id when it was last seen.
     pub cgroup_id: u64,
     /// Its container, decided once: it keeps it wherever it moves. `None` is the host.
     pub container: Option<Arc<Container>>,

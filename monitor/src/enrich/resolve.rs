@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use hashbrown::HashMap;
 use taffrail_common::kind;
 
-use super::cgroup::{self, Cgroups};
+use super::cgroup::Cgroups;
 use super::container::{Container, Identity, Runtime, identify};
 use super::metadata::{self, Found, Metadata};
 use super::process::trim_nul;
@@ -72,7 +72,7 @@ impl Hint {
 pub struct Answer {
     /// Its id.
     pub id: u64,
-    /// Its path below the v2 root; `None`: it was gone.
+    /// Its path below the root; `None`: it was gone.
     pub path: Option<String>,
     /// Its container.
     pub container: Option<Arc<Container>>,
@@ -272,7 +272,7 @@ impl Resolver {
     /// The bundle that a runtime is making a container of: the folder that it works in, as runc and crun do. Of a process
     /// that is in a container itself nothing is believed.
     fn bundle(&mut self, maker: u32) -> Option<PathBuf> {
-        let own = cgroup::of_process(maker)?;
+        let own = self.tree.as_ref()?.of_process(maker)?;
         let own = own.to_string_lossy();
         let is_contained =
             self.container_around(&own).is_some() || matches!(identify(&own), Identity::Container(_));

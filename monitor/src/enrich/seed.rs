@@ -8,7 +8,7 @@ use procfs::process::{Stat, Status};
 use procfs::{FromBufRead as _, FromRead as _};
 use serde::{Deserialize, Serialize};
 
-use super::cgroup::{self, Cgroups};
+use super::cgroup::Cgroups;
 use super::executable::Version;
 use super::process::ProcessKey;
 
@@ -66,9 +66,9 @@ pub struct Seed {
     pub process_group: u32,
     /// Controlling terminal as in `/proc/PID/stat`.
     pub tty: u32,
-    /// v2 cgroup path, for people: what is no UTF-8 in it is replaced.
+    /// Cgroup path, for people: what is no UTF-8 in it is replaced.
     pub cgroup_path: String,
-    /// v2 cgroup id, 0 if not known.
+    /// Cgroup id, 0 if not known.
     pub cgroup_id: u64,
 }
 
@@ -121,7 +121,7 @@ fn of(tgid: u32, cgroups: Option<&Cgroups>) -> Option<Seed> {
         inode.and_then(|inode| inode.parse().ok()).unwrap_or(0)
     };
     let login_uid = std::fs::read_to_string(format!("/proc/{tgid}/loginuid"));
-    let cgroup = cgroup::of_process(tgid);
+    let cgroup = cgroups.and_then(|cgroups| cgroups.of_process(tgid));
     let (stat, comm) = stat(tgid)?;
     // The id may have gone to another process while its files were read.
     if stat.starttime != before.starttime {

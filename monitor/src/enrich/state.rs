@@ -8,7 +8,7 @@ use std::io::{self, Read as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use hashbrown::HashMap;
 use serde::Deserialize;
@@ -23,7 +23,7 @@ use super::resolve::GIVE_UP;
 pub struct Folders {
     /// Docker's root folders, which have `containers/ID/config.v2.json`.
     pub docker: Vec<String>,
-    /// Roots and run roots of the storage that podman and CRI-O share, which have `overlay-containers`.
+    /// Roots and run roots of the storage that podman and CRI-O share, which have `overlay-containers` or the like.
     pub podman: Vec<String>,
     /// containerd's state folders, which have `io.containerd.runtime.v2.task`.
     pub containerd: Vec<String>,
@@ -171,25 +171,63 @@ const STATES_MAX: usize = 4096;
 /// What runc and crun say of whose a cgroup is. A file is read again only when it is another one.
 pub struct States {
     layout: Layout,
-    /// The cgroup's path by the container's folder.
-    seen: HashMap<PathBuf, (Stamp, Option<String>)>,
+    /// By the container's folder.
+    seen: HashMap<PathBuf, (Stamp, Stated)>,
+    /// By state folder.
+    listings: HashMap<PathBuf, Listing>,
+    /// When folders of users are listed anew at the earliest.
+    next_of_users: Instant,
 }
 
 /// Tells one version of a file from another.
 type Stamp = (u64, Option<SystemTime>);
 
+/// What a container's state says.
+#[derive(Clone, Default)]
+struct Stated {
+    /// The path of its cgroup.
+    path: Option<String>,
+    /// Its first process.
+    first: Option<u32>,
+}
+
+/// The containers without a cgroup of their own in a state folder.
+#[derive(Default)]
+struct Listing {
+    /// When the folder was changed last.
+    changed: Option<SystemTime>,
+    /// Id and first process of each, by its pid namespace.
+    by_namespace: HashMap<u32, (String, u32)>,
+    /// Whether one may be just about to be told of.
+    is_open: bool,
+    /// Whether it says all as long as the folder is not changed.
+    is_whole: bool,
+}
+
+/// Within this time two changes of a folder may have the same time: file systems take it from the kernel's ticks.
+const TICKS: Duration = Duration::from_millis(100);
+
+/// Part of the time that is spent on listing folders of users, at most: one in so many. Whoever fills his folder all the
+/// time has others wait, not us.
+const SHARE_OF_USERS: u32 = 5;
+
+/// How long one folder of a user is read at a time.
+const LISTING_MAX: Duration = Duration::from_millis(50);
+
 impl Default for States {
     fn default() -> Self {
-        Self { layout: Layout::detect(), seen: HashMap::new() }
+        Self::new(Layout::detect())
     }
 }
 
 impl States {
+    fn new(layout: Layout) -> Self {
+        Self { layout, seen: HashMap::new(), listings: HashMap::new(), next_of_users: Instant::now() }
+    }
+
     /// The container that owns that cgroup path.
     pub fn owner(&mut self, path: &str, folders: &Folders) -> Option<Container> {
-        if self.seen.len() > 2 * STATES_MAX {
-            self.seen.clear();
-        }
+        self.make_room();
         let user = user_of(path);
         let own = user.map(Folders::of_user).map_or_else(Vec::new, |folders| folders.oci);
         let of_system = expand(&folders.oci).map(|folder| (folder, None));
@@ -199,41 +237,87 @@ impl States {
         })
     }
 
+    fn make_room(&mut self) {
+        if self.seen.len() > 2 * STATES_MAX {
+            self.seen.clear();
+        }
+    }
+
     /// The container without a cgroup of its own whose first process is in that pid namespace, and whether one may be just
     /// about to be told of.
     pub fn in_namespace(&mut self, pid_ns: u32, folders: &Folders) -> (Option<Container>, bool) {
+        self.make_room();
         let users = Path::new(USERS).read_dir().into_iter().flatten().flatten().take(USERS_MAX);
         let users = users.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
         let of_users =
             users.flat_map(|uid| oci_of_user(uid).into_iter().map(move |folder| (folder, Some(uid))));
         let of_system = folders.oci.iter().map(|folder| (folder.clone(), None));
+        let of_oci =
+            of_system.chain(of_users).filter(|(folder, _)| runtime_of(Path::new(folder)) == Runtime::Oci);
+        let mut all = Vec::new();
+        for (folder, user) in of_oci {
+            all.extend(expand(&[folder]).map(|folder| (folder, user)));
+        }
+        self.listings.retain(|folder, _| all.iter().any(|(there, _)| there == folder));
+        let begin = Instant::now();
+        let is_users_turn = begin >= self.next_of_users;
         let mut is_open = false;
-        for (folder, user) in of_system.chain(of_users) {
-            for folder in expand(&[folder]).filter(|folder| runtime_of(folder) == Runtime::Oci) {
-                for entry in folder.read_dir().into_iter().flatten().flatten().take(STATES_MAX) {
-                    match first_process(&entry.path(), user) {
-                        None => is_open |= is_young(&entry.path()),
-                        Some(pid)
-                            if is_in_namespace(pid, pid_ns, user)
-                                && !self.has_cgroup(&entry.path(), user) =>
-                        {
-                            let Ok(id) = entry.file_name().into_string() else { continue };
-                            let path = path_of_namespace(pid_ns, user);
-                            return (Some(Container::new(id, Runtime::Oci, None, path)), false);
-                        }
-                        Some(_) => {}
-                    }
-                }
+        for (folder, user) in &all {
+            is_open |= self.list(folder, *user, is_users_turn);
+        }
+        if is_users_turn {
+            self.next_of_users = Instant::now() + (SHARE_OF_USERS - 1) * begin.elapsed();
+        }
+        let found = all.iter().find_map(|(folder, user)| {
+            let (id, first) = self.listings.get(folder)?.by_namespace.get(&pid_ns)?;
+            let path = path_of_namespace(pid_ns, *user);
+            is_in_namespace(*first, pid_ns, *user)
+                .then(|| Container::new(id.clone(), Runtime::Oci, None, path))
+        });
+        let is_open = found.is_none() && is_open;
+        (found, is_open)
+    }
+
+    /// Lists a state folder anew if it was changed; returns whether a container may be just about to be told of.
+    fn list(&mut self, folder: &Path, user: Option<u32>, is_users_turn: bool) -> bool {
+        let changed = folder.metadata().and_then(|metadata| metadata.modified()).ok();
+        if let Some(known) = self.listings.get(folder)
+            && (known.is_whole && known.changed == changed)
+        {
+            return false;
+        }
+        if user.is_some() && !is_users_turn {
+            return true;
+        }
+        let begin = Instant::now();
+        let mut listing = Listing { changed, ..Listing::default() };
+        for entry in folder.read_dir().into_iter().flatten().flatten().take(STATES_MAX) {
+            if user.is_some() && begin.elapsed() > LISTING_MAX {
+                // What was read is not read again the next time.
+                listing.is_open = true;
+                break;
+            }
+            let Some(Stated { path, first: Some(first) }) = self.stated(&entry.path(), user) else {
+                listing.is_open |= is_young(&entry.path());
+                continue;
+            };
+            if let Some(pid_ns) = pid_namespace(first)
+                && !path.is_some_and(|path| self.is_there(&path))
+                && let Ok(id) = entry.file_name().into_string()
+            {
+                listing.by_namespace.insert(pid_ns, (id, first));
             }
         }
-        (None, is_open)
+        let is_settled = changed.is_none_or(|changed| changed.elapsed().is_ok_and(|age| age > TICKS));
+        let is_open = listing.is_open;
+        listing.is_whole = is_settled && !is_open;
+        self.listings.insert(folder.to_owned(), listing);
+        is_open
     }
 
     /// Whether the cgroup that a container's state names is there. Without the right to make it runc only names it.
-    fn has_cgroup(&mut self, folder: &Path, user: Option<u32>) -> bool {
-        let own = self.in_state(folder, user);
-        let is_there = |own: String| Some(self.layout.root()?.join(own.trim_start_matches('/')).exists());
-        own.and_then(is_there) == Some(true)
+    fn is_there(&self, path: &str) -> bool {
+        self.layout.root().is_some_and(|root| root.join(path.trim_start_matches('/')).exists())
     }
 
     /// Id and path of the container in a state folder that owns that path. A user's word is taken about his own part
@@ -260,24 +344,29 @@ impl States {
 
     /// The cgroup's path by one container's state.
     fn in_state(&mut self, folder: &Path, user: Option<u32>) -> Option<String> {
-        // runc's, and crun's.
-        for name in ["state.json", "status"] {
-            let path = folder.join(name);
-            let Ok(metadata) = path.symlink_metadata() else { continue };
-            let stamp = (metadata.ino(), metadata.modified().ok());
-            if let Some((seen, own)) = self.seen.get(folder)
-                && *seen == stamp
-            {
-                return own.clone();
-            }
-            let own = read(&path, user).ok().and_then(|bytes| self.cgroup_path(&bytes));
-            self.seen.insert(folder.to_owned(), (stamp, own.clone()));
-            return own;
-        }
-        None
+        self.stated(folder, user)?.path
     }
 
-    fn cgroup_path(&self, state: &[u8]) -> Option<String> {
+    /// One container's state; `None`: there is none yet.
+    fn stated(&mut self, folder: &Path, user: Option<u32>) -> Option<Stated> {
+        // runc's, and crun's.
+        let (path, metadata) = ["state.json", "status"].iter().find_map(|name| {
+            let path = folder.join(name);
+            let metadata = path.symlink_metadata().ok()?;
+            Some((path, metadata))
+        })?;
+        let stamp = (metadata.ino(), metadata.modified().ok());
+        if let Some((seen, stated)) = self.seen.get(folder)
+            && *seen == stamp
+        {
+            return Some(stated.clone());
+        }
+        let stated = read(&path, user).map(|bytes| self.parse(&bytes)).unwrap_or_default();
+        self.seen.insert(folder.to_owned(), (stamp, stated.clone()));
+        Some(stated)
+    }
+
+    fn parse(&self, state: &[u8]) -> Stated {
         #[derive(Deserialize)]
         struct State {
             /// runc: by controller, absolute on the host; the empty controller is v2.
@@ -285,17 +374,26 @@ impl States {
             /// crun: below the mount.
             #[serde(rename = "cgroup-path")]
             cgroup_path: Option<String>,
+            /// runc's first process.
+            init_process_pid: Option<u32>,
+            /// crun's.
+            pid: Option<u32>,
         }
-        let State { cgroup_paths, cgroup_path } = serde_json::from_slice(state).ok()?;
+        let Ok(State { cgroup_paths, cgroup_path, init_process_pid, pid }) = serde_json::from_slice(state)
+        else {
+            return Stated::default();
+        };
         let own = match &cgroup_paths {
             Some(paths) => {
-                let v2 = paths.get("").or_else(|| paths.get("unified")).or_else(|| paths.values().next())?;
-                below_cgroup_mount(v2, &self.layout)?
+                let of = |name: &str| paths.get(name);
+                let controller = self.layout.hierarchy().map_or("", |hierarchy| hierarchy.controller);
+                let own = of(controller).or_else(|| of("unified")).or_else(|| paths.values().next());
+                own.and_then(|path| below_cgroup_mount(path, &self.layout))
             }
-            None => cgroup_path.as_deref()?,
+            None => cgroup_path.as_deref(),
         };
-        let own = own.trim_end_matches('/');
-        (!own.is_empty()).then(|| own.to_owned())
+        let path = own.map(|own| own.trim_end_matches('/')).filter(|own| !own.is_empty());
+        Stated { path: path.map(str::to_owned), first: init_process_pid.or(pid) }
     }
 }
 
@@ -305,27 +403,18 @@ fn is_young(folder: &Path) -> bool {
     changed.and_then(|changed| changed.elapsed().ok()).is_some_and(|age| age < GIVE_UP)
 }
 
-/// The first process of a container by its state; `None`: there is no state yet.
-fn first_process(folder: &Path, user: Option<u32>) -> Option<u32> {
-    /// runc's, and crun's.
-    #[derive(Deserialize)]
-    struct State {
-        init_process_pid: Option<u32>,
-        pid: Option<u32>,
-    }
-    let state = ["state.json", "status"].iter().find_map(|name| read(&folder.join(name), user).ok())?;
-    let State { init_process_pid, pid } = serde_json::from_slice(&state).ok()?;
-    init_process_pid.or(pid)
+/// The inode number of a process's pid namespace.
+fn pid_namespace(pid: u32) -> Option<u32> {
+    Some(Path::new(&format!("/proc/{pid}/ns/pid")).metadata().ok()?.ino() as u32)
 }
 
 /// Whether a process is in that pid namespace, and in a user namespace of that user's: he could name any process.
 fn is_in_namespace(pid: u32, pid_ns: u32, user: Option<u32>) -> bool {
-    let inode = |kind: &str| Some(Path::new(&format!("/proc/{pid}/ns/{kind}")).metadata().ok()?.ino());
     let is_his = |user: u32| {
         let namespace = File::open(format!("/proc/{pid}/ns/user")).ok();
         namespace.and_then(|namespace| owner_of(&namespace)) == Some(user)
     };
-    inode("pid") == Some(pid_ns.into()) && user.is_none_or(is_his)
+    pid_namespace(pid) == Some(pid_ns) && user.is_none_or(is_his)
 }
 
 /// Who made a user namespace (ioctl_ns(2)).
@@ -390,10 +479,6 @@ fn below_cgroup_mount<'a>(path: &'a str, layout: &Layout) -> Option<&'a str> {
 mod tests {
     use super::*;
 
-    fn states(layout: Layout) -> States {
-        States { layout, seen: HashMap::new() }
-    }
-
     fn v2() -> Layout {
         Layout::Unified("/sys/fs/cgroup".into())
     }
@@ -415,7 +500,7 @@ mod tests {
             ("db", "status", r#"{"cgroup-path":"/my/db"}"#),
             ("junk", "state.json", "{"),
         ]);
-        let mut states = states(Layout::V1);
+        let mut states = States::new(Layout::None);
         let mut id = |path| states.in_folder(root.path(), path, None).map(|(id, _)| id);
         assert_eq!(id("/my/web"), Some("web".to_owned()));
         assert_eq!(id("/my/web/below"), Some("web".to_owned()));
@@ -428,7 +513,7 @@ mod tests {
     fn container_at_the_default_path_is_known_before_its_state_is_written() {
         let root = folder(&[("moved", "state.json", r#"{"cgroup_paths":{"":"/sys/fs/cgroup/my/web"}}"#)]);
         std::fs::create_dir(root.path().join("web")).unwrap();
-        let mut states = states(v2());
+        let mut states = States::new(v2());
         let mut owner = |path| states.in_folder(root.path(), path, None);
         for path in ["/web", "/web/below", "/system.slice/runc-web.scope", "/a.slice/crun-web.scope/x"] {
             assert_eq!(owner(path).map(|(id, _)| id), Some("web".to_owned()), "{path}");
@@ -444,7 +529,7 @@ mod tests {
     fn state_that_is_replaced_is_read_again() {
         let text = |path: &str| format!(r#"{{"cgroup_paths":{{"":"/sys/fs/cgroup{path}"}}}}"#);
         let root = folder(&[("web", "state.json", &text("/a/x"))]);
-        let mut states = states(v2());
+        let mut states = States::new(v2());
         assert!(states.in_folder(root.path(), "/a/x", None).is_some());
         std::fs::write(root.path().join("new"), text("/b/x")).unwrap();
         std::fs::rename(root.path().join("new"), root.path().join("web/state.json")).unwrap();
@@ -462,7 +547,7 @@ mod tests {
             assert_eq!(user_of(path), None, "{path}");
         }
         let root = folder(&[("web", "state.json", r#"{"cgroup_paths":{"":"/sys/fs/cgroup/user.slice/x"}}"#)]);
-        let mut states = states(v2());
+        let mut states = States::new(v2());
         // A path of nobody's, which he claims.
         assert_eq!(states.in_folder(root.path(), &his, Some(uid)), None);
         assert!(
@@ -477,12 +562,20 @@ mod tests {
         let pid = std::process::id();
         let root = folder(&[("web", "state.json", &format!(r#"{{"init_process_pid":{pid}}}"#))]);
         let folders = Folders { oci: vec![root.path().to_string_lossy().into_owned()], ..Folders::default() };
-        let mut states = states(Layout::Unified(root.path().to_owned()));
+        let mut states = States::new(Layout::Unified(root.path().to_owned()));
+        let changed = |when: SystemTime| File::open(root.path()).unwrap().set_modified(when).unwrap();
+        let long_ago = SystemTime::now() - 2 * TICKS;
+        changed(long_ago);
         let (found, _) = states.in_namespace(own, &folders);
         let found = found.map(|found| (found.id, found.cgroup_path));
         assert_eq!(found, Some(("web".to_owned(), format!("pid:[{own}]"))));
         assert_eq!(states.in_namespace(own - 1, &folders).0, None);
         std::fs::write(root.path().join("web/state.json"), r#"{"init_process_pid":4294967295}"#).unwrap();
+        assert!(
+            states.in_namespace(own, &folders).0.is_some(),
+            "a folder that was not changed is not read again"
+        );
+        changed(SystemTime::now());
         assert_eq!(states.in_namespace(own, &folders).0, None);
         // One that is there has the cgroup that its state names.
         let state =
@@ -493,12 +586,14 @@ mod tests {
         std::fs::create_dir(root.path().join("own")).unwrap();
         assert_eq!(states.in_namespace(own, &folders).0, None);
         std::fs::remove_dir(root.path().join("own")).unwrap();
+        changed(SystemTime::now());
         // crun's, and one that is not written yet.
         std::fs::remove_file(root.path().join("web/state.json")).unwrap();
         assert_eq!(states.in_namespace(own, &folders), (None, true));
         let left = File::open(root.path().join("web")).unwrap();
         left.set_modified(SystemTime::now() - 2 * GIVE_UP).unwrap();
         assert_eq!(states.in_namespace(own, &folders), (None, false), "left behind");
+        changed(SystemTime::now());
         std::fs::write(root.path().join("web/status"), format!(r#"{{"pid":{pid}}}"#)).unwrap();
         assert!(states.in_namespace(own, &folders).0.is_some());
         // A user has a say about his own processes only, and there is no cgroup of such a name.

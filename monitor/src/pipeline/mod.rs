@@ -94,7 +94,7 @@ pub struct Gap<'a> {
     pub what: &'a str,
     /// Whose they are, if known.
     pub container: Option<&'a Container>,
-    /// v2 cgroup id, if known.
+    /// Cgroup id, if known.
     pub cgroup_id: Option<u64>,
     /// How many.
     pub count: u64,

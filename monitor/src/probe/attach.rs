@@ -33,7 +33,8 @@ pub(super) fn try_classic(ebpf: &mut Ebpf) -> Result<(), String> {
 pub(super) struct Loader<'a> {
     pub ebpf: &'a mut Ebpf,
     pub btf: &'a Btf,
-    pub root: Option<&'a Path>,
+    /// Where programs for packets and sockets are attached, or why there is no such place.
+    pub root: Result<&'a Path, &'a str>,
     /// Whether classic programs are tried at the ends of system calls.
     pub classic: bool,
     pub programs: &'a mut ProgramArray<MapData>,
@@ -221,7 +222,7 @@ fn try_attach(
     hook: &Hook,
     wanted: KindSet,
     btf: &Btf,
-    root: Option<&Path>,
+    root: Result<&Path, &str>,
     programs: &mut ProgramArray<MapData>,
 ) -> Result<Option<FdLink>, String> {
     match hook.attach {
@@ -259,7 +260,7 @@ fn try_attach(
             Ok(None)
         }
         Attach::Cgroup(hook) => {
-            let root = root.ok_or("there is no v2 cgroup tree")?;
+            let root = root?;
             let folder = File::open(root).map_err(|error| format!("{}: {error}", root.display()))?;
             attach_to_cgroup(program, hook, folder).map(Some)
         }

@@ -8,6 +8,8 @@ use hashbrown::HashMap;
 use taffrail_common::kernel::Offsets;
 use taffrail_common::map::feature;
 
+use crate::enrich::cgroup::CONTROLLERS;
+
 /// Where the kernel shows its own type information.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
@@ -128,13 +130,14 @@ impl<'a> Btf<'a> {
         self.head(word(self.data, at + 8)?).map(|(_, count, _)| count)
     }
 
-    /// Whether an enum has that name.
-    pub fn has_enumerator(&self, of: &str, name: &str) -> bool {
-        let Some(&id) = self.named.get(of.as_bytes()) else { return false };
-        let Some((KIND_ENUM, count, at)) = self.head(id) else { return false };
-        (0..count as usize).any(|n| {
-            word(self.data, at + 12 + 8 * n).and_then(|offset| self.string(offset)) == Some(name.as_bytes())
-        })
+    /// The value of a name of an enum.
+    pub fn enumerator(&self, of: &str, name: &str) -> Option<u32> {
+        let (KIND_ENUM, count, at) = self.head(*self.named.get(of.as_bytes())?)? else { return None };
+        let entries = (0..count as usize).map(|n| at + 12 + 8 * n);
+        let is_its = |entry: &usize| {
+            word(self.data, *entry).and_then(|offset| self.string(offset)) == Some(name.as_bytes())
+        };
+        word(self.data, entries.into_iter().find(is_its)? + 4)
     }
 
     /// Kind, number of members and place of a type.
@@ -206,6 +209,8 @@ pub struct KernelFacts {
     pub missing: Vec<&'static str>,
     /// Bits of `taffrail_common::map::feature`.
     pub features: u32,
+    /// The places of controllers of cgroups among the kernel's, by their names.
+    pub controllers: HashMap<&'static str, u32>,
     /// The value of the probes' global `IO_URING_ARGUMENTS`.
     pub io_uring_arguments: [u32; 2],
 }
@@ -231,7 +236,7 @@ impl KernelFacts {
             ("BPF_FUNC_loop", feature::LOOP),
             ("BPF_FUNC_task_pt_regs", feature::TASK_REGS),
         ] {
-            if btf.has_enumerator("bpf_func_id", helper) {
+            if btf.enumerator("bpf_func_id", helper).is_some() {
                 features |= bit;
             }
         }
@@ -261,7 +266,9 @@ impl KernelFacts {
         let arguments = |name: &str| btf.tracepoint_arguments(name);
         let submit = arguments("io_uring_submit_req").max(arguments("io_uring_submit_sqe"));
         let io_uring_arguments = [submit, arguments("io_uring_complete")];
-        Self { offsets, missing, features, io_uring_arguments }
+        let place = |name: &str| btf.enumerator("cgroup_subsys_id", &format!("{name}_cgrp_id"));
+        let controllers = CONTROLLERS.iter().filter_map(|name| Some((*name, place(name)?))).collect();
+        Self { offsets, missing, features, controllers, io_uring_arguments }
     }
 }
 
@@ -286,8 +293,9 @@ mod tests {
         assert_eq!(btf.offset("sizeof list_head"), Some(16));
         assert_eq!(btf.tracepoint_arguments("sys_exit"), 2);
         assert_eq!(btf.tracepoint_arguments("nonsense"), 0);
-        assert!(btf.has_enumerator("bpf_map_type", "BPF_MAP_TYPE_RINGBUF"));
-        assert!(!btf.has_enumerator("bpf_map_type", "BPF_MAP_TYPE_NONSENSE"));
+        assert_eq!(btf.enumerator("bpf_map_type", "BPF_MAP_TYPE_RINGBUF"), Some(27));
+        assert_eq!(btf.enumerator("bpf_map_type", "BPF_MAP_TYPE_NONSENSE"), None);
+        assert!(facts.controllers.contains_key("cpu"), "{:?}", facts.controllers);
     }
 
     #[test]

@@ -27,9 +27,9 @@ use super::hook::{ALL_KINDS, Attach, PROCESS_KINDS, ProbeState, Status, bit};
 use super::loss::{LOST_MAX, LossKeyPod, LossReader, TalliesPod};
 use super::receive::{Ahead, Receiver};
 use super::scope::{SCOPE_MAX, Scopes};
-use super::strong;
+use super::{strong, tree};
 use crate::clock;
-use crate::enrich::cgroup::Cgroups;
+use crate::enrich::cgroup::Layout;
 use crate::event::field::KindSet;
 use crate::event::text::escaped;
 use crate::vitals::OfProgram;
@@ -46,8 +46,8 @@ pub struct Options {
     pub bulk_bytes: u32,
     /// Kinds that anything needs: probes for others are left out. Process kinds always are in.
     pub kinds: KindSet,
-    /// The root folder of the v2 cgroup tree, if there is one.
-    pub cgroup_root: Option<PathBuf>,
+    /// The trees of cgroups.
+    pub cgroups: Layout,
     /// Names of system calls that are to be events of the kind `syscall`.
     pub calls: Vec<String>,
     /// Whether system calls are counted.
@@ -200,9 +200,17 @@ impl Probes {
             flight: options.flight,
             twice: call::returns_twice(),
         });
+        let hierarchy = match options.cgroups.hierarchy() {
+            // What has a tree the kernel knows.
+            Some(v1) => {
+                [v1.id, *facts.controllers.get(v1.controller).ok_or(LoadError::BadBtf(btf::VMLINUX))?]
+            }
+            None => [0; 2],
+        };
         let mut ebpf = EbpfLoader::new()
             .btf(&btf)
             .override_global("OFFSETS", facts.offsets.as_slice(), true)
+            .override_global("HIERARCHY", hierarchy.as_slice(), true)
             .override_global("FEATURES", &features, true)
             .override_global("CALLS_KEPT", &kept, true)
             .map_max_entries("SCOPE", SCOPE_MAX)
@@ -217,7 +225,8 @@ impl Probes {
             .load(OBJECT)
             .map_err(classify)?;
 
-        let root = options.cgroup_root.as_deref();
+        let tree = tree::open(&options.cgroups);
+        let root = tree.as_ref().map(|tree| tree.path.as_path()).map_err(String::as_str);
         let keeps = if options.count_calls || options.flight > 0 { COUNTED } else { 0 };
         let mut wanted = options.kinds | PROCESS_KINDS | keeps;
         // An open begins anew what `write` tells of a file.
@@ -303,7 +312,7 @@ impl Probes {
                 .map_err(|_| LoadError::Map("TALLY"))?,
             PerCpuHashMap::<_, LossKeyPod, u64>::try_from(take(&mut ebpf, "LOST")?)
                 .map_err(|_| LoadError::Map("LOST"))?,
-            root.and_then(|root| Cgroups::new(root).ok()),
+            options.cgroups.tree(),
             loaded_ns,
         );
         let scopes = Scopes::new(

@@ -46,7 +46,7 @@ fn container_that_moves_to_a_cgroup_named_as_another_container_stays_itself() {
         skip!("container_that_moves_to_a_cgroup_named_as_another_container_stays_itself", "{reason}");
     }
     let Some(root) = taffrail::enrich::cgroup::Layout::detect().root().map(ToOwned::to_owned) else {
-        skip!("container_that_moves_to_a_cgroup_named_as_another_container_stays_itself", "no v2 cgroups");
+        skip!("container_that_moves_to_a_cgroup_named_as_another_container_stays_itself", "no cgroups");
     };
     let daemon = Daemon::start(&[crate::ALL]);
     let container = Container::start("fake").unwrap();

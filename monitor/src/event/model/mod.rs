@@ -70,7 +70,7 @@ pub enum Target {
         ns_tgid: u32,
         /// `CLOCK_BOOTTIME` when it started, in ns.
         start_ns: u64,
-        /// v2 cgroup id, 0 if not told.
+        /// Cgroup id, 0 if not told.
         cgroup_id: u64,
     },
     /// The one that has this number in the caller's pid namespace.

@@ -310,7 +310,7 @@ const OWN: &[Field] = &[
     one("k8s.pod.sandbox_id", Type::Text, ALL, "First 12 digits of the id of the pod's sandbox.", |s| text(pod(s)?.sandbox_id.as_deref().map(short))),
     one("k8s.pod.full_sandbox_id", Type::Text, ALL, "Id of the pod's sandbox.", |s| text(pod(s)?.sandbox_id.as_deref())),
     one("k8s.pod.is_sandbox", Type::Bool, ALL, "Whether the container is the pod's sandbox, which runs nothing of the user's.", |s| metadata(s)?.is_sandbox.map(Value::Bool)),
-    one("cgroup.id", Type::Number, ALL, "v2 cgroup id of the thread at the event.", |s| number(s.event.header().cgroup_id as i64)),
+    one("cgroup.id", Type::Number, ALL, "Cgroup id of the thread at the event.", |s| number(s.event.header().cgroup_id as i64)),
     one("ns.mnt", Type::Number, ALL, "Inode number of the mount namespace.", |s| number(s.event.header().mnt_ns.into())),
     one("ns.pid", Type::Number, ALL, "Inode number of the pid namespace.", |s| number(s.event.header().pid_ns.into())),
     // To whom it was done.
