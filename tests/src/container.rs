@@ -51,6 +51,11 @@ pub fn unavailable() -> Option<String> {
     (!runc.is_ok_and(|status| status.success())).then(|| "no runc".to_owned())
 }
 
+/// Whether systemd makes the cgroups of containers, and runs what starts them: in VMs with a system of their own.
+pub fn by_systemd() -> bool {
+    std::env::var_os("TAFFRAIL_SYSTEMD").is_some()
+}
+
 /// Where a bundle has all layers of its root as one.
 const MERGED: &str = "merged";
 
@@ -69,6 +74,7 @@ pub struct Machine<'a> {
 pub struct Container {
     id: String,
     bundle: PathBuf,
+    runtime: &'static str,
 }
 
 impl Container {
@@ -79,7 +85,13 @@ impl Container {
 
     /// As [`Container::start`], with a change to the bundle's configuration.
     pub fn start_as(name: &str, change: impl FnOnce(&mut Value)) -> io::Result<Self> {
-        let container = Self::new(name);
+        Self::start_by("runc", name, change)
+    }
+
+    /// As [`Container::start_as`], by another runtime that is used as runc is.
+    pub fn start_by(runtime: &'static str, name: &str, change: impl FnOnce(&mut Value)) -> io::Result<Self> {
+        let mut container = Self::new(name);
+        container.runtime = runtime;
         container.make_bundle()?;
         let path = container.bundle.join("config.json");
         let mut config: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
@@ -138,7 +150,7 @@ impl Container {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let id = format!("taffrail-{name}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let bundle = std::env::temp_dir().join(&id);
-        Self { id, bundle }
+        Self { id, bundle, runtime: "runc" }
     }
 
     fn run(self) -> io::Result<Self> {
@@ -232,7 +244,8 @@ impl Container {
     }
 
     fn runc(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("runc");
+        let mut command = Command::new(self.runtime);
+        command.args(by_systemd().then_some("--systemd-cgroup"));
         // A detached container keeps what it inherits: pipes would never close.
         let log = std::fs::File::create(self.bundle.join("log")).map_or_else(|_| Stdio::null(), Stdio::from);
         command.args(arguments).stdin(Stdio::null());

@@ -4,6 +4,7 @@
 # TAFFRAIL_REPORT after each target.
 export TAFFRAIL_BIN=/vm/taffrail TAFFRAIL_SKIPPED=/tmp/skipped TAFFRAIL_REPORT=/tmp/report TAFFRAIL_SCORES=/tmp/scores TAFFRAIL_SLOW=1 NO_COLOR=1
 SECONDS_PER_TEST=180
+[ -d /run/systemd/system ] && export TAFFRAIL_SYSTEMD=1
 filter=$1
 shift
 cd /tmp
@@ -29,7 +30,7 @@ for target; do
         [ -f $TAFFRAIL_SCORES ] && sed 's/^/@@ score /' $TAFFRAIL_SCORES
         break
       }
-      [ $code = 143 ] && echo "not done within $SECONDS_PER_TEST s"
+      case $code in 124|143) echo "not done within $SECONDS_PER_TEST s" ;; esac
       # What was expected comes first, the end says how it ended.
       if [ "$(wc -c </tmp/output)" -lt 6000 ]; then cat /tmp/output; else head -c 3000 /tmp/output; echo ' […]'; tail -c 3000 /tmp/output; fi
       echo

@@ -118,6 +118,14 @@ enum Vm {
         #[arg(long, conflicts_with_all = ["filter", "targets"])]
         bless: bool,
     },
+    /// Run the tests of identity in whole systems with other layouts of cgroups.
+    Identity {
+        /// `v2`, `v1` or `hybrid`; all if none is named.
+        layouts: Vec<String>,
+        /// Only tests whose names contain one of these words.
+        #[arg(long)]
+        filter: Option<String>,
+    },
     /// Boot a kernel and run a command on it as root.
     Run {
         /// A fetched kernel.
@@ -166,6 +174,9 @@ fn run(task: Task) -> Result<()> {
         Task::Test { suite } => test::run(suite),
         Task::Vm { command: Vm::Fetch { kernels } } => vm::fetch(&kernels),
         Task::Vm { command: Vm::Run { kernel, put, command } } => vm::run(&kernel, &put, &command),
+        Task::Vm { command: Vm::Identity { layouts, filter } } => {
+            test::conclude(&vm::system::test(&layouts, filter.as_deref())?)
+        }
         Task::Vm { command: Vm::Test { kernels, targets, filter, minutes, bless } } => {
             let record = if bless { vm::Record::Bless } else { vm::Record::Compare };
             test::conclude(&vm::test(&vm::Plan { kernels, targets, filter, minutes }, record)?)

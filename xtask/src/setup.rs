@@ -47,6 +47,8 @@ const PACKAGES: &[(&str, &str, &str, For)] = &[
     ),
     ("openssl", "openssl", "makes certificates for receivers of events", For::Tests),
     ("curl", "curl", "asks the daemon over TLS", For::Tests),
+    ("mmdebstrap", "mmdebstrap", "makes the system of VMs", For::Tests),
+    ("e2fsprogs", "mke2fs", "makes the disk of VMs", For::Tests),
     ("kmod", "depmod", "unpacks kernels for VMs", For::Tests),
     ("zstd", "zstd", "unpacks kernels for VMs", For::Tests),
     ("lz4", "lz4", "unpacks kernels for VMs", For::Tests),

@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 use taffrail_tests::cannot_load;
+use taffrail_tests::container::by_systemd;
 use taffrail_tests::daemon::{Daemon, is_event};
 
 use crate::stage::{Stage, lacks};
@@ -108,7 +109,7 @@ impl Containerd {
             let huge = "x".repeat(64 << 10);
             let pod = json!({
                 "name": name, "uid": uid, "namespace": namespace,
-                "cgroup_parent": format!("/kubepods/burstable/pod{uid}"),
+                "cgroup_parent": parent_of(uid),
                 "labels": { "app": name }, "annotations": { "huge": huge }, "log_dir": self.stage.text("logs"),
             });
             let container = json!({
@@ -187,6 +188,14 @@ fn containers_of_containerd_are_named_from_the_first_event_on_with_their_pods() 
     }
 }
 
+/// The cgroup of a pod, as the kubelet calls it.
+fn parent_of(uid: &str) -> String {
+    match by_systemd() {
+        true => format!("kubepods-burstable-pod{}.slice", uid.replace('-', "_")),
+        false => format!("/kubepods/burstable/pod{uid}"),
+    }
+}
+
 /// A bridge, without a way out.
 fn network(stage: &Stage) -> Value {
     json!({
@@ -200,7 +209,7 @@ fn network(stage: &Stage) -> Value {
 
 fn config(stage: &Stage) -> String {
     let [root, state, socket, cni] = ["data", "state", "containerd.sock", "cni"].map(|name| stage.text(name));
-    let pause = image::PAUSE;
+    let (pause, by_systemd) = (image::PAUSE, by_systemd());
     format!(
         r#"version = 2
 root = "{root}"
@@ -214,6 +223,10 @@ state = "{state}"
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
     conf_dir = "{cni}"
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+      SystemdCgroup = {by_systemd}
 "#
     )
 }

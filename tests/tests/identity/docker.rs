@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use taffrail_tests::cannot_load;
+use taffrail_tests::container::by_systemd;
 use taffrail_tests::daemon::{Daemon, is_event, taffrail};
 
 use crate::stage::{Stage, lacks};
@@ -34,6 +35,11 @@ pub fn start(test: &str, labels: &Value) -> Option<(Stage, Vec<String>)> {
             "--bridge=none",
             "--iptables=false",
             "--storage-driver=overlay2",
+            if by_systemd() {
+                "--exec-opt=native.cgroupdriver=systemd"
+            } else {
+                "--exec-opt=native.cgroupdriver=cgroupfs"
+            },
         ],
     );
     stage.wait_until_works(CLIENT, &["--host", &socket, "version"]);

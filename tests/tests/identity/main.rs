@@ -15,6 +15,7 @@ mod rootless;
 mod runc;
 mod scope;
 mod stage;
+mod systemd;
 
 use serde_json::Value;
 

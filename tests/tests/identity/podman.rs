@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use taffrail_tests::cannot_load;
+use taffrail_tests::container::by_systemd;
 use taffrail_tests::daemon::{Daemon, is_event};
 
 use crate::stage::{Stage, lacks};
@@ -23,9 +24,11 @@ fn set_up(test: &str) -> Option<Podman> {
         return None;
     }
     let stage = Stage::set();
+    // crun cannot do with a machine's cgroups of both versions, which is where systemd is not asked.
+    let (manager, runtime) = if by_systemd() { ("systemd", "crun") } else { ("cgroupfs", "runc") };
     let config = format!(
-        "[containers]\ndefault_ulimits=[]\n[engine]\ninfra_image=\"{}\"\ncgroup_manager=\"cgroupfs\"\n\
-         runtime=\"runc\"\nevents_logger=\"file\"\n",
+        "[containers]\ndefault_ulimits=[]\n[engine]\ninfra_image=\"{}\"\ncgroup_manager=\"{manager}\"\n\
+         runtime=\"{runtime}\"\nevents_logger=\"file\"\n",
         image::PAUSE
     );
     std::fs::write(stage.path("containers.conf"), config).unwrap();

@@ -3,11 +3,12 @@
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
-use taffrail_tests::container::Container;
+use taffrail_tests::container::{Container, by_systemd};
 use taffrail_tests::daemon::{Daemon, is_event};
 use taffrail_tests::{cannot_trace, skip};
 
 use crate::named;
+use crate::stage::lacks;
 
 #[test]
 fn container_by_hand_is_named_from_the_first_event_on_also_below_a_path_that_its_user_chose() {
@@ -17,11 +18,15 @@ fn container_by_hand_is_named_from_the_first_event_on_also_below_a_path_that_its
         skip!(TEST, "{reason}");
     }
     let daemon = Daemon::start(&[crate::ALL]);
-    let path = format!("/taffrail-chosen-{}/web", std::process::id());
+    let own = std::process::id();
+    let (given, path) = match by_systemd() {
+        true => (format!("taffrail{own}.slice:chosen:web"), format!("/taffrail{own}.slice/chosen-web.scope")),
+        false => (format!("/taffrail-chosen-{own}/web"), format!("/taffrail-chosen-{own}/web")),
+    };
     let plain =
         Container::start_as("plain", |config| config["annotations"] = json!({ "app": "web" })).unwrap();
     let chosen =
-        Container::start_as("chosen", |config| config["linux"]["cgroupsPath"] = path.as_str().into());
+        Container::start_as("chosen", |config| config["linux"]["cgroupsPath"] = given.as_str().into());
     let chosen = chosen.unwrap();
     for container in [&plain, &chosen] {
         daemon.wait_for(|record| {
@@ -35,6 +40,31 @@ fn container_by_hand_is_named_from_the_first_event_on_also_below_a_path_that_its
     let whole = named(&records, &ids[0], &json!({ "runtime": "oci", "name": ids[0] }));
     assert_eq!(whole["container"]["labels"], json!({ "app": "web" }));
     named(&records, &ids[1], &json!({ "runtime": "oci", "name": ids[1], "cgroup_path": path }));
+}
+
+#[test]
+fn container_by_crun_is_named_from_the_first_event_on() {
+    const TEST: &str = "container_by_crun_is_named_from_the_first_event_on";
+    if let Some(reason) = cannot_trace().or_else(|| lacks(&["crun"])) {
+        skip!(TEST, "{reason}");
+    }
+    let daemon = Daemon::start(&[crate::ALL]);
+    let container =
+        Container::start_by("crun", "crun", |config| config["annotations"] = json!({ "app": "web" }));
+    let container = match container {
+        Ok(container) => container,
+        Err(error) => skip!(TEST, "crun cannot start one here: {error}"),
+    };
+    let is_its = |record: &Value, program: &str| {
+        is_event(record, "exec", container.id()) && record["event"]["args"][0] == program
+    };
+    daemon.wait_for(|record| is_its(record, "sleep"));
+    container.exec(&["cat", "/etc/passwd"]).unwrap();
+    let session = daemon.wait_for(|record| is_its(record, "cat"));
+    let (_, records) = daemon.stop();
+    let whole = named(&records, container.id(), &json!({ "runtime": "oci", "name": container.id() }));
+    assert_eq!(whole["container"]["labels"], json!({ "app": "web" }));
+    assert_eq!(session["process"]["exec_session"], session["process"]["key"]);
 }
 
 /// Removes the folder that runc made above a container's cgroup.
@@ -70,7 +100,10 @@ fn each_of_200_containers_that_start_at_once_and_end_at_once_is_named() {
                     config["root"]["path"] = template.root().to_string_lossy().into();
                     std::fs::write(bundle.path().join("config.json"), config.to_string()).unwrap();
                     let mut runc = Command::new("runc");
-                    runc.args(["run", "--bundle"]).arg(bundle.path()).arg(id);
+                    runc.args(by_systemd().then_some("--systemd-cgroup"))
+                        .args(["run", "--bundle"])
+                        .arg(bundle.path())
+                        .arg(id);
                     // It ends with an error, for neither file is there; runc itself must have none.
                     let said = runc.stdin(Stdio::null()).output().unwrap();
                     let said = String::from_utf8_lossy(&said.stderr).into_owned();

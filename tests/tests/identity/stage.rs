@@ -1,19 +1,22 @@
-//! A place for a runtime: namespaces for its network, mounts and processes, which all end with it, and a folder.
+//! A place for a runtime: namespaces for its network, mounts and processes, which all end with it, and a folder. Where
+//! systemd is to make the cgroups there are no namespaces, for it has to know the processes: daemons are its services.
 
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use taffrail::enrich::cgroup::Layout;
+use taffrail_tests::container::by_systemd;
 use taffrail_tests::daemon::wait_for;
 use tempfile::TempDir;
 
 /// The place. When it is dropped, all processes in it are ended, and what its containers left on the host is removed.
 pub struct Stage {
-    /// The process that everything in there ends with.
-    holder: Child,
-    /// Its child, the first process in there.
-    inside: u32,
+    /// The process that everything in there ends with, and its child, the first process in there.
+    namespaces: Option<(Child, u32)>,
+    /// Services of systemd: what was started, and the unit's name.
+    units: RefCell<Vec<(String, String)>>,
     folder: TempDir,
     /// Ids of containers, to clean up after.
     ids: Vec<String>,
@@ -31,6 +34,11 @@ pub fn lacks(programs: &[&str]) -> Option<String> {
 impl Stage {
     /// Sets one up.
     pub fn set() -> Self {
+        let folder = tempfile::Builder::new().prefix("taffrail-identity-").tempdir().unwrap();
+        let (units, ids) = (RefCell::default(), Vec::new());
+        if by_systemd() {
+            return Self { namespaces: None, units, folder, ids };
+        }
         let holder = Command::new("unshare")
             .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sleep", "3600"])
             .stdin(Stdio::null())
@@ -43,8 +51,8 @@ impl Stage {
             let name = std::fs::read_to_string(format!("/proc/{child}/comm")).ok()?;
             (name.trim() == "sleep").then_some(child)
         });
-        let folder = tempfile::Builder::new().prefix("taffrail-identity-").tempdir().unwrap();
-        let stage = Self { holder, inside: inside.expect("namespaces"), folder, ids: Vec::new() };
+        let namespaces = Some((holder, inside.expect("namespaces")));
+        let stage = Self { namespaces, units, folder, ids };
         stage.run("ip", ["link", "set", "lo", "up"]);
         stage
     }
@@ -66,9 +74,15 @@ impl Stage {
 
     /// A command in there.
     pub fn command(&self, program: &str) -> Command {
-        let mut command = Command::new("nsenter");
-        let target = self.inside.to_string();
-        command.args(["--target", &target, "--net", "--mount", "--pid", program]).stdin(Stdio::null());
+        let mut command = match &self.namespaces {
+            Some((_, inside)) => {
+                let mut command = Command::new("nsenter");
+                command.args(["--target", &inside.to_string(), "--net", "--mount", "--pid", program]);
+                command
+            }
+            None => Command::new(program),
+        };
+        command.stdin(Stdio::null());
         command
     }
 
@@ -85,6 +99,9 @@ impl Stage {
 
     /// As [`Stage::start`], with variables, and a name for [`Stage::stop`].
     pub fn start_command(&self, name: &str, variables: &[(&str, &str)], program: &str, arguments: &[&str]) {
+        if self.namespaces.is_none() {
+            return self.start_unit(name, variables, program, arguments);
+        }
         let log = std::fs::File::create(self.path(&format!("{name}.log"))).unwrap();
         let mut command = self.command("sh");
         let script = "echo $$ >\"$0\"; exec \"$@\"";
@@ -94,8 +111,31 @@ impl Stage {
         drop(command.spawn().unwrap());
     }
 
+    /// As the units that come with runtimes: containers outlive the service.
+    fn start_unit(&self, name: &str, variables: &[(&str, &str)], program: &str, arguments: &[&str]) {
+        let mut command = self.command("systemd-run");
+        // One that has ended keeps its name as long as its containers run.
+        let unit = format!("taffrail-{name}-{}-{}", std::process::id(), self.units.borrow().len());
+        let log = self.text(&format!("{name}.log"));
+        command.args(["--quiet", "--collect", "--unit", &unit, "--property", "Delegate=yes"]);
+        command.args([
+            "--property",
+            "KillMode=process",
+            "--property",
+            &format!("StandardError=append:{log}"),
+        ]);
+        command.args(variables.iter().map(|(name, value)| format!("--setenv={name}={value}")));
+        said(program, &command.arg("--").arg(program).args(arguments).output().unwrap());
+        self.units.borrow_mut().push((name.to_owned(), unit));
+    }
+
     /// Ends a command that was started so.
     pub fn stop(&self, name: &str) {
+        if self.namespaces.is_none() {
+            let units = self.units.borrow();
+            let (_, unit) = units.iter().rfind(|(of, _)| of == name).expect("it was started");
+            return drop(self.run("systemctl", ["stop", unit]));
+        }
         let id = std::fs::read_to_string(self.path(&format!("{name}.id"))).unwrap();
         self.run("kill", [id.trim()]);
         let is_gone = || {
@@ -129,10 +169,15 @@ pub fn said(program: &str, output: &Output) -> String {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        let _ = self.holder.kill();
-        let _ = self.holder.wait();
-        // The first process in there is gone only after all others are.
-        let _ = wait_for(|| (!Path::new(&format!("/proc/{}", self.inside)).exists()).then_some(()));
+        if let Some((holder, inside)) = &mut self.namespaces {
+            let _ = holder.kill();
+            let _ = holder.wait();
+            // The first process in there is gone only after all others are.
+            let _ = wait_for(|| (!Path::new(&format!("/proc/{inside}")).exists()).then_some(()));
+        }
+        for (_, unit) in self.units.get_mut() {
+            let _ = Command::new("systemctl").args(["stop", unit]).stderr(Stdio::null()).status();
+        }
         let folders = ["/run/runc", "/run/containerd/runc/default", "/run/containerd/runc/k8s.io"];
         for id in &self.ids {
             for folder in folders {

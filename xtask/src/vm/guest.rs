@@ -97,11 +97,30 @@ impl Ran {
     }
 }
 
-/// Boots a kernel and runs the tests of these targets there, as many as end in that time.
-pub fn run(kernel: &str, guest: &Guest, targets: &[&str], filter: Option<&str>, time: Duration) -> Ran {
+/// A system that is booted in place of a small one of the tests' own.
+pub struct System<'a> {
+    /// Its disk.
+    pub image: &'a Path,
+    /// Its cgroups: `v2`, `v1` or `hybrid`.
+    pub cgroups: &'a str,
+}
+
+/// Boots a kernel and runs the tests of these targets there, as many as end in that time. A filter is words of which a
+/// test's name contains one.
+pub fn run(
+    kernel: &str,
+    system: Option<System>,
+    guest: &Guest,
+    targets: &[&str],
+    filter: Option<&str>,
+    time: Duration,
+) -> Ran {
     let mut vmrun = Command::new("python3");
     let seconds = time.as_secs().to_string();
     vmrun.arg(root().join("tests/vm/vmrun")).args(["--timeout", &seconds, "--icount", CLOCK, "--stats"]);
+    if let Some(System { image, cgroups }) = system {
+        vmrun.arg("--root").arg(image).args(["--init", "--mem", "2048", "--cgroups", cgroups]);
+    }
     let mut put = |source: &Path, place: &str| {
         vmrun.arg("--put").arg(format!("{}:{place}", source.display()));
     };

@@ -16,6 +16,7 @@ use crate::{root, setup, succeed};
 
 mod guest;
 pub mod page;
+pub mod system;
 
 use guest::{Ran, Verdict};
 use page::Page;
@@ -252,7 +253,7 @@ fn run_all(
                     let booted = Instant::now();
                     let ran = match time.saturating_sub(begin.elapsed()) {
                         Duration::ZERO => Ran::late(kernel.name),
-                        time => guest::run(kernel.name, guest, of(kernel), filter, time),
+                        time => guest::run(kernel.name, None, guest, of(kernel), filter, time),
                     };
                     let seconds = booted.elapsed().as_secs_f64();
                     eprintln!("{}: {} in {seconds:.0} s", kernel.name, ran.summary());
