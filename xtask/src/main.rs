@@ -14,6 +14,7 @@ mod container;
 mod demo;
 mod fuzz;
 mod image;
+mod kubernetes;
 mod setup;
 mod test;
 mod tools;
@@ -34,6 +35,9 @@ enum Task {
         /// Only what a build needs, not what the tests need.
         #[arg(long)]
         build: bool,
+        /// Kubernetes too, from Debian's sources, for `cargo xtask test kubernetes`: some ten minutes.
+        #[arg(long, conflicts_with = "build")]
+        kubernetes: bool,
         /// Only print what would be done.
         #[arg(long)]
         print: bool,
@@ -151,8 +155,9 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<()> {
     match task {
-        Task::Setup { build, print } => {
-            setup::run(if build { setup::For::Build } else { setup::For::Tests }, print)
+        Task::Setup { build, kubernetes, print } => {
+            setup::run(if build { setup::For::Build } else { setup::For::Tests }, print)?;
+            if kubernetes { kubernetes::build(print) } else { Ok(()) }
         }
         Task::Build { arch } => {
             let arch = arch.unwrap_or(build::Arch::host());

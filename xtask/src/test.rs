@@ -32,6 +32,8 @@ pub enum Suite {
     Export,
     /// What the running daemon can be asked, by a real Prometheus and by clients that mean no good.
     Serve,
+    /// A real API server of Kubernetes, if `cargo xtask setup --kubernetes` has built it.
+    Kubernetes,
     /// Recorded sessions, the command line, and what the tests are made of, without root.
     Replay,
     /// Other kernels.
@@ -73,7 +75,7 @@ pub fn run(suite: Option<Suite>) -> Result<()> {
         let count = run_suite(suite)?;
         let name = suite.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
         lines.push(format!(
-            "{name:<8} {} passed, {} failed, {} skipped",
+            "{name:<10} {} passed, {} failed, {} skipped",
             count.passed,
             count.failed,
             count.skipped.len()
@@ -124,6 +126,7 @@ fn run_suite(suite: Suite) -> Result<Count> {
             nextest(&mut cargo(&["nextest", "run", "--package", "taffrail-tests", "-E", "binary(export)"]))
         }
         Suite::Serve => with_daemon("binary(serve)"),
+        Suite::Kubernetes => with_daemon("binary(kubernetes)"),
         Suite::Replay => {
             with_daemon("binary(replay) or binary(cli) or binary(audit) or binary(search) or kind(lib)")
         }

@@ -123,7 +123,7 @@ fn tokens_of_a_real_provider_are_taken_by_each_algorithm_and_nobody_is_let_in_wi
         records.iter().find(|record| record["by"] == "oidc" && record["status"] == status).cloned()
     };
     assert_eq!(by(200).unwrap()["name"], "scraper");
-    let alert = records.iter().find(|record| record["kind"] == "alert").unwrap();
+    let alert = records.iter().find(|record| record["rule"] == "API access refused").unwrap();
     assert_eq!(alert["access"]["refused"], "a token whose signature is wrong");
 
     // A daemon that has never seen the provider, which is away; and one whose groups are others.
@@ -142,7 +142,7 @@ fn tokens_of_a_real_provider_are_taken_by_each_algorithm_and_nobody_is_let_in_wi
     let told: Vec<&Value> =
         records.iter().filter(|record| record["kind"] == "degraded" && record["what"] == "oidc").collect();
     assert_eq!(told.iter().map(|record| record["is_over"] == true).collect::<Vec<_>>(), [false, true]);
-    let alert = records.iter().find(|record| record["kind"] == "alert").unwrap();
+    let alert = records.iter().find(|record| record["rule"] == "API access refused").unwrap();
     let expected = json!({ "by": "oidc", "name": "scraper", "from": "127.0.0.1", "method": "GET", "path": "/livez",
         "status": 403, "refused": "may not ask that" });
     assert_eq!(alert["access"], expected);

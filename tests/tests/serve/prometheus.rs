@@ -120,11 +120,9 @@ fn prometheus_scrapes_with_a_token_and_with_a_certificate_and_not_with_a_wrong_t
         })
     };
     assert!(calls("token", TOKEN_NAME) && calls("certificate", "CN=scraper,O=ops"));
-    let alert = records.iter().find(|record| record["kind"] == "alert").unwrap();
-    assert_eq!(
-        (&alert["rule"], &alert["access"]["refused"]),
-        (&"API access refused".into(), &"unknown token".into())
-    );
+    // The machine may have containers, which may do things.
+    let alert = records.iter().find(|record| record["rule"] == "API access refused").unwrap();
+    assert_eq!(alert["access"]["refused"], "unknown token");
     // A log with these records is whole, also to who knows the specification only.
     let oracle = concat!(env!("CARGO_MANIFEST_DIR"), "/oracle/verify_log.py");
     for mut verifier in [Command::new("python3"), taffrail(&["audit", "verify"])] {

@@ -1,0 +1,10 @@
+//! A real API server, with its store and the controllers that make pods of workloads: whose workload a container's pod is,
+//! and whose a token is. `cargo xtask setup --kubernetes` builds these programs; without them the tests are skipped.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod access;
+mod cluster;
+#[allow(dead_code, reason = "the tests of exporters use more of it")]
+#[path = "../export/stage.rs"]
+mod stage;
+mod workloads;
