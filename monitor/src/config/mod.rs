@@ -210,7 +210,7 @@ const KEYS: &[Key] = &[
         set: |s, n| text(n).map(|value| s.rules_local = value.into()), show: |s| quote(&s.rules_local.to_string_lossy()) },
     Key { name: "rules.embedded", ty: "true or false", doc: "Whether the rules that come with the program are loaded, before all files.",
         set: |s, n| bool(n).map(|value| s.rules_embedded = value), show: |s| s.rules_embedded.to_string() },
-    Key { name: "rules.watch", ty: "true or false", doc: "Whether rules are loaded anew when a rule file or the configuration changes, as after SIGHUP.",
+    Key { name: "rules.watch", ty: "true or false", doc: "Whether rules and the configuration are [read anew](../operating.md#reload) when a file of them changes, as after SIGHUP.",
         set: |s, n| bool(n).map(|value| s.rules_watch = value), show: |s| s.rules_watch.to_string() },
     Key { name: "rules.maturity", ty: "`stable`, `incubating` or `sandbox`", doc: "How well tried rules must be to take part: those that are switched off in their file and have the tag `maturity_incubating` (or with `sandbox` also `maturity_sandbox`) are switched on.",
         set: |s, n| maturity(n).map(|value| s.rules_maturity = value), show: |s| s.rules_maturity.name().to_owned() },
