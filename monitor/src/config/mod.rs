@@ -238,7 +238,7 @@ const KEYS: &[Key] = &[
         set: |s, n| ring(n).map(|value| s.bulk_bytes = value), show: |s| s.bulk_bytes.to_string() },
     Key { name: "probes.pin", ty: "path or `none`", doc: "Folder in a BPF file system, such as `/sys/fs/bpf/taffrail`. With it the probes go on collecting when the daemon ends, in any way, and the next one with the same folder [takes over](../operating.md#restarts); `taffrail unload` takes them off. `none`: they end with the daemon.",
         set: |s, n| if n.as_text() == Some("none") { s.pin = None; Ok(()) } else { text(n).map(|value| s.pin = Some(value.into())) }, show: |s| quote(&s.pin.as_deref().unwrap_or(Path::new("none")).to_string_lossy()) },
-    Key { name: "enrich.max_processes", ty: "number", doc: "Processes that are remembered, running and ended: 1024 to 4194304.",
+    Key { name: "enrich.max_processes", ty: "number", doc: "Processes that are remembered, running and ended: 1024 to 4194304. What they run, with all arguments, takes 128 MiB at most: beyond that the oldest are forgotten, too.",
         set: |s, n| number(n, 1024, 4 << 20).map(|value| s.max_processes = value as usize), show: |s| s.max_processes.to_string() },
     Key { name: "enrich.folders.docker", ty: "list of paths", doc: "Docker's root folders, which have `containers/ID/config.v2.json`. In these four lists, a path that ends in `/*` stands for all folders in there; those of users who run containers without root need not be named.",
         set: |s, n| texts(n).map(|values| s.folders.docker = values), show: |s| list(s.folders.docker.iter().cloned()) },

@@ -4,6 +4,7 @@ pub mod answers;
 pub mod cgroup;
 pub mod container;
 pub mod executable;
+pub mod image;
 pub mod metadata;
 pub mod owner;
 pub mod process;
@@ -234,7 +235,7 @@ impl Enricher {
     pub fn learn_process(&mut self, seed: Seed) {
         let home = self.home(seed.cgroup_id, seed.pid_ns);
         let container = self.owners.container_of(home);
-        let mut process = Process::of_seed(&seed, seed.cgroup_id, container);
+        let mut process = self.processes.seeded(&seed, container);
         process.from_host = self.owners.is_hosts(seed.cgroup_id, home);
         if let Some(container) = &process.container {
             let namespaces = (process.pid_ns, process.mnt_ns);

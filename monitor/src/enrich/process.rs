@@ -2,13 +2,13 @@
 //! in what ran before. It is bounded, and counts what it had to forget.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use taffrail_common::event::{Credentials, Header};
 
 use super::container::Container;
-use super::executable::{Digest, Slot, Version};
+use super::image::{Image, Weight};
 use super::seed::Seed;
 use super::users::Names;
 use crate::event::Exec;
@@ -50,90 +50,6 @@ impl std::fmt::Display for ProcessKey {
 
 /// Inode number of the first pid namespace (`PROC_PID_INIT_INO`).
 pub(super) const PID_NS_INIT: u32 = 0xEFFF_FFFC;
-
-/// What a process runs: shared by all that forked from one exec.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Image {
-    /// Path of the executable as the process itself would name it.
-    pub exe: Box<[u8]>,
-    /// The name that exec was asked for; empty if not known (seeded from `/proc`).
-    pub filename: Box<[u8]>,
-    /// The arguments, each ended by NUL, as far as they were kept.
-    pub args: Box<[u8]>,
-    /// The arguments joined by single spaces, as `ps` shows them.
-    pub exeline: Box<[u8]>,
-    /// The same with the command name in place of the first argument, as Falco has it.
-    pub cmdline: Box<[u8]>,
-    /// Bytes of all arguments as there were.
-    pub args_full_len: u32,
-    /// Number of arguments as there were.
-    pub arg_count: u32,
-    /// Which version of which file the executable is.
-    pub version: Version,
-    /// Its hash, if somebody wants to know it.
-    pub digest: OnceLock<Arc<Slot>>,
-    /// Bits of `taffrail_common::event::path_flag` for `exe`.
-    pub exe_flags: u32,
-}
-
-impl Image {
-    fn of_exec(exec: &Exec<'_>) -> Self {
-        let Exec { record, exe, cwd: _, filename, args } = exec;
-        Self {
-            exe: (*exe).into(),
-            filename: (*filename).into(),
-            args: (*args).into(),
-            exeline: exeline(args),
-            cmdline: cmdline(trim_nul(&record.header.comm), args),
-            args_full_len: record.args.full_len,
-            arg_count: record.arg_count,
-            version: Version::of(record),
-            digest: OnceLock::new(),
-            exe_flags: record.exe.flags,
-        }
-    }
-
-    fn of_seed(seed: &Seed) -> Self {
-        Self {
-            exe: seed.exe.clone().into(),
-            filename: Box::default(),
-            exeline: exeline(&seed.args),
-            cmdline: cmdline(&seed.comm, &seed.args),
-            args_full_len: seed.args_full_len.max(seed.args.len() as u32),
-            arg_count: memchr::memchr_iter(0, &seed.args).count() as u32,
-            args: seed.args.clone().into(),
-            version: Version {
-                dev: seed.exe_dev,
-                ino: seed.exe_ino,
-                ctime_ns: seed.exe_ctime_ns,
-                bytes: seed.exe_bytes,
-                started_ns: 0,
-            },
-            digest: OnceLock::new(),
-            exe_flags: 0,
-        }
-    }
-}
-
-impl Image {
-    /// The hash of the executable, or why there is none; `None`: nobody wanted to know, or it is to come.
-    pub fn digest(&self) -> Option<&Digest> {
-        self.digest.get()?.get()
-    }
-}
-
-/// Arguments that end with NUL, joined by spaces.
-fn exeline(args: &[u8]) -> Box<[u8]> {
-    let args = args.strip_suffix(b"\0").unwrap_or(args);
-    args.iter().map(|&byte| if byte == 0 { b' ' } else { byte }).collect()
-}
-
-/// The command name and all arguments but the first; nothing if there are none.
-fn cmdline(name: &[u8], args: &[u8]) -> Box<[u8]> {
-    let line = exeline(args);
-    let Some(end) = memchr::memchr(0, args) else { return line };
-    [name, line.get(end..).unwrap_or_default()].concat().into()
-}
 
 /// One process. What each event looks at comes first and stays together: with thousands of processes in turn, the lines
 /// of the processor's cache that are touched are what an event costs.
@@ -237,8 +153,7 @@ impl Process {
         }
     }
 
-    /// A process that ran before the probes were attached. Where its program was started is not told here.
-    pub fn of_seed(seed: &Seed, cgroup_id: u64, container: Option<Arc<Container>>) -> Self {
+    fn of_seed(seed: &Seed, container: Option<Arc<Container>>, weight: &Weight) -> Self {
         let mut comm = [0; 16];
         let len = seed.comm.len().min(15);
         comm[..len].copy_from_slice(&seed.comm[..len]);
@@ -252,7 +167,7 @@ impl Process {
             start_ns: 0,
             ns_tgid: seed.ns_tgid,
             comm,
-            image: Arc::new(Image::of_seed(seed)),
+            image: Arc::new(Image::of_seed(seed, weight)),
             cwd: seed.cwd.clone().into(),
             credentials: Credentials {
                 uid: seed.uids[0],
@@ -274,7 +189,7 @@ impl Process {
             session: seed.session,
             process_group: seed.process_group,
             tty: seed.tty,
-            cgroup_id,
+            cgroup_id: seed.cgroup_id,
             from_host: false,
             exec_session: None,
             names: None,
@@ -341,8 +256,14 @@ pub struct ProcessTable {
     /// Ended processes, oldest first.
     ended: VecDeque<ProcessKey>,
     max: usize,
+    /// What the images of all of them take.
+    weight: Weight,
     stats: Stats,
 }
+
+/// The images of all processes take no more bytes than this: a container can start thousands of programs with names and
+/// arguments of 20 KiB each.
+const WEIGHT_MAX: usize = 128 << 20;
 
 /// Ancestors that are looked at, at most.
 const ANCESTORS_MAX: usize = 64;
@@ -361,6 +282,7 @@ impl ProcessTable {
             numbers: HashMap::new(),
             ended: VecDeque::new(),
             max: max.max(16),
+            weight: Weight::default(),
             stats: Stats::default(),
         }
     }
@@ -420,7 +342,7 @@ impl ProcessTable {
     /// Adds a process that is not known yet.
     pub(super) fn insert(&mut self, process: Process) {
         if self.processes.len() >= self.max {
-            self.make_room();
+            self.forget(None);
         }
         if let Some(parent) = self.processes.get_mut(&process.parent) {
             parent.children += 1;
@@ -433,6 +355,7 @@ impl ProcessTable {
             }
             self.release(old.parent);
         }
+        self.lighten(key);
     }
 
     /// Takes a process out.
@@ -451,6 +374,11 @@ impl ProcessTable {
         if let Some(parent) = self.processes.get_mut(&parent) {
             parent.children = parent.children.saturating_sub(1);
         }
+    }
+
+    /// A process that ran before the probes were attached. Where its program was started is not told here.
+    pub fn seeded(&self, seed: &Seed, container: Option<Arc<Container>>) -> Process {
+        Process::of_seed(seed, container, &self.weight)
     }
 
     /// Adds a process that ran before, unless an event has said more already.
@@ -488,7 +416,7 @@ impl ProcessTable {
         let record = &exec.record;
         let parent = self.key(record.parent_tgid, record.parent_start_ns);
         let Some(process) = self.processes.get_mut(&key) else { return };
-        process.image = Arc::new(Image::of_exec(exec));
+        process.image = Arc::new(Image::of_exec(exec, &self.weight));
         if *process.cwd != *exec.cwd {
             process.cwd = exec.cwd.into();
         }
@@ -504,6 +432,7 @@ impl ProcessTable {
                 parent.children += 1;
             }
         }
+        self.lighten(key);
     }
 
     /// The process that an event names; a number is one of that pid namespace.
@@ -549,16 +478,23 @@ impl ProcessTable {
         true
     }
 
-    fn make_room(&mut self) {
+    /// Forgets processes until images take no more than they may; not the one that has just come.
+    fn lighten(&mut self, new: ProcessKey) {
+        while self.weight.bytes() > WEIGHT_MAX && self.forget(Some(new)) {}
+    }
+
+    /// Forgets a process, but for that one; false if there is none.
+    fn forget(&mut self, but: Option<ProcessKey>) -> bool {
         if self.forget_oldest_ended() {
-            return;
+            return true;
         }
         // All are running: any one has to go, and its next event makes it known again as unknown.
-        let any = self.processes.keys().next().copied();
+        let any = self.processes.keys().find(|key| Some(**key) != but).copied();
         if let Some(key) = any {
             self.remove(key);
             self.stats.evicted_running += 1;
         }
+        any.is_some()
     }
 
     /// Forgets an ended process: the oldest that is nobody's parent. The others are names in somebody's lineage,

@@ -228,3 +228,26 @@ fn second_process_of_an_id_in_the_same_tick_keeps_its_key_when_the_first_is_forg
     let second = handle(&mut enricher, &open(11, SECOND + 2, "/x", 0, 3));
     assert_eq!((second.key.to_string(), &*second.image.exe), ("11-100-3".to_owned(), &b"/bin/second"[..]));
 }
+
+#[test]
+fn programs_with_long_arguments_make_older_ones_be_forgotten_and_not_memory_run_out() {
+    let long = "a".repeat(4000);
+    for is_over in [true, false] {
+        let mut enricher = Enricher::new(Source::Recorded, 65_536);
+        for tgid in 100..15_100 {
+            handle(&mut enricher, &exec(tgid, SECOND, (1, 0), "/bin/x", &[&long]));
+            if is_over {
+                handle(&mut enricher, &exit(tgid, SECOND, 0));
+            }
+        }
+        // Each takes some 12,000 bytes of 128 MiB.
+        let known = enricher.processes.len();
+        assert!((10_000..11_200).contains(&known), "{known} are known");
+        let stats = enricher.processes.stats();
+        assert_eq!((stats.evicted + stats.evicted_running) as usize, 15_000 - known);
+        assert_eq!(stats.evicted > 0, is_over);
+        // One that takes little has place at once.
+        let small = handle(&mut enricher, &exec(20_000, SECOND, (1, 0), "/bin/y", &["y"]));
+        assert_eq!(*small.image.exe, *b"/bin/y");
+    }
+}

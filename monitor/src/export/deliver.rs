@@ -315,6 +315,8 @@ impl Exporter {
             match step {
                 Step::Record { seq, line } => {
                     let is_again = seq <= self.seen;
+                    // From now on what is deleted is something that it has lost.
+                    self.is_new = false;
                     self.seen = self.seen.max(seq);
                     self.read.0 = seq;
                     self.read.1.clear();
