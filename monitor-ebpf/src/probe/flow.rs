@@ -92,6 +92,13 @@ fn listens(sk: *const u8) {
             unsafe { actor.fill_header(header, FLOW, sk) };
             // SAFETY: plain store.
             unsafe { (*header).len = 0 };
+            // SAFETY: the value is looked at at once.
+            let other = unsafe { LISTENERS.get(&listener(sk)) };
+            // In trees of v1 no socket says whose a connection is: with two that listen at one port it is nobody's.
+            if scope::hierarchy() != 0 && other.is_some_and(|other| other.cgroup_id != actor.cgroup_id) {
+                // SAFETY: plain store.
+                unsafe { (*header).cgroup_id = 0 };
+            }
             // SAFETY: all fields are written.
             let _ = LISTENERS.insert(&listener(sk), unsafe { &*header }, 0);
         }
@@ -118,8 +125,11 @@ fn comes_in(sk: *const u8) {
     let cgroup_id = socket::cgroup_id(sk);
     // SAFETY: the value is copied at once.
     let listener = unsafe { LISTENERS.get(&listener(sk)) };
-    // Another one may listen at the same port of another address; where sockets have no cgroup, nobody knows.
-    let listener = listener.filter(|header| header.cgroup_id == cgroup_id || scope::hierarchy() != 0);
+    // Another one may listen at the same port of another address.
+    let listener = listener.filter(|header| match scope::hierarchy() {
+        0 => header.cgroup_id == cgroup_id,
+        _ => header.cgroup_id != 0,
+    });
     let cgroup_id = listener.map_or(cgroup_id, |header| header.cgroup_id);
     let tgid = listener.map_or(0, |header| header.tgid);
     if !scope::watched_of(FLOW, cgroup_id, tgid) && !scope::watched_of(DNS, cgroup_id, tgid) {

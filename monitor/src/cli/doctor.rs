@@ -13,6 +13,7 @@ use crate::enrich::metadata::api::{self, Look};
 use crate::event::text::escaped;
 use crate::probe::hook::{ALL_KINDS, Status, Tier};
 use crate::probe::load::Tiers;
+use crate::probe::tree::Tree;
 use crate::probe::{HOOKS, LoadError, Options, ProbeState, Probes, load};
 
 /// Say what works on this machine.
@@ -168,10 +169,14 @@ fn cgroups() -> Finding {
         Layout::Hybrid(root) => (Verdict::Ok, format!("hybrid: v2 at {}", root.display()), None),
         Layout::V1(Hierarchy { controller, root, .. }) => (
             Verdict::Less,
-            format!("v1 only: containers are told apart by `{controller}` at {}", root.display()),
+            format!(
+                "v1, without a v2 tree that is used: containers are told apart by `{controller}` at {}",
+                root.display()
+            ),
             Some(
                 "whose a socket is that nobody was seen to use is not known; programs for packets and sockets need \
-                 CAP_SYS_ADMIN here; boot with cgroup v2 (systemd: systemd.unified_cgroup_hierarchy=1)",
+                 CAP_SYS_ADMIN, and fsopen, fsconfig and fsmount if system calls are filtered; boot with cgroup v2 \
+                 (systemd: systemd.unified_cgroup_hierarchy=1)",
             ),
         ),
         Layout::None => (
@@ -236,11 +241,13 @@ fn runtimes(settings: &Settings) -> Vec<Finding> {
 
 /// How each probe is, by trying all. No cgroup is in scope, so they see nothing while they are tried.
 pub fn try_probes(tiers: Tiers) -> Result<Vec<ProbeState>, LoadError> {
+    let layout = Layout::detect();
     let options = Options {
         urgent_bytes: 1 << 16,
         bulk_bytes: 1 << 16,
         kinds: ALL_KINDS,
-        cgroups: Layout::detect(),
+        tree: Tree::open(&layout),
+        cgroups: layout,
         calls: Vec::new(),
         count_calls: false,
         flight: 0,

@@ -31,6 +31,7 @@ use crate::probe::handover::{self};
 use crate::probe::hook::{PROCESS_KINDS, Status, bit};
 use crate::probe::loss::LOST_MAX;
 use crate::probe::scope::SCOPE_MAX;
+use crate::probe::tree::Tree;
 use crate::probe::{LoadError, Options, ProbeState, Probes};
 use crate::rules::{self, RuleSet};
 use crate::scope::{Scope, Selector};
@@ -82,6 +83,9 @@ pub fn run(args: Args, give_back_memory: fn()) -> ExitCode {
         Err(code) => return code,
     };
     let last = Last::of(&settings.log_dir);
+    let layout = Layout::detect();
+    // Later nothing can be mounted any more.
+    let tree = Tree::open(&layout);
     let options = audit_options(&settings);
     let opened = Confinement::begin(&settings)
         .and_then(|confinement| Ok((confinement.within(Role::Work, || Log::open(options))?, confinement)));
@@ -94,7 +98,7 @@ pub fn run(args: Args, give_back_memory: fn()) -> ExitCode {
         Err(error) => return cannot_confine(&error),
     };
     log::info!("the audit log is signed by {}", log.key());
-    match watch(&args, &settings, rules, (log, last), confinement, give_back_memory) {
+    match watch(&args, &settings, rules, (log, last), (layout, tree), confinement, give_back_memory) {
         Ok(()) => ExitCode::SUCCESS,
         Err(code) => code,
     }
@@ -122,10 +126,10 @@ fn watch(
     settings: &Settings,
     rules: RuleSet,
     (log, last): (Log, Option<Last>),
+    (layout, tree): (Layout, Tree),
     mut confinement: Confinement,
     give_back_memory: fn(),
 ) -> Result<(), ExitCode> {
-    let layout = Layout::detect();
     let watched = Watched::of(settings, &rules);
     let kinds = watched.kinds;
     let options = Options {
@@ -133,6 +137,7 @@ fn watch(
         bulk_bytes: settings.bulk_bytes,
         kinds,
         cgroups: layout.clone(),
+        tree,
         calls: watched.calls.iter().cloned().collect(),
         count_calls: settings.syscalls_count,
         flight: settings.syscalls_flight_recorder,
@@ -141,7 +146,8 @@ fn watch(
         pin: settings.pin.clone(),
     };
     // Before new ones are put there.
-    let (left, mut problems) = settings.pin.as_deref().map(handover::left).unwrap_or_default();
+    let (left, mut problems) =
+        settings.pin.as_deref().map(|root| handover::left(root, &layout)).unwrap_or_default();
     let (mut probes, rings, losses) = Probes::load(&options).map_err(|error| cannot_load(&error))?;
     give_back_memory();
     let (states, ring_fills) = (probes.states.clone(), std::mem::take(&mut probes.rings));

@@ -30,6 +30,7 @@ use crate::pipeline::{self, Gap, Live, Sink, Worker, receive};
 use crate::probe::flight::Flight;
 use crate::probe::hook::{ALL_KINDS, bit};
 use crate::probe::load::Tiers;
+use crate::probe::tree::Tree;
 use crate::probe::{Options, Probes, call};
 use crate::rules::{self, Filter, RuleSet};
 use crate::scope::Scope;
@@ -163,6 +164,7 @@ fn live(args: &Args, rules: RuleSet, scope: Scope, sink: Printer) -> Result<(), 
         bulk_bytes: 4 << 20,
         kinds,
         cgroups: layout.clone(),
+        tree: Tree::open(&layout),
         calls: calls.into_iter().collect(),
         count_calls: args.count,
         flight: args.last.map_or(0, |last| last.next_power_of_two().max(16)),

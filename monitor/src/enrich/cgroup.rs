@@ -33,6 +33,16 @@ pub struct Hierarchy {
     pub root: PathBuf,
 }
 
+impl Hierarchy {
+    /// The place of its controller among the kernel's, by their list. BTF has it, too, and is right where the list leaves
+    /// out some (from 6.12 on).
+    pub fn place(&self) -> Option<u32> {
+        let text = std::fs::read_to_string("/proc/cgroups").ok()?;
+        let mut names = text.lines().skip(1).map(|line| line.split('\t').next());
+        names.position(|name| name == Some(self.controller))?.try_into().ok()
+    }
+}
+
 /// Controllers in whose trees runtimes and systemd make a cgroup for each container, the best first.
 pub const CONTROLLERS: [&str; 5] = ["pids", "memory", "devices", "freezer", "cpu"];
 
@@ -43,7 +53,11 @@ impl Layout {
         let is_root = |folder: &Path| folder.metadata().is_ok_and(|metadata| metadata.ino() == ROOT_ID);
         let [mounts, cgroups] = ["mountinfo", "cgroup"]
             .map(|name| std::fs::read_to_string(format!("/proc/self/{name}")).unwrap_or_default());
-        Self::of_mounts(&mounts, &cgroups, is_root)
+        let has_cgroups = |root: &Path| {
+            let mut entries = root.read_dir().into_iter().flatten().flatten();
+            entries.any(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        };
+        Self::of_mounts(&mounts, &cgroups, is_root, has_cgroups)
     }
 
     /// The root of the tree by which containers are told apart.
@@ -79,8 +93,13 @@ impl Layout {
     }
 
     /// Reads it from the text of `/proc/PID/mountinfo` (proc(5)) and of `/proc/PID/cgroup`; `is_root` tells a tree's root
-    /// from a folder in it.
-    fn of_mounts(mountinfo: &str, cgroups: &str, is_root: impl Fn(&Path) -> bool) -> Self {
+    /// from a folder in it, `has_cgroups` whether there are any but the root.
+    fn of_mounts(
+        mountinfo: &str,
+        cgroups: &str,
+        is_root: impl Fn(&Path) -> bool,
+        has_cgroups: impl Fn(&Path) -> bool,
+    ) -> Self {
         let mut root = None;
         let mut v1 = Vec::new();
         for line in mountinfo.lines() {
@@ -94,10 +113,17 @@ impl Layout {
                 _ => {}
             }
         }
+        // Beside v1 systemd mounts its tree here. One elsewhere may be somebody's who only attaches programs to it, with all
+        // processes in its root.
+        let is_used = |root: &Path| {
+            root.starts_with("/sys/fs/cgroup")
+                || cgroups.lines().any(|line| line.starts_with("0::/") && line != "0::/")
+                || has_cgroups(root)
+        };
         match root {
             Some(root) if v1.is_empty() => return Layout::Unified(root),
-            Some(root) => return Layout::Hybrid(root),
-            None => {}
+            Some(root) if is_used(&root) => return Layout::Hybrid(root),
+            _ => {}
         }
         let hierarchy = CONTROLLERS.iter().find_map(|&controller| {
             let is_its = |options: &str| options.split(',').any(|option| option == controller);
@@ -326,8 +352,8 @@ mod tests {
         let beside = "32 23 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
         let part = "33 23 0:28 /docker/x /mnt rw - cgroup2 cgroup2 rw\n";
         let cgroups = "12:cpu,cpuacct:/a:b\n3:memory:/\n1:name=systemd:/x\n";
-        let is_root = |folder: &Path| folder.starts_with("/sys/fs/cgroup");
-        let of_mounts = |text: &str| Layout::of_mounts(text, cgroups, is_root);
+        let is_root = |folder: &Path| !folder.starts_with("/mnt");
+        let of_mounts = |text: &str| Layout::of_mounts(text, cgroups, is_root, |_| false);
         assert_eq!(of_mounts(v2), Layout::Unified("/sys/fs/cgroup".into()));
         assert_eq!(of_mounts(&[v1, beside].concat()), Layout::Hybrid("/sys/fs/cgroup/unified".into()));
         assert_eq!(of_mounts(&[part, v2].concat()), Layout::Unified("/sys/fs/cgroup".into()));
@@ -336,6 +362,13 @@ mod tests {
         assert_eq!(of_mounts(v1), tree("cpu", 12, "/sys/fs/cgroup/cpu"));
         let memory = "34 23 0:29 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n";
         assert_eq!(of_mounts(&[v1, memory].concat()), tree("memory", 3, "/sys/fs/cgroup/memory"));
+        // A tree of v2 that nothing is in.
+        let aside = "37 23 0:31 / /run/aside rw - cgroup2 cgroup2 rw\n";
+        let both = [v1, aside].concat();
+        assert_eq!(of_mounts(&both), tree("cpu", 12, "/sys/fs/cgroup/cpu"));
+        let hybrid = Layout::Hybrid("/run/aside".into());
+        assert_eq!(Layout::of_mounts(&both, cgroups, is_root, |_| true), hybrid);
+        assert_eq!(Layout::of_mounts(&both, "0::/x\n", is_root, |_| false), hybrid);
         // No tree of ours, and a container's part of one.
         let named = "35 23 0:30 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n";
         let part = "36 23 0:29 /x /mnt rw - cgroup cgroup rw,memory\n";
@@ -351,7 +384,8 @@ mod tests {
     fn in_a_cgroup_namespace_the_machines_root_is_found_beside_the_containers() {
         let own = "30 23 0:26 / /own ro - cgroup2 cgroup rw\n";
         let machine = "31 23 0:26 /../../.. /sys/fs/cgroup ro - cgroup2 cgroup2 rw\n";
-        let found = Layout::of_mounts(&[own, machine].concat(), "", |folder| folder != Path::new("/own"));
+        let found =
+            Layout::of_mounts(&[own, machine].concat(), "", |folder| folder != Path::new("/own"), |_| false);
         assert_eq!(found, Layout::Unified("/sys/fs/cgroup".into()));
     }
 

@@ -175,8 +175,8 @@ pub struct States {
     seen: HashMap<PathBuf, (Stamp, Stated)>,
     /// By state folder.
     listings: HashMap<PathBuf, Listing>,
-    /// When folders of users are listed anew at the earliest.
-    next_of_users: Instant,
+    /// When folders of a user are listed anew at the earliest.
+    next_of_users: HashMap<u32, Instant>,
 }
 
 /// Tells one version of a file from another.
@@ -192,14 +192,11 @@ struct Stated {
 }
 
 /// The containers without a cgroup of their own in a state folder.
-#[derive(Default)]
 struct Listing {
     /// When the folder was changed last.
-    changed: Option<SystemTime>,
+    changed: SystemTime,
     /// Id and first process of each, by its pid namespace.
     by_namespace: HashMap<u32, (String, u32)>,
-    /// Whether one may be just about to be told of.
-    is_open: bool,
     /// Whether it says all as long as the folder is not changed.
     is_whole: bool,
 }
@@ -207,8 +204,8 @@ struct Listing {
 /// Within this time two changes of a folder may have the same time: file systems take it from the kernel's ticks.
 const TICKS: Duration = Duration::from_millis(100);
 
-/// Part of the time that is spent on listing folders of users, at most: one in so many. Whoever fills his folder all the
-/// time has others wait, not us.
+/// Part of the time that is spent on listing folders of one user, at most: one in so many. Whoever fills his folder all the
+/// time waits himself, and has nobody else wait.
 const SHARE_OF_USERS: u32 = 5;
 
 /// How long one folder of a user is read at a time.
@@ -222,7 +219,7 @@ impl Default for States {
 
 impl States {
     fn new(layout: Layout) -> Self {
-        Self { layout, seen: HashMap::new(), listings: HashMap::new(), next_of_users: Instant::now() }
+        Self { layout, seen: HashMap::new(), listings: HashMap::new(), next_of_users: HashMap::new() }
     }
 
     /// The container that owns that cgroup path.
@@ -259,14 +256,18 @@ impl States {
             all.extend(expand(&[folder]).map(|folder| (folder, user)));
         }
         self.listings.retain(|folder, _| all.iter().any(|(there, _)| there == folder));
-        let begin = Instant::now();
-        let is_users_turn = begin >= self.next_of_users;
+        let now = Instant::now();
+        self.next_of_users.retain(|_, next| *next > now);
+        let waiting: Vec<u32> = self.next_of_users.keys().copied().collect();
         let mut is_open = false;
         for (folder, user) in &all {
-            is_open |= self.list(folder, *user, is_users_turn);
-        }
-        if is_users_turn {
-            self.next_of_users = Instant::now() + (SHARE_OF_USERS - 1) * begin.elapsed();
+            let begin = Instant::now();
+            let is_turn = user.is_none_or(|user| !waiting.contains(&user));
+            is_open |= self.list(folder, *user, is_turn);
+            if let (Some(user), true) = (user, is_turn) {
+                let next = self.next_of_users.entry(*user).or_insert(begin);
+                *next = (*next).max(begin) + SHARE_OF_USERS * begin.elapsed();
+            }
         }
         let found = all.iter().find_map(|(folder, user)| {
             let (id, first) = self.listings.get(folder)?.by_namespace.get(&pid_ns)?;
@@ -279,38 +280,41 @@ impl States {
     }
 
     /// Lists a state folder anew if it was changed; returns whether a container may be just about to be told of.
-    fn list(&mut self, folder: &Path, user: Option<u32>, is_users_turn: bool) -> bool {
-        let changed = folder.metadata().and_then(|metadata| metadata.modified()).ok();
+    fn list(&mut self, folder: &Path, user: Option<u32>, is_turn: bool) -> bool {
+        let Ok(changed) = folder.metadata().and_then(|metadata| metadata.modified()) else {
+            self.listings.remove(folder);
+            return false;
+        };
         if let Some(known) = self.listings.get(folder)
             && (known.is_whole && known.changed == changed)
         {
             return false;
         }
-        if user.is_some() && !is_users_turn {
+        if !is_turn {
             return true;
         }
         let begin = Instant::now();
-        let mut listing = Listing { changed, ..Listing::default() };
+        let mut listing = Listing { changed, by_namespace: HashMap::new(), is_whole: true };
+        let mut is_open = false;
         for entry in folder.read_dir().into_iter().flatten().flatten().take(STATES_MAX) {
             if user.is_some() && begin.elapsed() > LISTING_MAX {
                 // What was read is not read again the next time.
-                listing.is_open = true;
+                is_open = true;
                 break;
             }
             let Some(Stated { path, first: Some(first) }) = self.stated(&entry.path(), user) else {
-                listing.is_open |= is_young(&entry.path());
+                listing.is_whole = false;
+                is_open |= is_young(&entry.path());
                 continue;
             };
             if let Some(pid_ns) = pid_namespace(first)
                 && !path.is_some_and(|path| self.is_there(&path))
                 && let Ok(id) = entry.file_name().into_string()
             {
-                listing.by_namespace.insert(pid_ns, (id, first));
+                listing.by_namespace.entry(pid_ns).or_insert((id, first));
             }
         }
-        let is_settled = changed.is_none_or(|changed| changed.elapsed().is_ok_and(|age| age > TICKS));
-        let is_open = listing.is_open;
-        listing.is_whole = is_settled && !is_open;
+        listing.is_whole &= !is_open && changed.elapsed().is_ok_and(|age| age > TICKS);
         self.listings.insert(folder.to_owned(), listing);
         is_open
     }
@@ -361,7 +365,9 @@ impl States {
         {
             return Some(stated.clone());
         }
-        let stated = read(&path, user).map(|bytes| self.parse(&bytes)).unwrap_or_default();
+        // What could not be read may be so the next time.
+        let Ok(bytes) = read(&path, user) else { return Some(Stated::default()) };
+        let stated = self.parse(&bytes);
         self.seen.insert(folder.to_owned(), (stamp, stated.clone()));
         Some(stated)
     }

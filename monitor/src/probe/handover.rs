@@ -3,7 +3,8 @@
 //! old ones off, and reads what is left in their rings: it does not matter whether both are of one version, as long as
 //! records look alike. Nothing that is found there stops a start.
 //!
-//! One folder is one generation: `000001-LAYOUT`. Which events the last daemon has dealt with, it leaves in a map
+//! One folder is one generation: `000001-LAYOUT`, with the tree of cgroups if that is one of v1: the same id is another cgroup in
+//! another tree. Which events the last daemon has dealt with, it leaves in a map
 //! ([`Ledger`]); what it had taken out of the rings and not dealt with is gone with it, and known by number.
 
 use std::io;
@@ -20,6 +21,7 @@ use thiserror::Error;
 
 use super::loss::{TalliesPod, total};
 use super::receive::Receiver;
+use crate::enrich::cgroup::{Hierarchy, Layout};
 use crate::rules::hex;
 
 /// How records and maps are laid out, as the test of the layout knows it.
@@ -36,9 +38,13 @@ pub enum PinError {
     Refused(#[from] AyaPinError),
 }
 
-/// The first hex digits of the layout's hash.
-fn layout() -> String {
-    hex(&Sha256::digest(LAYOUT))[..16].to_owned()
+/// The first hex digits of the layout's hash, and the tree of cgroups.
+fn layout(cgroups: &Layout) -> String {
+    let hash = hex(&Sha256::digest(LAYOUT));
+    match cgroups.hierarchy() {
+        Some(Hierarchy { controller, id, .. }) => format!("{}-{controller}-{id}", &hash[..16]),
+        None => hash[..16].to_owned(),
+    }
 }
 
 /// The pins of this daemon's probes.
@@ -48,10 +54,10 @@ pub struct Pins {
 
 impl Pins {
     /// Makes the folder of a new generation.
-    pub fn create(root: &Path) -> Result<Self, PinError> {
+    pub fn create(root: &Path, cgroups: &Layout) -> Result<Self, PinError> {
         std::fs::create_dir_all(root)?;
         let last = generations(root)?.last().map_or(0, |(number, _)| *number);
-        let folder = root.join(format!("{:06}-{}", last + 1, layout()));
+        let folder = root.join(format!("{:06}-{}", last + 1, layout(cgroups)));
         std::fs::create_dir(&folder)?;
         Ok(Self { folder })
     }
@@ -117,7 +123,7 @@ pub struct Account {
 }
 
 /// All that earlier daemons have left, oldest first, and what of it is of no use.
-pub fn left(root: &Path) -> (Vec<Left>, Vec<String>) {
+pub fn left(root: &Path, cgroups: &Layout) -> (Vec<Left>, Vec<String>) {
     let found = match generations(root) {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return (Vec::new(), Vec::new()),
@@ -126,10 +132,10 @@ pub fn left(root: &Path) -> (Vec<Left>, Vec<String>) {
     let mut problems = Vec::new();
     let all = found.into_iter().map(|(_, folder)| {
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
-        let maps = if name.split_once('-').is_some_and(|(_, of)| of == layout()) {
+        let maps = if name.split_once('-').is_some_and(|(_, of)| of == layout(cgroups)) {
             Maps::open(&folder).map_err(|error| error.to_string())
         } else {
-            Err("its records are of another version".to_owned())
+            Err("its records are of another version, or of another tree of cgroups".to_owned())
         };
         let maps = maps.map_err(|error| problems.push(format!("{}: {error}", folder.display()))).ok();
         Left { folder, maps }
@@ -332,11 +338,17 @@ mod tests {
         std::fs::write(root.path().join("000011-file"), "").unwrap();
         let numbers: Vec<u64> = generations(root.path()).unwrap().iter().map(|(number, _)| *number).collect();
         assert_eq!(numbers, [9, 10]);
-        let (left, problems) = left(root.path());
+        let cgroups = Layout::None;
+        let (left, problems) = left(root.path(), &cgroups);
         assert_eq!((left.len(), problems.len()), (2, 2));
         assert!(left.iter().all(|left| left.handled().is_none()), "{problems:?}");
-        let next = Pins::create(root.path()).unwrap();
-        assert_eq!(next.folder.file_name().unwrap().to_str().unwrap(), format!("000011-{}", layout()));
+        let next = Pins::create(root.path(), &cgroups).unwrap();
+        assert_eq!(
+            next.folder.file_name().unwrap().to_str().unwrap(),
+            format!("000011-{}", layout(&cgroups))
+        );
+        let hierarchy = Hierarchy { controller: "pids", id: 4, root: "/x".into() };
+        assert_eq!(layout(&Layout::V1(hierarchy)), format!("{}-pids-4", layout(&cgroups)));
         assert_eq!(unload(root.path()).unwrap(), 3);
         assert_eq!(generations(root.path()).unwrap(), []);
     }

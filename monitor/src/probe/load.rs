@@ -27,7 +27,8 @@ use super::hook::{ALL_KINDS, Attach, PROCESS_KINDS, ProbeState, Status, bit};
 use super::loss::{LOST_MAX, LossKeyPod, LossReader, TalliesPod};
 use super::receive::{Ahead, Receiver};
 use super::scope::{SCOPE_MAX, Scopes};
-use super::{strong, tree};
+use super::strong;
+use super::tree::Tree;
 use crate::clock;
 use crate::enrich::cgroup::Layout;
 use crate::event::field::KindSet;
@@ -48,6 +49,8 @@ pub struct Options {
     pub kinds: KindSet,
     /// The trees of cgroups.
     pub cgroups: Layout,
+    /// That to which programs for packets and sockets are attached.
+    pub tree: Tree,
     /// Names of system calls that are to be events of the kind `syscall`.
     pub calls: Vec<String>,
     /// Whether system calls are counted.
@@ -201,9 +204,9 @@ impl Probes {
             twice: call::returns_twice(),
         });
         let hierarchy = match options.cgroups.hierarchy() {
-            // What has a tree the kernel knows.
             Some(v1) => {
-                [v1.id, *facts.controllers.get(v1.controller).ok_or(LoadError::BadBtf(btf::VMLINUX))?]
+                let known = facts.controllers.get(v1.controller).copied();
+                [v1.id, known.or_else(|| v1.place()).ok_or(LoadError::BadBtf(btf::VMLINUX))?]
             }
             None => [0; 2],
         };
@@ -225,8 +228,7 @@ impl Probes {
             .load(OBJECT)
             .map_err(classify)?;
 
-        let tree = tree::open(&options.cgroups);
-        let root = tree.as_ref().map(|tree| tree.path.as_path()).map_err(String::as_str);
+        let root = options.tree.root();
         let keeps = if options.count_calls || options.flight > 0 { COUNTED } else { 0 };
         let mut wanted = options.kinds | PROCESS_KINDS | keeps;
         // An open begins anew what `write` tells of a file.
@@ -240,7 +242,7 @@ impl Probes {
         let pins = options
             .pin
             .as_deref()
-            .map(Pins::create)
+            .map(|root| Pins::create(root, &options.cgroups))
             .transpose()
             .map_err(|error| cannot_pin(options, error))?;
         // The kernel empties arrays of programs that only programs use.

@@ -15,7 +15,7 @@ pub mod loss;
 pub mod receive;
 pub mod scope;
 pub mod strong;
-mod tree;
+pub mod tree;
 
 pub use hook::{HOOKS, Hook, ProbeState};
 pub use load::{LoadError, Options, Probes};
