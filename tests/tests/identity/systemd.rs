@@ -134,7 +134,10 @@ fn containers_of_a_host_with_v1_alone_are_told_apart_by_a_controller_and_their_p
     let found = taffrail(&["doctor", "--json"]).output().unwrap().stdout;
     let found: Value = serde_json::from_slice(&found).unwrap();
     let cgroups = found["findings"].as_array().unwrap().iter().find(|finding| finding["what"] == "cgroups");
-    let expected = format!("v1 only: containers are told apart by `pids` at {}", hierarchy.root.display());
+    let expected = format!(
+        "v1, without a v2 tree that is used: containers are told apart by `pids` at {}",
+        hierarchy.root.display()
+    );
     assert_eq!(cgroups.unwrap()["found"], expected);
     let daemon = Daemon::start(&[crate::ALL]);
     let containers = ["first", "second"].map(|name| {

@@ -118,6 +118,7 @@ pub fn run(
     let mut vmrun = Command::new("python3");
     let seconds = time.as_secs().to_string();
     vmrun.arg(root().join("tests/vm/vmrun")).args(["--timeout", &seconds, "--icount", CLOCK, "--stats"]);
+    let is_whole_system = system.is_some();
     if let Some(System { image, cgroups }) = system {
         vmrun.arg("--root").arg(image).args(["--init", "--mem", "2048", "--cgroups", cgroups]);
     }
@@ -145,7 +146,11 @@ pub fn run(
         Some(why) => *why = format!("{why}\n{said}"),
         None => eprint!("{said}"),
     }
-    if ran.broken.is_none() && filter.is_empty() && ran.tests.is_empty() && ran.late.is_empty() {
+    if ran.broken.is_none()
+        && (filter.is_empty() || is_whole_system)
+        && ran.tests.is_empty()
+        && ran.late.is_empty()
+    {
         ran.broken = Some("there are no tests".to_owned());
     }
     ran

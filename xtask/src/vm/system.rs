@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::guest::{self, Ran, System};
 use super::{AT_A_TIME, end_fetch, is_there, start_fetch, tell, why_not};
@@ -45,6 +45,10 @@ const LAYOUTS: &[(&str, &[&str])] = &[
 /// Makes what is missing, boots all, and runs the tests there. What cannot be had is counted as skipped.
 pub fn test(layouts: &[String], filter: Option<&str>) -> Result<Count> {
     let mut count = Count::default();
+    if let Some(unknown) = layouts.iter().find(|name| !LAYOUTS.iter().any(|(known, _)| known == name)) {
+        let known: Vec<_> = LAYOUTS.iter().map(|(name, _)| *name).collect();
+        bail!("there is no layout `{unknown}`; there are {}", known.join(", "));
+    }
     let wanted =
         LAYOUTS.iter().filter(|(name, _)| layouts.is_empty() || layouts.iter().any(|layout| layout == name));
     let wanted: VecDeque<_> = wanted.collect();
@@ -74,7 +78,12 @@ pub fn test(layouts: &[String], filter: Option<&str>) -> Result<Count> {
                             let system = System { image: &image, cgroups };
                             let ran =
                                 guest::run(KERNEL, Some(system), &guest, &[TARGET], Some(&filter), time);
-                            Ran { kernel: name.clone(), ..ran }
+                            let mut ran = Ran { kernel: name.clone(), ..ran };
+                            let is_run = |word: &&str| ran.tests.iter().any(|test| test.name.contains(word));
+                            let unused = filter.split(' ').find(|word| ran.is_whole() && !is_run(word));
+                            ran.broken =
+                                unused.map(|word| format!("no test is called `{word}`")).or(ran.broken);
+                            ran
                         }
                     };
                     eprintln!("{name}: {} in {:.0} s", ran.summary(), booted.elapsed().as_secs_f64());
