@@ -277,6 +277,9 @@ impl Owners {
 
     /// A cgroup was removed. What is known of it stays a while.
     pub fn removed(&mut self, id: u64, hint: Hint) {
+        if let Some(apis) = &mut self.apis {
+            apis.gone(hint.path());
+        }
         let Some(known) = self.known.get_mut(&id) else { return };
         known.is_gone = true;
         let is_containers =

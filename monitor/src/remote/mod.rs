@@ -30,8 +30,9 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 /// Most bytes of an answer that is read whole.
 const ANSWER_MAX: usize = 1 << 20;
 
-/// Most bytes of what somebody says that is repeated.
+/// Most bytes of what somebody says that is repeated, and of an error that has it in it.
 const SAID_MAX: usize = 200;
+const ERROR_MAX: usize = 2 * SAID_MAX;
 
 /// Why there is no answer.
 #[derive(Debug, Error)]
@@ -112,7 +113,8 @@ pub async fn send(question: RequestBuilder) -> Result<Response, Error> {
         return Err(Error::Wrong(format!("{status}: redirections are not followed")));
     }
     let bytes = read(response, ANSWER_MAX).await.unwrap_or_default();
-    let said = format!("{status}: {}", escaped(bytes.get(..SAID_MAX).unwrap_or(&bytes)));
+    let said = String::from_utf8_lossy(bytes.get(..SAID_MAX).unwrap_or(&bytes));
+    let said = format!("{status}: {said}");
     Err(match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::Denied(said),
         StatusCode::NOT_FOUND => Error::Unknown,
@@ -177,7 +179,11 @@ impl Standing {
     pub fn note<T>(&self, result: &Result<T, Error>) {
         let error = match result {
             Ok(_) | Err(Error::Unknown | Error::Gone) => None,
-            Err(error) => Some(error.to_string()),
+            // A text of theirs may be in it, whole.
+            Err(error) => {
+                let text = error.to_string();
+                Some(escaped(&text.as_bytes()[..text.floor_char_boundary(ERROR_MAX)]))
+            }
         };
         let count = if error.is_some() { &self.failed } else { &self.answered };
         count.add(1);
@@ -208,5 +214,25 @@ impl Standing {
     fn record(&self, body: &Value) {
         let text = body.to_string().into_bytes();
         (self.tell)(text.get(1..text.len() - 1).unwrap_or_default().to_vec());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn text_of_a_server_is_told_cut_and_on_one_line() {
+        let told: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
+        let book = Arc::clone(&told);
+        let standing = Standing::new("workloads", Box::new(move |body| book.lock().unwrap().push(body)));
+        let body = json!("x".repeat(1 << 20)).to_string();
+        let wrong = serde_json::from_str::<u8>(&body).unwrap_err();
+        standing.note::<()>(&Err(Error::Wrong(format!("\n\u{1b}[2J\u{202e}{wrong}"))));
+        let error = standing.why_away().unwrap();
+        assert!(error.starts_with("\\n\\x1b[2J\\u{202e}invalid type: string \"xxx"), "{error}");
+        assert!(error.len() <= 2 * ERROR_MAX && told.lock().unwrap()[0].len() <= 3 * ERROR_MAX);
     }
 }

@@ -12,6 +12,7 @@ mod pods;
 mod socket;
 
 use std::io;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use hashbrown::HashMap;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
@@ -26,7 +28,7 @@ use super::{Draft, Found, Metadata, Problem, state};
 use crate::enrich::container::{Container, Runtime};
 use crate::enrich::state::Folders;
 use crate::remote::{Standing, Tell, kubernetes};
-use pods::{Pods, Sight};
+use pods::Pods;
 use socket::Socket;
 
 /// Where runtimes listen. One that has none is not asked.
@@ -182,14 +184,16 @@ pub fn renamed(container: &Container, name: &str) -> Option<Metadata> {
     Some(draft.metadata)
 }
 
-/// Containers that wait for an answer, at most.
+/// Containers that wait for an answer of their runtimes, at most; and so many for one of Kubernetes.
 const QUESTIONS_MAX: usize = 4096;
 
 /// The other end of the thread that asks. It ends when this is dropped.
 pub struct Apis {
-    questions: Sender<Arc<Container>>,
+    questions: Sender<Question>,
     /// Paths of containers that are asked about and not answered yet, and whether an answer can come soon.
     open: HashMap<String, bool>,
+    /// By the same paths, what ends with the container: whoever waits for an answer then waits no more.
+    lives: HashMap<String, oneshot::Sender<()>>,
     /// Whether workloads of pods are asked for.
     asks_pods: bool,
     /// How those are who are asked over the network.
@@ -214,7 +218,7 @@ impl Apis {
         std::thread::Builder::new()
             .name("ask".to_owned())
             .spawn(move || runtime.block_on(answer(questions, asker)))?;
-        Ok(Self { questions: to_thread, open: HashMap::new(), asks_pods, standings })
+        Ok(Self { questions: to_thread, open: HashMap::new(), lives: HashMap::new(), asks_pods, standings })
     }
 
     /// Asks about a container, if anything is not known that its runtime can tell.
@@ -222,9 +226,20 @@ impl Apis {
         if !asks_runtimes(container) && !self.lacks_workload(container) {
             return;
         }
-        if self.questions.try_send(Arc::clone(container)).is_ok() {
+        let (life, end) = oneshot::channel();
+        if self.questions.try_send(Question { container: Arc::clone(container), end }).is_ok() {
             self.open.insert(container.cgroup_path.clone(), true);
+            // Not each end is seen.
+            if self.lives.len() >= 2 * QUESTIONS_MAX {
+                self.lives.retain(|_, life| !life.is_closed());
+            }
+            self.lives.insert(container.cgroup_path.clone(), life);
         }
+    }
+
+    /// A container's cgroup was removed.
+    pub fn gone(&mut self, cgroup_path: &str) {
+        self.lives.remove(cgroup_path);
     }
 
     /// Whether what a container is called, or whose it is, can come soon.
@@ -252,6 +267,13 @@ impl Apis {
             *can_come_soon = next == Next::Soon;
         }
     }
+}
+
+/// Asks for all that can be told of a container.
+struct Question {
+    container: Arc<Container>,
+    /// Comes when the container has ended.
+    end: oneshot::Receiver<()>,
 }
 
 /// Whose workloads are asked for.
@@ -338,10 +360,11 @@ struct Asker<F> {
 
 /// Answers all questions until no more can come.
 async fn answer<F: Fn(Told) -> bool + Send + Sync + 'static>(
-    mut questions: Receiver<Arc<Container>>,
+    mut questions: Receiver<Question>,
     asker: Arc<Asker<F>>,
 ) {
-    let mut asked = JoinSet::new();
+    // Each has its own bound: while the API server is away, runtimes tell names as ever.
+    let (mut asked, mut waiting) = (JoinSet::new(), JoinSet::new());
     for socket in Api::Docker.sockets(&asker.sockets, None) {
         let asker = Arc::clone(&asker);
         asked.spawn(async move { asker.watch_names(socket).await });
@@ -350,43 +373,43 @@ async fn answer<F: Fn(Told) -> bool + Send + Sync + 'static>(
         tokio::spawn(async move { pods.keep().await });
     }
     loop {
-        tokio::select! {
+        let Question { container, end } = tokio::select! {
             Some(wanted) = asked.join_next() => match wanted {
-                Ok(true) => {}
+                Ok(true) => continue,
+                _ => return,
+            },
+            Some(wanted) = waiting.join_next() => match wanted {
+                Ok(true) => continue,
                 _ => return,
             },
             question = questions.recv() => match question {
-                Some(container) if asked.len() < QUESTIONS_MAX => {
-                    let asker = Arc::clone(&asker);
-                    asked.spawn(async move { asker.ask_until_told(container).await });
-                }
-                Some(container) => {
-                    (asker.tell)(Told::Answer { container, found: Some(Box::default()), next: Next::Never });
-                }
+                Some(question) => question,
                 None => return,
             },
+        };
+        let asks_runtimes = asks_runtimes(&container) && asked.len() < QUESTIONS_MAX;
+        let asks_pods = asker.pods.is_some() && container.pod_uid.is_some() && waiting.len() < QUESTIONS_MAX;
+        if !asks_runtimes && !asks_pods {
+            (asker.tell)(Told::Answer { container, found: Some(Box::default()), next: Next::Never });
+            continue;
+        }
+        let next = [asks_runtimes, asks_pods].map(|asks| if asks { Next::Soon } else { Next::Never });
+        let progress = Arc::new(Mutex::new(Progress { known: None, next }));
+        if asks_runtimes {
+            let (asker, container, progress) =
+                (Arc::clone(&asker), Arc::clone(&container), Arc::clone(&progress));
+            asked.spawn(async move { asker.ask_runtimes(&container, &progress).await });
+        }
+        if asks_pods {
+            let asker = Arc::clone(&asker);
+            waiting.spawn(async move { asker.ask_pods(&container, &progress, end).await });
         }
     }
 }
 
 impl<F: Fn(Told) -> bool> Asker<F> {
-    /// Asks all that can say anything until they have, or it is too late; returns whether more answers are wanted.
-    async fn ask_until_told(&self, container: Arc<Container>) -> bool {
-        let asks_pods = self.pods.is_some() && container.pod_uid.is_some();
-        let next =
-            [asks_runtimes(&container), asks_pods].map(|asks| if asks { Next::Soon } else { Next::Never });
-        let progress = Mutex::new(Progress { known: None, next });
-        let runtimes = self.ask_runtimes(&container, &progress);
-        let pods = self.ask_pods(&container, &progress);
-        let (runtimes, pods) = tokio::join!(runtimes, pods);
-        runtimes && pods
-    }
-
-    /// Asks a container's runtimes until one says anything or it is too late.
+    /// Asks a container's runtimes until one says anything or it is too late; returns whether more answers are wanted.
     async fn ask_runtimes(&self, container: &Arc<Container>, progress: &Mutex<Progress>) -> bool {
-        if !asks_runtimes(container) {
-            return true;
-        }
         let report =
             |next, fill, problems| self.report(container, progress, (RUNTIMES, next), fill, problems);
         let begin = Instant::now();
@@ -413,29 +436,47 @@ impl<F: Fn(Told) -> bool> Asker<F> {
         }
     }
 
-    /// Waits for what Kubernetes says of the container's pod, until it does or it is too late.
-    async fn ask_pods(&self, container: &Arc<Container>, progress: &Mutex<Progress>) -> bool {
+    /// Waits for what Kubernetes says of the container's pod, as long as the container is there: a server can be away, or
+    /// not let us ask, for any time. Soon nothing else waits for that any more.
+    async fn ask_pods(
+        &self,
+        container: &Arc<Container>,
+        progress: &Mutex<Progress>,
+        end: oneshot::Receiver<()>,
+    ) -> bool {
         let Some((pods, uid)) = self.pods.as_ref().zip(container.pod_uid.as_deref()) else { return true };
         let report = |next, fill| self.report(container, progress, (PODS, next), fill, Vec::new());
         let begin = Instant::now();
         let mut news = pods.news();
+        let mut answer = pin!(pods.about(uid));
+        let mut is_over = pin!(async {
+            let _ = end.await;
+            // One that was short may be gone before the server speaks of its pod.
+            sleep(TIMEOUT).await;
+        });
         let mut last = Next::Soon;
         loop {
-            let (next, patience) = match pods.look(uid) {
-                Sight::Known(pod) => match pods.fill(&pod).await {
-                    Ok(fill) => return report(Next::Never, Some(fill)),
-                    Err(_) => (Next::Later, GONE_AFTER),
-                },
-                Sight::NotYet => (Next::Soon, UNKNOWN_AFTER),
-                Sight::Away => (Next::Later, GONE_AFTER),
-            };
-            let Some(left) = patience.checked_sub(begin.elapsed()) else { return report(Next::Never, None) };
+            let is_away = pods.is_away();
+            let (next, patience) =
+                if is_away { (Next::Later, GONE_AFTER) } else { (Next::Soon, UNKNOWN_AFTER) };
+            let waited = begin.elapsed();
+            // Whoever knows all pods does not know this one.
+            if waited >= GONE_AFTER && !is_away && pods.look(uid).is_none() {
+                break;
+            }
+            let next = if last == Next::Never || waited >= patience { Next::Never } else { next };
             if std::mem::replace(&mut last, next) != next && !report(next, None) {
                 return false;
             }
-            // What is new may be about others, and may be long in coming.
-            let _ = tokio::time::timeout(left.min(PAUSE_MAX), news.changed()).await;
+            let left = patience.checked_sub(waited).filter(|left| !left.is_zero()).unwrap_or(PAUSE_MAX);
+            tokio::select! {
+                fill = &mut answer => return report(Next::Never, Some(fill)),
+                () = &mut is_over => break,
+                _ = news.changed() => {}
+                () = sleep(left.min(PAUSE_MAX)) => {}
+            }
         }
+        last == Next::Never || report(Next::Never, None)
     }
 
     /// Tells what one of the two has found, behind what the other has, and what can still come of both.

@@ -4,25 +4,31 @@
 //! take theirs: on a large cluster thousands of daemons ask at the same time.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, BufReader, Cursor, Read};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hashbrown::HashMap;
 use serde::Deserialize;
-use tokio::sync::watch;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use tokio::sync::{OnceCell, Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 use super::super::{Draft, LABEL_BYTES, Labels, cut};
 use super::Fill;
 use crate::remote::kubernetes::{JSON, METADATA, Resource, Server, Settings};
-use crate::remote::{Error, Standing, Tell, away, read};
+use crate::remote::{Error, Standing, Tell, away};
 
 /// Pods that are kept; a node has a few hundred at most.
 const PODS_MAX: usize = 1024;
 
-/// Most bytes of a list, and of a line of a watch: an object has 1.5 MiB at most as the server keeps it.
-const LIST_MAX: usize = 64 << 20;
-const LINE_MAX: usize = 4 << 20;
+/// Most bytes of a pod in a list, and of a line of a watch: an object has 1.5 MiB at most as the server keeps it.
+const OBJECT_MAX: usize = 4 << 20;
+
+/// Questions for owners that are asked at the same time at most.
+const TURNS: usize = 8;
 
 /// Most bytes of a name, and of a pod's labels.
 const NAME_MAX: usize = 253;
@@ -67,16 +73,6 @@ struct Owner {
     uid: String,
 }
 
-/// What there is of a pod.
-pub(super) enum Sight {
-    /// This.
-    Known(Arc<Pod>),
-    /// Nothing, but it can come at any moment.
-    NotYet,
-    /// Nothing, and nobody can be asked.
-    Away,
-}
-
 /// All pods of this node.
 pub(super) struct Pods {
     server: Server,
@@ -86,16 +82,21 @@ pub(super) struct Pods {
     news: watch::Sender<()>,
     standing: Arc<Standing>,
     owners_standing: Arc<Standing>,
+    turns: Semaphore,
     /// How long until it is tried again at first.
     pause: Duration,
 }
 
+type ByUid = HashMap<String, Arc<Pod>>;
+
 #[derive(Default)]
 struct Table {
     is_away: bool,
-    by_uid: HashMap<String, Arc<Pod>>,
-    /// Whose ReplicaSets and Jobs are, by their uid; `None`: nobody's.
-    owners: HashMap<String, Option<Workload>>,
+    /// Whether owners cannot be asked for.
+    are_owners_away: bool,
+    by_uid: ByUid,
+    /// Whose ReplicaSets and Jobs are, by their uid, once that was told; `None`: nobody's.
+    owners: HashMap<String, Arc<OnceCell<Option<Workload>>>>,
 }
 
 /// An object of which only this is read: a pod, a status, or what a bookmark has.
@@ -142,12 +143,6 @@ struct Spec {
 }
 
 #[derive(Deserialize)]
-struct List {
-    metadata: Meta,
-    items: Vec<Object>,
-}
-
-#[derive(Deserialize)]
 struct Event {
     #[serde(rename = "type")]
     ty: String,
@@ -165,6 +160,7 @@ impl Pods {
             news: watch::Sender::new(()),
             standing: standing("workloads"),
             owners_standing: standing("owners"),
+            turns: Semaphore::new(TURNS),
             pause: PAUSE_MIN,
         }
     }
@@ -227,21 +223,26 @@ impl Pods {
         let selector = self.selector();
         let query = [("fieldSelector", selector.as_str()), ("resourceVersion", "0")];
         let resource = Resource { path: &["api", "v1", "pods"], query: &query, accept: JSON };
-        let bytes = read(self.server.open(resource, LIST).await?, LIST_MAX).await?;
-        let wrong = |error: serde_json::Error| Error::Wrong(format!("no list of pods: {error}"));
-        let List { metadata, items } = serde_json::from_slice(&bytes).map_err(wrong)?;
-        if items.len() > PODS_MAX {
-            log::warn!(
-                "workloads: there are {} pods on this node, of which {PODS_MAX} are told",
-                items.len()
-            );
+        let mut response = self.server.open(resource, LIST).await?;
+        let (feed, chunks) = mpsc::channel(8);
+        let node = self.node.clone();
+        let list = tokio::task::spawn_blocking(move || List::read(chunks, node));
+        while let Some(chunk) = response.chunk().await.map_err(|error| away(&error))? {
+            // Whoever reads it has ended where it is wrong.
+            if feed.send(chunk.to_vec()).await.is_err() {
+                break;
+            }
+        }
+        drop(feed);
+        let wrong = |why: &dyn fmt::Display| Error::Wrong(format!("no list of pods: {why}"));
+        let list = list.await.map_err(|error| wrong(&error))?;
+        let List { version, count, by_uid, .. } = list.map_err(|error| wrong(&error))?;
+        if count > PODS_MAX {
+            log::warn!("workloads: there are {count} pods on this node, of which {PODS_MAX} are told");
         }
         let table = &mut *self.table();
-        table.by_uid.clear();
+        table.by_uid = by_uid;
         table.is_away = false;
-        for pod in items {
-            table.put(pod);
-        }
         // Whose pods are all gone is forgotten.
         let Table { by_uid, owners, .. } = table;
         let is_needed = |uid: &String| {
@@ -249,7 +250,7 @@ impl Pods {
         };
         owners.retain(|uid, _| is_needed(uid));
         self.news.send_replace(());
-        Ok(metadata.resource_version)
+        Ok(version)
     }
 
     /// Takes in what changes behind a version, which it moves on, until the server has had enough.
@@ -274,8 +275,8 @@ impl Pods {
                 start += length + 1;
             }
             rest.drain(..start);
-            if rest.len() > LINE_MAX {
-                return Err(Error::Wrong(format!("a line of more than {LINE_MAX} bytes")));
+            if rest.len() > OBJECT_MAX {
+                return Err(Error::Wrong(format!("a line of more than {OBJECT_MAX} bytes")));
             }
         }
         if rest.is_empty() { Ok(()) } else { Err(Error::Away("it hung up within a line".to_owned())) }
@@ -287,7 +288,7 @@ impl Pods {
         let Event { ty, object } = serde_json::from_slice(line).map_err(wrong)?;
         let new = cut(&object.metadata.resource_version, NAME_MAX).to_owned();
         match ty.as_str() {
-            "ADDED" | "MODIFIED" => self.table().put(object),
+            "ADDED" | "MODIFIED" => put(&mut self.table().by_uid, object, &self.node),
             "DELETED" => drop(self.table().by_uid.remove(&object.metadata.uid)),
             "BOOKMARK" => {}
             "ERROR" if object.code == Some(410) => return Err(Error::Gone),
@@ -301,31 +302,47 @@ impl Pods {
         Ok(())
     }
 
-    /// What there is of the pod that a cgroup names.
-    pub(super) fn look(&self, uid: &str) -> Sight {
+    /// Whether nothing can be told now that is not known.
+    pub(super) fn is_away(&self) -> bool {
+        let table = self.table();
+        table.is_away || table.are_owners_away
+    }
+
+    /// The pod that a cgroup names, if it is known.
+    pub(super) fn look(&self, uid: &str) -> Option<Arc<Pod>> {
         let table = self.table();
         if let Some(pod) = table.by_uid.get(uid) {
-            return Sight::Known(Arc::clone(pod));
+            return Some(Arc::clone(pod));
         }
-        // Anybody who may make pods can give one such a note: it counts if it is the only one.
+        // Whoever makes a pod may write that into it which makes it a mirror: it counts if it is the only one.
         let mut mirrored = table.by_uid.values().filter(|pod| pod.mirrored.as_deref() == Some(uid));
         match (mirrored.next(), mirrored.next()) {
-            (Some(pod), None) => Sight::Known(Arc::clone(pod)),
-            _ if table.is_away => Sight::Away,
-            _ => Sight::NotYet,
+            (Some(pod), None) => Some(Arc::clone(pod)),
+            _ => None,
         }
     }
 
-    /// What a pod adds to its containers.
-    pub(super) async fn fill(&self, pod: &Pod) -> Result<Fill, Error> {
+    /// What the pod that a cgroup names adds to its containers, as soon as it is known and whose it is.
+    pub(super) async fn about(&self, uid: &str) -> Fill {
+        let mut news = self.news();
+        loop {
+            if let Some(pod) = self.look(uid) {
+                return self.fill(&pod).await;
+            }
+            // Who tells it is here.
+            let _ = news.changed().await;
+        }
+    }
+
+    async fn fill(&self, pod: &Pod) -> Fill {
         let Pod { namespace, name, service_account, labels, owner, mirrored: _ } = pod;
         let workload = match owner {
-            Some(owner) => Some(self.top(namespace, owner).await?),
+            Some(owner) => Some(self.top(namespace, owner).await),
             None => None,
         };
         let texts = (namespace.clone(), name.clone(), service_account.clone());
         let labels: Vec<(String, String)> = labels.clone().into();
-        Ok(Box::new(move |draft: &mut Draft| {
+        Box::new(move |draft: &mut Draft| {
             let (namespace, name, service_account) = &texts;
             draft.pod(namespace, |pod| &mut pod.namespace);
             draft.pod(name, |pod| &mut pod.name);
@@ -336,39 +353,58 @@ impl Pods {
             }
             let labels = labels.iter().map(|(key, value)| (key, value));
             draft.labels(labels, |metadata| &mut metadata.pod.get_or_insert_default().labels);
-        }))
+        })
     }
 
     /// Whose a pod is in the end: a ReplicaSet is its Deployment's, a Job may be a CronJob's.
-    async fn top(&self, namespace: &str, owner: &Owner) -> Result<Workload, Error> {
+    async fn top(&self, namespace: &str, owner: &Owner) -> Workload {
         let Owner { workload: Workload { kind, name }, uid } = owner;
         let path = match kind.as_str() {
             "ReplicaSet" => ["apis", "apps", "v1", "namespaces", namespace, "replicasets", name],
             "Job" => ["apis", "batch", "v1", "namespaces", namespace, "jobs", name],
-            _ => return Ok(owner.workload.clone()),
+            _ => return owner.workload.clone(),
         };
-        if let Some(known) = self.table().owners.get(uid) {
-            return Ok(known.clone().unwrap_or_else(|| owner.workload.clone()));
-        }
-        let asked: Result<Object, Error> =
-            self.server.get(Resource { path: &path, query: &[], accept: METADATA }).await;
-        self.owners_standing.note(&asked);
-        let above = match asked {
-            // One of that name, but another: it was made anew.
-            Ok(object) if object.metadata.uid != *uid => None,
-            Ok(object) => owner_of(object.metadata.owner_references).map(|owner| owner.workload),
-            Err(Error::Unknown | Error::Gone | Error::Denied(_) | Error::Wrong(_)) => {
-                // It stays what is known; another pod of it asks again.
-                return Ok(owner.workload.clone());
+        let known = {
+            let owners = &mut self.table().owners;
+            if owners.len() >= PODS_MAX && !owners.contains_key(uid) {
+                owners.clear();
             }
-            Err(error @ Error::Away(_)) => return Err(error),
+            Arc::clone(owners.entry(uid.clone()).or_default())
         };
-        let table = &mut *self.table();
-        if table.owners.len() >= PODS_MAX {
-            table.owners.clear();
+        // All its pods wait for one question.
+        match known.get_or_try_init(|| self.above(&path, uid)).await {
+            Ok(above) => above.clone().unwrap_or_else(|| owner.workload.clone()),
+            // It stays what is known; another pod of it asks again.
+            Err(_) => owner.workload.clone(),
         }
-        table.owners.insert(uid.clone(), above.clone());
-        Ok(above.unwrap_or_else(|| owner.workload.clone()))
+    }
+
+    /// Whose an owner is in its turn, asked until the server is there.
+    async fn above(&self, path: &[&str], uid: &str) -> Result<Option<Workload>, Error> {
+        let mut pause = self.pause;
+        loop {
+            let asked: Result<Object, Error> = {
+                // It is never closed.
+                let _turn = self.turns.acquire().await;
+                self.server.get(Resource { path, query: &[], accept: METADATA }).await
+            };
+            self.owners_standing.note(&asked);
+            let is_away = matches!(asked, Err(Error::Away(_)));
+            if std::mem::replace(&mut self.table().are_owners_away, is_away) != is_away {
+                self.news.send_replace(());
+            }
+            match asked {
+                // One of that name, but another: it was made anew, or a pod lies. That says nothing to others that name the uid.
+                Ok(object) if object.metadata.uid != uid => return Err(Error::Unknown),
+                Ok(object) => {
+                    return Ok(owner_of(object.metadata.owner_references).map(|owner| owner.workload));
+                }
+                Err(Error::Away(_)) => {}
+                Err(error) => return Err(error),
+            }
+            sleep(jittered(pause)).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -376,35 +412,131 @@ impl Pods {
     }
 }
 
-impl Table {
-    /// Takes in a pod as it is now.
-    fn put(&mut self, Object { metadata, spec, code: _ }: Object) {
-        let Meta { name, namespace, uid, labels, annotations, owner_references, resource_version: _ } =
-            metadata;
-        if uid.is_empty() || uid.len() > NAME_MAX {
-            return;
+/// A list that is read as it comes, of which no more is kept than what is told of its pods: whole, it can be larger than all
+/// else that the daemon has. (The server does not cut into pages what it takes from its cache.)
+#[derive(Default)]
+struct List {
+    version: String,
+    /// Pods that are in it.
+    count: usize,
+    by_uid: ByUid,
+    node: String,
+    /// Bytes that may still come before the next pod.
+    room: Arc<AtomicUsize>,
+}
+
+impl List {
+    /// Reads it to its end, on a thread that may wait for it.
+    fn read(chunks: mpsc::Receiver<Vec<u8>>, node: String) -> Result<Self, serde_json::Error> {
+        let room = Arc::new(AtomicUsize::new(OBJECT_MAX));
+        let chunks = Chunks { chunks, chunk: Cursor::default(), room: Arc::clone(&room) };
+        let mut list = Self { node, room, ..Self::default() };
+        let mut json = serde_json::Deserializer::from_reader(BufReader::new(chunks));
+        list.deserialize(&mut json)?;
+        json.end()?;
+        if list.version.is_empty() {
+            return Err(serde::de::Error::custom("it has no version"));
         }
-        if self.by_uid.len() >= PODS_MAX && !self.by_uid.contains_key(&uid) {
-            return;
-        }
-        let text = |text: &str| cut(text, NAME_MAX).to_owned();
-        let mut room = LABELS_MAX;
-        let labels = labels.unwrap_or_default().into_iter().filter(|(key, value)| {
-            let bytes = key.len() + value.len() + LABEL_BYTES;
-            let fits = bytes <= room;
-            room -= if fits { bytes } else { 0 };
-            fits
-        });
-        let pod = Pod {
-            namespace: text(&namespace),
-            name: text(&name),
-            service_account: text(&spec.service_account_name),
-            labels: labels.collect::<Vec<_>>().into(),
-            owner: owner_of(owner_references),
-            mirrored: annotations.and_then(|annotations| annotations.mirror).map(|mirror| text(&mirror)),
-        };
-        self.by_uid.insert(uid, Arc::new(pod));
+        Ok(list)
     }
+}
+
+impl<'de> DeserializeSeed<'de> for &mut List {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+/// Of the list itself, and of its pods.
+impl<'de> Visitor<'de> for &mut List {
+    type Value = ();
+
+    fn expecting(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
+        text.write_str("a list")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            match key.as_str() {
+                "metadata" => self.version = map.next_value::<Meta>()?.resource_version,
+                "items" => map.next_value_seed(&mut *self)?,
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut pods: A) -> Result<(), A::Error> {
+        while let Some(pod) = pods.next_element()? {
+            self.count += 1;
+            put(&mut self.by_uid, pod, &self.node);
+            self.room.store(OBJECT_MAX, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Go has `null` for a list of nothing.
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+/// The bytes of an answer, as they come.
+struct Chunks {
+    chunks: mpsc::Receiver<Vec<u8>>,
+    chunk: Cursor<Vec<u8>>,
+    room: Arc<AtomicUsize>,
+}
+
+impl Read for Chunks {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.chunk.position() >= self.chunk.get_ref().len() as u64 {
+            match self.chunks.blocking_recv() {
+                Some(chunk) => self.chunk = Cursor::new(chunk),
+                None => return Ok(0),
+            }
+        }
+        let read = self.chunk.read(buffer)?;
+        match self.room.load(Ordering::Relaxed).checked_sub(read) {
+            Some(left) => self.room.store(left, Ordering::Relaxed),
+            None => return Err(io::Error::other(format!("more than {OBJECT_MAX} bytes of one pod"))),
+        }
+        Ok(read)
+    }
+}
+
+/// Takes in a pod of a node as it is now.
+fn put(by_uid: &mut ByUid, Object { metadata, spec, code: _ }: Object, node: &str) {
+    let Meta { name, namespace, uid, labels, annotations, owner_references, resource_version: _ } = metadata;
+    if uid.is_empty() || uid.len() > NAME_MAX {
+        return;
+    }
+    if by_uid.len() >= PODS_MAX && !by_uid.contains_key(&uid) {
+        return;
+    }
+    let text = |text: &str| cut(text, NAME_MAX).to_owned();
+    let mut room = LABELS_MAX;
+    let labels = labels.unwrap_or_default().into_iter().filter(|(key, value)| {
+        let bytes = key.len() + value.len() + LABEL_BYTES;
+        let fits = bytes <= room;
+        room -= if fits { bytes } else { 0 };
+        fits
+    });
+    let owner = owner_of(owner_references);
+    // The kubelet makes those, as pods of its node.
+    let is_nodes = owner.as_ref().is_some_and(|of| of.workload.kind == "Node" && of.workload.name == node);
+    let mirror = annotations.and_then(|annotations| annotations.mirror).filter(|_| is_nodes);
+    let pod = Pod {
+        namespace: text(&namespace),
+        name: text(&name),
+        service_account: text(&spec.service_account_name),
+        labels: labels.collect::<Vec<_>>().into(),
+        owner,
+        mirrored: mirror.map(|mirror| text(&mirror)),
+    };
+    by_uid.insert(uid, Arc::new(pod));
 }
 
 /// Whose something is, if anybody controls it.

@@ -264,3 +264,62 @@ fn new_names_are_told_also_after_the_runtime_was_gone_and_other_lines_are_nothin
     container.metadata.set(Metadata { name: Some("old".into()), ..Metadata::default() });
     assert_eq!(renamed(&container, &"n".repeat(5000)).unwrap().name.unwrap().len(), 1024);
 }
+
+#[tokio::test]
+async fn workload_is_waited_for_while_the_server_does_not_let_us_ask_and_the_container_is_there() {
+    use crate::remote::stub::{Reply, Stub};
+    let is_open = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let door = Arc::clone(&is_open);
+    let pod =
+        json!({ "metadata": { "uid": "p1", "name": "web-0" }, "spec": { "serviceAccountName": "shop" } });
+    let list = json!({ "metadata": { "resourceVersion": "1" }, "items": [pod] }).to_string();
+    let stub = Stub::start(move |_, asked| match asked.what.contains("watch=true") {
+        _ if !door.load(std::sync::atomic::Ordering::Relaxed) => Reply::whole(403, "{}"),
+        true => Reply::open(200).1,
+        false => Reply::whole(200, list.clone()),
+    })
+    .await;
+    let token = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(token.path(), "ours").unwrap();
+    let server = kubernetes::Settings {
+        server: Some(stub.url.clone()),
+        ca_file: Stub::ca_file(),
+        token_file: token.path().to_owned(),
+        workloads: true,
+    };
+    let workloads = Workloads { server, node: "n1".to_owned(), tell: Box::new(|| Box::new(|_| {})) };
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let none = Sockets { docker: vec![], podman: vec![], cri: vec![], containerd: vec![] };
+    let mut apis =
+        Apis::start(none, no_folders(), Some(workloads), move |answer| tell.send(answer).is_ok()).unwrap();
+    let of_pod = |uid: &str| {
+        let path = format!("/kubepods/pod{uid}/{ID}");
+        let container = Container::new(ID.into(), Runtime::Kubernetes, Some(uid.into()), path);
+        let image = super::super::Image { name: Some("web".into()), ..Default::default() };
+        let pod = super::super::Pod { name: Some("web-0".into()), ..Default::default() };
+        let labels = vec![("a".to_owned(), "b".to_owned())].into();
+        let (pod, is_sandbox) = (Some(pod), Some(true));
+        container.metadata.set(Metadata { image, pod, is_sandbox, labels, ..Metadata::default() });
+        Arc::new(container)
+    };
+    let (known, unknown) = (of_pod("p1"), of_pod("p2"));
+    let mut said_of = async |wanted: &Container, is_it: fn(&Option<Box<Found>>, Next) -> bool| {
+        loop {
+            let answer = tokio::time::timeout(Duration::from_secs(60), told.recv()).await;
+            if let Some(Told::Answer { container, found, next }) = answer.expect("it does not come")
+                && *container == *wanted
+                && is_it(&found, next)
+            {
+                return found;
+            }
+        }
+    };
+    apis.ask(&known);
+    apis.ask(&unknown);
+    said_of(&known, |_, next| next == Next::Later).await;
+    apis.gone(&unknown.cgroup_path);
+    said_of(&unknown, |_, next| next == Next::Never).await;
+    is_open.store(true, std::sync::atomic::Ordering::Relaxed);
+    let found = said_of(&known, |found, _| found.is_some()).await.unwrap();
+    assert_eq!(found.metadata.unwrap().pod.unwrap().service_account.as_deref(), Some("shop"));
+}

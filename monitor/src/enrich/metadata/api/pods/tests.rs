@@ -79,18 +79,13 @@ async fn eventually(is_so: impl Fn() -> bool) {
 }
 
 async fn known(pods: &Pods, uid: &str) -> Arc<Pod> {
-    until(pods, || match pods.look(uid) {
-        Sight::Known(pod) => Some(pod),
-        _ => None,
-    })
-    .await
+    until(pods, || pods.look(uid)).await
 }
 
 /// What a pod's containers get.
 async fn filled(pods: &Pods, uid: &str) -> (String, String, String) {
-    let pod = known(pods, uid).await;
     let mut draft = Draft::of(Metadata::default());
-    pods.fill(&pod).await.unwrap_or_else(|error| panic!("{error}"))(&mut draft);
+    pods.about(uid).await(&mut draft);
     let pod = draft.metadata.pod.unwrap();
     let text = |text: Option<String>| text.unwrap_or_default();
     (text(pod.workload_kind), text(pod.workload_name), text(pod.service_account))
@@ -135,7 +130,7 @@ async fn each_pods_workload_is_found_by_its_owners_and_each_owner_is_asked_for_o
     let ended = "status.phase%21%3DSucceeded%2Cstatus.phase%21%3DFailed";
     assert_eq!(stub.count(&format!("pods?fieldSelector=spec.nodeName%3Dn1%2C{ended}&resourceVersion=0")), 1);
     assert!(told.lock().unwrap().is_empty());
-    assert!(matches!(pods.look("of nobody"), Sight::NotYet));
+    assert!(pods.look("of nobody").is_none());
 }
 
 #[tokio::test]
@@ -178,12 +173,12 @@ async fn pods_come_and_go_with_the_watch_which_goes_on_behind_the_last_version_w
     let version = object["object"]["metadata"]["resourceVersion"].as_str().unwrap();
     assert_eq!(stub.count(&format!("resourceVersion={version}&")), 1);
     assert_eq!(stub.count("resourceVersion=7&"), 1);
-    assert!(matches!(pods.look(uid), Sight::Known(_)), "it is forgotten when a watch is cut");
+    assert!(pods.look(uid).is_some(), "it is forgotten when a watch is cut");
     for line in &lines[1..] {
         second.send(Ok(format!("{line}\n").into())).unwrap();
     }
     assert!(WATCHED.contains("\"DELETED\""));
-    until(&pods, || matches!(pods.look(uid), Sight::NotYet).then_some(())).await;
+    until(&pods, || pods.look(uid).is_none().then_some(())).await;
     assert!(told.lock().unwrap().is_empty());
 }
 
@@ -259,8 +254,16 @@ async fn hostile_pods_take_no_more_room_than_others_and_cannot_be_another_pod() 
             "spec": { "serviceAccountName": huge },
         })
     };
-    let mut items = vec![pod("a", None), pod("", None), pod(&huge, None), pod("m1", Some("once"))];
-    items.extend([pod("m2", Some("twice")), pod("m3", Some("twice"))]);
+    let of_node = |uid: &str, mirror: &str, node: &str| {
+        let mut pod = pod(uid, Some(mirror));
+        pod["metadata"]["ownerReferences"] =
+            json!([{ "kind": "Node", "name": node, "uid": "u", "controller": true }]);
+        pod
+    };
+    let mut items = vec![pod("a", None), pod("", None), pod(&huge, None)];
+    items.extend([of_node("m1", "once", "n1"), pod("m2", Some("once"))]);
+    items.extend([of_node("m3", "twice", "n1"), of_node("m4", "twice", "n1")]);
+    items.push(of_node("m5", "of another node", "n2"));
     items.extend((0..2000).map(small));
     let list = json!({ "metadata": { "resourceVersion": "1" }, "items": &items[..300] }).to_string();
     let more: Vec<String> =
@@ -288,7 +291,56 @@ async fn hostile_pods_take_no_more_room_than_others_and_cannot_be_another_pod() 
     assert_eq!((kind.as_str(), name.as_str(), account.len()), ("ReplicaSet", "../../../api?x", NAME_MAX));
     let a = known(&pods, "a").await;
     assert!(a.labels.text().len() <= LABELS_MAX && a.name.len() == NAME_MAX);
-    assert!(matches!(pods.look("once"), Sight::Known(_)));
-    assert!(matches!(pods.look("twice"), Sight::NotYet), "two say that they are it");
-    assert!(matches!(pods.look(&huge), Sight::NotYet));
+    assert_eq!(known(&pods, "once").await.owner.as_ref().map(|of| of.workload.kind.as_str()), Some("Node"));
+    assert!(pods.look("twice").is_none(), "two say that they are it");
+    assert!(pods.look("of another node").is_none() && pods.look(&huge).is_none());
+}
+
+#[tokio::test]
+async fn pods_of_one_owner_wait_for_one_question_that_is_repeated_until_it_is_answered() {
+    let times = AtomicUsize::new(0);
+    let stub = Stub::start(move |_, asked| {
+        let is_question = asked.what.contains("/replicasets/");
+        match is_question && times.fetch_add(1, Ordering::Relaxed) < 3 {
+            true => Reply::whole(429, "{}"),
+            false => server(asked),
+        }
+    })
+    .await;
+    let (pods, told, _token) = pods(&stub.url);
+    let uid = uid("web-");
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        let (pods, uid) = (Arc::clone(&pods), uid.clone());
+        waiting.spawn(async move { filled(&pods, &uid).await.1 });
+    }
+    assert_eq!(waiting.join_all().await, vec!["web"; 50]);
+    assert_eq!(stub.count("/replicasets/"), 4);
+    assert!(!pods.is_away());
+    let told = told.lock().unwrap();
+    assert_eq!((&told[0]["what"], &told[1]["is_over"]), (&"owners".into(), &true.into()));
+}
+
+#[tokio::test]
+async fn list_may_be_larger_than_memory_but_no_pod_of_it_and_nothing_is_an_empty_one() {
+    let huge = "x".repeat(1 << 20);
+    let list = |items: &Value| json!({ "items": items, "metadata": { "resourceVersion": "1" } }).to_string();
+    let pod =
+        |number: usize| json!({ "metadata": { "uid": format!("p{number}"), "annotations": { "a": huge } } });
+    let large = list(&(0..20).map(pod).collect());
+    let one = list(&json!([{ "metadata": { "uid": "u", "name": huge.repeat(8) } }]));
+    let answers = [list(&Value::Null), one, large];
+    let next = AtomicUsize::new(0);
+    let stub = Stub::start(move |_, asked| match asked.what.contains("watch=true") {
+        true if next.load(Ordering::Relaxed) < answers.len() => Reply::whole(410, "{}"),
+        true => quiet(),
+        false => Reply::whole(200, answers[next.fetch_add(1, Ordering::Relaxed)].clone()),
+    })
+    .await;
+    let (pods, told, _token) = pods(&stub.url);
+    known(&pods, "p19").await;
+    assert_eq!(pods.table().by_uid.len(), 20);
+    eventually(|| told.lock().unwrap().len() == 2).await;
+    let told = told.lock().unwrap();
+    assert!(told[0]["error"].as_str().unwrap().contains("more than 4194304 bytes of one pod"), "{told:?}");
 }
