@@ -185,3 +185,9 @@ pub fn records(log: &Path) -> Vec<Value> {
 pub fn is_event(record: &Value, kind: &str, container: &str) -> bool {
     record["event"]["kind"] == kind && record["container"]["id"] == container
 }
+
+/// How many events of a kind the gaps in these records say that a container has lost.
+pub fn told_as_lost(records: &[Value], kind: &str, container: &str) -> u64 {
+    let gaps = records.iter().filter(|record| record["kind"] == "gap" && record["what"] == kind);
+    gaps.filter(|gap| gap["container"]["id"] == container).filter_map(|gap| gap["count"].as_u64()).sum()
+}

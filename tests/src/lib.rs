@@ -3,6 +3,7 @@
 pub mod act;
 pub mod container;
 pub mod daemon;
+pub mod fence;
 pub mod pins;
 pub mod raw;
 pub mod sandbox;

@@ -2,7 +2,7 @@
 # of its own and a second time if it fails, and tells of it in lines that begin with @@, which `xtask/src/vm/guest.rs` reads:
 # first all that will be run. What a test writes into TAFFRAIL_SCORES is told after it, and what tests write into
 # TAFFRAIL_REPORT after each target.
-export TAFFRAIL_BIN=/vm/taffrail TAFFRAIL_SKIPPED=/tmp/skipped TAFFRAIL_REPORT=/tmp/report TAFFRAIL_SCORES=/tmp/scores TAFFRAIL_SLOW=1 NO_COLOR=1
+export TAFFRAIL_BIN=/vm/taffrail TAFFRAIL_SKIPPED=/tmp/skipped TAFFRAIL_REPORT=/tmp/report TAFFRAIL_SCORES=/tmp/scores TAFFRAIL_SLOW=1 TAFFRAIL_VM=1 NO_COLOR=1
 SECONDS_PER_TEST=180
 [ -d /run/systemd/system ] && export TAFFRAIL_SYSTEMD=1
 filter=$1

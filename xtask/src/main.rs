@@ -109,7 +109,7 @@ enum Vm {
     Test {
         /// Some of the tested kernels; all if none is named.
         kernels: Vec<String>,
-        /// Other test targets than `kernel` and `kinds`: `evasion`.
+        /// Other test targets than `kernel`, `clock` and `kinds`: `evasion`.
         #[arg(long = "target")]
         targets: Vec<String>,
         /// Only tests whose names contain this.

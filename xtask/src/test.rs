@@ -30,6 +30,8 @@ pub enum Suite {
     Deploy,
     /// Exporters and real receivers that are killed and cut off.
     Export,
+    /// No CPU time, no memory, no disk, no receiver.
+    Faults,
     /// What the running daemon can be asked, by a real Prometheus and by clients that mean no good.
     Serve,
     /// A real API server of Kubernetes, if `cargo xtask setup --kubernetes` has built it.
@@ -125,11 +127,12 @@ fn run_suite(suite: Suite) -> Result<Count> {
             ]))?;
             nextest(&mut cargo(&["nextest", "run", "--package", "taffrail-tests", "-E", "binary(export)"]))
         }
+        Suite::Faults => with_daemon("binary(faults)"),
         Suite::Serve => with_daemon("binary(serve)"),
         Suite::Kubernetes => with_daemon("binary(kubernetes)"),
-        Suite::Replay => {
-            with_daemon("binary(replay) or binary(cli) or binary(audit) or binary(search) or kind(lib)")
-        }
+        Suite::Replay => with_daemon(
+            "binary(replay) or binary(cli) or binary(audit) or binary(search) or binary(soak) or kind(lib)",
+        ),
         Suite::Vm => vm::test(&vm::Plan::default(), vm::Record::Compare),
     }
 }

@@ -16,6 +16,7 @@ fn main() {
         match what.as_str() {
             "open" => open(&path),
             "fork" => fork(),
+            "exec" => exec(&path),
             "getppid32" => getppid32(),
             // SAFETY: no arguments.
             "getppid" => drop(unsafe { libc::getppid() }),
@@ -39,9 +40,32 @@ fn fork() {
         // SAFETY: no memory is touched.
         unsafe { libc::_exit(0) };
     }
+    wait(child);
+}
+
+fn wait(child: i32) {
     assert!(child > 0);
     // SAFETY: a null status is allowed.
     unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+}
+
+/// A program with a long name and long arguments, as long as an event can have them, in a child.
+fn exec(program: &CString) {
+    const LONG: usize = 4_000;
+    let argument = CString::new(vec![b'a'; LONG]).unwrap();
+    let name = CString::new(
+        ["/.".repeat(LONG / 2 - program.as_bytes().len()).as_bytes(), program.as_bytes()].concat(),
+    );
+    let (name, arguments) = (name.unwrap(), [argument.as_ptr(), std::ptr::null()]);
+    // SAFETY: the child only starts the program, or ends.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // SAFETY: texts and lists end as they must.
+        unsafe { libc::execve(name.as_ptr(), arguments.as_ptr(), arguments[1..].as_ptr()) };
+        // SAFETY: no memory is touched.
+        unsafe { libc::_exit(1) };
+    }
+    wait(child);
 }
 
 /// keyctl(KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0).

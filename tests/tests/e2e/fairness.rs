@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use taffrail_tests::act::Act;
 use taffrail_tests::container::Container;
-use taffrail_tests::daemon::{Daemon, is_event, wait_for};
+use taffrail_tests::daemon::{Daemon, is_event, told_as_lost, wait_for};
 use taffrail_tests::{cannot_trace, skip};
 
 /// How many programs the quiet container runs, files it writes and connections it tries.
@@ -35,17 +35,6 @@ fn assert_all_of_the_quiet_one(records: &[Value], container: &Container) {
     assert_eq!(connects as u64, QUIET);
     let mut gaps = records.iter().filter(|record| record["kind"] == "gap");
     assert_eq!(gaps.find(|gap| gap["container"]["id"] == container.id()), None);
-}
-
-/// How many events of a kind the flooding container is told to have lost.
-fn told_as_lost(records: &[Value], container: &Container, kind: &str) -> u64 {
-    records
-        .iter()
-        .filter(|record| {
-            record["kind"] == "gap" && record["what"] == kind && record["container"]["id"] == container.id()
-        })
-        .filter_map(|record| record["count"].as_u64())
-        .sum()
 }
 
 /// How the daemon is to be while a container floods.
@@ -85,7 +74,7 @@ impl Trial {
                 && (kind != "open" || record["event"]["file"] == MARKER)
         };
         let seen = records.iter().filter(of_flood).count() as u64;
-        (seen, told_as_lost(&records, &loud, kind))
+        (seen, told_as_lost(&records, kind, loud.id()))
     }
 }
 

@@ -34,9 +34,9 @@ pub struct Kernel {
 /// What any kernel must do with the probes.
 const PROBES: &[&str] = &["kernel"];
 
-/// That, and each kind of event: four minutes, of 5.10 a quarter of an hour. On one kernel of each tier, then; on the
-/// others by `--target kinds`.
-const ALL: &[&str] = &["kernel", "kinds"];
+/// That, a clock that is set, and each kind of event: four minutes, of 5.10 a quarter of an hour. On one kernel of each
+/// tier, then; on the others by `--target kinds`.
+const ALL: &[&str] = &["kernel", "clock", "kinds"];
 
 /// The kernels, in the order in which they start and are shown: what takes longest goes first.
 pub const KERNELS: &[Kernel] = &[

@@ -109,3 +109,46 @@ pub fn told(ledger: &mut Ledger, exported: u64) -> Vec<Verdict> {
         Verdict::that("nothing else is wrong", wrong_before == 0, format!("{wrong_before} things")),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Samples whose memory is what this gives for their number.
+    fn samples(own_kib: impl Fn(u64) -> u64) -> Vec<Sample> {
+        let sample = |n: u64| Sample {
+            at: Duration::from_secs(n * 5),
+            own_kib: own_kib(n),
+            resident_kib: 0,
+            threads: 10,
+            descriptors: 100,
+            entries: BTreeMap::new(),
+            processes: 32_768,
+            log_bytes: 1 << 20,
+            lag: 0,
+            received: 0,
+            cpu_s: 0.0,
+        };
+        (0..120).map(sample).collect()
+    }
+
+    fn wrong(samples: &[Sample]) -> Vec<String> {
+        let verdicts = daemon(samples, 2 << 20);
+        verdicts.into_iter().filter(|of| !of.is_fine).map(|of| of.what).collect()
+    }
+
+    #[test]
+    fn memory_that_grows_by_the_hour_is_found_and_memory_that_swings_is_not() {
+        // 50 MiB, and 6 MiB more within ten minutes.
+        let growing = samples(|n| 51_200 + 50 * n);
+        assert_eq!(wrong(&growing), ["memory of its own, growth in the second half"]);
+        let swinging = samples(|n| 51_200 + if n % 7 == 0 { 4_096 } else { 0 });
+        assert_eq!(wrong(&swinging), [""; 0]);
+        // What was taken at the start and is kept is no growth.
+        assert_eq!(wrong(&samples(|n| if n < 30 { 20_000 } else { 80_000 })), [""; 0]);
+        assert_eq!(wrong(&samples(|_| 600_000)), ["memory of its own, at most"]);
+    }
+}

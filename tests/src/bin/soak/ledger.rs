@@ -254,3 +254,60 @@ impl Tail {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROGRAM: &str = r#""kind":"event","boot_ns":7,"event":{"kind":"exec","args":["/bin/true","soak-1"]},"process":{"pid":9},"container":{"id":"c"}}"#;
+    const GAP: &str = r#""kind":"gap","where":"ring","what":"exec","count":1,"container":{"id":"c"}}"#;
+
+    /// A ledger that has read a log of these records.
+    fn ledger(records: &[&str]) -> (tempfile::TempDir, Ledger) {
+        let folder = tempfile::tempdir().unwrap();
+        let lines = (1..).zip(records).map(|(seq, rest)| format!("{{\"seq\":{seq},{rest}\n"));
+        std::fs::write(folder.path().join(format!("{:020}.ndjson", 1)), lines.collect::<String>()).unwrap();
+        let mut ledger = Ledger::new(folder.path());
+        ledger.read_log().unwrap();
+        (folder, ledger)
+    }
+
+    #[test]
+    fn what_is_neither_told_nor_admitted_is_wrong_and_so_is_more_than_was_done() {
+        for (records, done, is_fine) in [
+            (vec![PROGRAM], 1, true),
+            (vec![PROGRAM, GAP], 2, true),
+            (vec![PROGRAM], 2, false),
+            (vec![PROGRAM, GAP], 3, false),
+            (vec![PROGRAM, &PROGRAM.replace("\"pid\":9", "\"pid\":8")], 1, false),
+        ] {
+            let (_folder, mut ledger) = ledger(&records);
+            ledger.did("c", "exec", done);
+            ledger.check_deeds();
+            assert_eq!(ledger.wrong.is_empty(), is_fine, "{records:?} {done} {:?}", ledger.wrong);
+        }
+    }
+
+    #[test]
+    fn what_does_not_arrive_is_wrong_unless_it_is_told_and_so_is_what_was_not_written() {
+        let dropped = r#""kind":"gap","where":"export","from_seq":1,"to_seq":1}"#;
+        let (_folder, mut books) = ledger(&[PROGRAM, dropped]);
+        books.arrive(&format!("{{\"seq\":2,{dropped}"));
+        assert_eq!(books.check_arrivals(2), (1, 1));
+        assert_eq!(books.wrong, [""; 0]);
+        let (_folder, mut books) = ledger(&[PROGRAM, GAP]);
+        books.arrive(&format!("{{\"seq\":2,{GAP}"));
+        books.arrive(&format!("{{\"seq\":2,{GAP} "));
+        books.check_arrivals(2);
+        assert_eq!(books.wrong.len(), 2, "{:?}", books.wrong);
+    }
+
+    #[test]
+    fn log_is_read_across_segments_and_a_number_that_is_missing_is_an_error() {
+        let (folder, mut books) = ledger(&[PROGRAM, GAP]);
+        let next = |seq: u64| format!("{{\"seq\":{seq},{GAP}\n");
+        std::fs::write(folder.path().join(format!("{:020}.ndjson", 3)), [next(3), next(5)].concat()).unwrap();
+        assert!(books.read_log().is_err());
+        assert_eq!(books.last_seq(), 3);
+    }
+}
