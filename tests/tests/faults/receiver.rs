@@ -32,6 +32,7 @@ fn receiver_that_is_gone_for_too_long_has_the_rest_and_is_told_what_is_missing()
         &format!("export.x.to=syslog+tcp://127.0.0.1:{port}"),
         "log.segment_bytes=64KiB",
         "log.retention_bytes=256KiB",
+        "log.compress=false",
         "log.record=container.id != host and evt.kind = exec",
         "rules.embedded=false",
     ]);
@@ -42,7 +43,7 @@ fn receiver_that_is_gone_for_too_long_has_the_rest_and_is_told_what_is_missing()
         assert!(output.status.success());
     };
     run("away");
-    // The first segments are gone, unsent.
+    // Old segments are gone; what the exporter had read of them it still has.
     daemon.wait_for(|record| record["kind"] == "retention");
     let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
     let arrived: Arc<Mutex<Vec<Value>>> = Arc::default();
@@ -68,7 +69,7 @@ fn receiver_that_is_gone_for_too_long_has_the_rest_and_is_told_what_is_missing()
         assert_eq!(gap["count"], to - from + 1, "{gap}");
         told.extend(from..=to);
     }
-    assert!(told.contains(&1), "nothing was deleted: that tests nothing");
+    assert!(!told.is_empty(), "nothing was deleted: that tests nothing");
     let missing: Vec<u64> = (1..=last).filter(|seq| !numbers.contains(seq) && !told.contains(seq)).collect();
     assert!(missing.is_empty(), "neither arrived nor told: {missing:?}");
     assert!(numbers.is_disjoint(&told), "told as missing, and arrived");

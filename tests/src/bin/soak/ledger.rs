@@ -23,8 +23,8 @@ pub struct Ledger {
     seen: HashMap<Deed, HashSet<(u64, u64)>>,
     /// What the log admits to have lost, by container (empty: it is not known whose) and kind.
     lost: BTreeMap<Deed, u64>,
-    /// A hash of each record's line, from record 1 on.
-    written: Vec<u64>,
+    /// Hashes of each record's line and of its `prev`, from record 1 on.
+    written: Vec<(u64, u64)>,
     /// How often each of them has arrived.
     arrived: Vec<u8>,
     /// Records that the exporter admits to have dropped: from and to.
@@ -82,7 +82,7 @@ impl Ledger {
             if record["seq"] != expected {
                 bail!("record {expected} is not in its place: {line}");
             }
-            self.written.push(hash(&line));
+            self.written.push((hash(&line), hash(record["prev"].as_str().unwrap_or_default())));
             self.take(&record);
         }
         Ok(())
@@ -118,13 +118,17 @@ impl Ledger {
         }
     }
 
-    /// Takes a line that the receiver has.
+    /// Takes a line that the receiver has: a record as it was written, or one that the exporter has cut, which says so.
     pub fn arrive(&mut self, line: &str) {
-        let seq =
-            line.strip_prefix("{\"seq\":").and_then(|rest| rest.split_once(',')?.0.parse::<usize>().ok());
-        let place = seq.and_then(|seq| seq.checked_sub(1));
-        match place.and_then(|place| Some((place, self.written.get(place)?))) {
-            Some((place, written)) if *written == hash(line) => {
+        let record: Value = serde_json::from_str(line).unwrap_or_default();
+        let place = record["seq"].as_u64().and_then(|seq| (seq as usize).checked_sub(1));
+        let written = place.and_then(|place| Some((place, self.written.get(place)?)));
+        let is_cut = record["cut_bytes"].as_u64().is_some();
+        match written {
+            Some((place, (whole, prev)))
+                if *whole == hash(line)
+                    || (is_cut && *prev == hash(record["prev"].as_str().unwrap_or_default())) =>
+            {
                 self.arrived.resize(self.written.len(), 0);
                 self.arrived[place] = self.arrived[place].saturating_add(1);
             }
@@ -298,6 +302,8 @@ mod tests {
         let (_folder, mut books) = ledger(&[PROGRAM, GAP]);
         books.arrive(&format!("{{\"seq\":2,{GAP}"));
         books.arrive(&format!("{{\"seq\":2,{GAP} "));
+        // One that is cut says so.
+        books.arrive(&format!("{{\"cut_bytes\":1,\"seq\":2,{GAP} "));
         books.check_arrivals(2);
         assert_eq!(books.wrong.len(), 2, "{:?}", books.wrong);
     }
