@@ -22,22 +22,12 @@ const KERNEL: &str = "6.1";
 const TARGET: &str = "identity";
 
 /// How long all VMs may take. What has not ended then is skipped.
-const TIME: Duration = Duration::from_secs(15 * 60);
+const TIME: Duration = Duration::from_secs(10 * 60);
 
 /// The layouts, as `vmrun` calls them, and what the names of the tests begin with that run there by default: about as long
-/// for the first as for both others.
+/// for the first as for both others. Docker, which alone takes as long as all others, runs there by `--filter`.
 const LAYOUTS: &[(&str, &[&str])] = &[
-    (
-        "v2",
-        &[
-            "containerd::containers",
-            "docker::containers",
-            "lxc::",
-            "podman::containers",
-            "runc::container",
-            "systemd::",
-        ],
-    ),
+    ("v2", &["containerd::containers", "lxc::", "podman::containers", "runc::container", "systemd::"]),
     ("v1", &["containerd::containers", "runc::container", "systemd::containers"]),
     ("hybrid", &["podman::containers", "systemd::containers_of_a_user"]),
 ];
