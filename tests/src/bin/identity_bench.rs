@@ -28,7 +28,7 @@ const COUNTS: [usize; 3] = [1, 100, 1_000];
 const PROCESSES: u32 = 10;
 
 /// Processes that are known by their memory.
-const MANY: u32 = 20_000;
+const MANY: u32 = 8_000;
 
 const SECOND: u64 = 1_000_000_000;
 
