@@ -57,7 +57,7 @@ pub fn build(print: bool) -> Result<()> {
         }
     }
     let sources = fetch_sources(&folder, &options)?;
-    let library = root.join("usr/share/gocode/src").join(LIBRARY);
+    let library = unpacked(&root, "usr/share/gocode/src").join(LIBRARY);
     let vendored = sources.join("vendor").join(LIBRARY);
     for (of, remove) in [(&vendored, true), (&library, false)] {
         for entry in of.read_dir()? {
@@ -77,8 +77,14 @@ pub fn build(print: bool) -> Result<()> {
     for program in PROGRAMS {
         std::fs::rename(sources.join("_output/bin").join(program), place.join(program))?;
     }
-    std::fs::rename(root.join("usr/bin/etcd"), place.join("etcd"))?;
+    std::fs::copy(unpacked(&root, "usr/bin/etcd"), place.join("etcd"))?;
     Ok(std::fs::remove_dir_all(&folder)?)
+}
+
+/// Where something of a package is: below our folder, or where it is installed, since no package comes that is.
+fn unpacked(root: &Path, path: &str) -> PathBuf {
+    let own = root.join(path);
+    if own.exists() { own } else { Path::new("/").join(path) }
 }
 
 /// What `make` calls it.
@@ -130,7 +136,7 @@ fn make(folder: &Path, root: &Path, sources: &Path) -> Result<()> {
     let version = folder.join("version");
     let lines = ["COMMIT=archive", "TREE_STATE=archive", "VERSION=v1.20.2", "MAJOR=1", "MINOR=20"];
     std::fs::write(&version, lines.map(|line| format!("KUBE_GIT_{line}\n")).concat())?;
-    let go = root.join("usr/lib/go");
+    let go = unpacked(root, "usr/lib/go");
     let search = [go.join("bin"), root.join("usr/bin")].map(|folder| folder.display().to_string()).join(":");
     succeed(
         Command::new("nice")

@@ -11,7 +11,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use crate::audit::{CHECKPOINT_RECORDS_MAX, FullDisk, Policy};
+use crate::audit::{FullDisk, Policy};
 use crate::detect::memory::Limits;
 use crate::detect::throttle::Limit;
 use crate::diagnostic::{Diagnostic, Source, Span};
@@ -25,7 +25,10 @@ use crate::yaml::{self, Kind, Node};
 
 mod api;
 mod export;
+mod keys;
 mod schema;
+
+use keys::{KEYS, Key};
 
 /// Where the settings are looked for if no file is named.
 pub const DEFAULT_PATH: &str = "/etc/taffrail/taffrail.yaml";
@@ -157,164 +160,6 @@ struct Written {
     /// Where keys have their values.
     places: BTreeMap<&'static str, Span>,
 }
-
-type Set = fn(&mut Settings, &Node) -> Result<(), Vec<Diagnostic>>;
-
-/// One key.
-struct Key {
-    name: &'static str,
-    ty: &'static str,
-    doc: &'static str,
-    set: Set,
-    show: fn(&Settings) -> String,
-}
-
-/// All keys.
-#[rustfmt::skip]
-const KEYS: &[Key] = &[
-    Key { name: "log.dir", ty: "path", doc: "Folder of the audit log; it is made with mode 0700 if it is not there.",
-        set: |s, n| text(n).map(|value| s.log_dir = value.into()), show: |s| quote(&s.log_dir.to_string_lossy()) },
-    Key { name: "log.segment_bytes", ty: "size", doc: "A segment of the log that has grown to this size is closed and a new one begun: 64KiB to 1TiB.",
-        set: |s, n| size(n, 64 << 10, 1 << 40).map(|value| s.log.segment_bytes = value), show: |s| s.log.segment_bytes.to_string() },
-    Key { name: "log.segment_age_s", ty: "seconds", doc: "So is one that is this old; 0 for no limit.",
-        set: |s, n| seconds(n, 0, 31_536_000).map(|value| s.log.segment_age = value), show: |s| s.log.segment_age.as_secs().to_string() },
-    Key { name: "log.retention_bytes", ty: "size", doc: "Oldest segments beyond this size in all are deleted, which the log itself records; 0 keeps all.",
-        set: |s, n| size(n, 0, 1 << 50).map(|value| s.log.retention_bytes = value), show: |s| s.log.retention_bytes.to_string() },
-    Key { name: "log.retention_age_s", ty: "seconds", doc: "So are closed segments that nothing was written to for this long, by the wall clock; 0 for no limit.",
-        set: |s, n| seconds(n, 0, 3_153_600_000).map(|value| s.log.retention_age = value), show: |s| s.log.retention_age.as_secs().to_string() },
-    Key { name: "log.commit_interval_ms", ty: "milliseconds", doc: "Records wait at most this long for others before they are made durable: 1 to 150. Alerts never wait.",
-        set: |s, n| number(n, 1, 150).map(|value| s.log.commit_interval = Duration::from_millis(value)), show: |s| s.log.commit_interval.as_millis().to_string() },
-    Key { name: "log.checkpoint_records", ty: "number", doc: "There is a signed checkpoint behind this many records at the latest: 1 to 65536.",
-        set: |s, n| number(n, 1, CHECKPOINT_RECORDS_MAX).map(|value| s.log.checkpoint_records = value), show: |s| s.log.checkpoint_records.to_string() },
-    Key { name: "log.checkpoint_interval_s", ty: "seconds", doc: "And this long after a record at the latest: 1 to 86400.",
-        set: |s, n| seconds(n, 1, 86_400).map(|value| s.log.checkpoint_interval = value), show: |s| s.log.checkpoint_interval.as_secs().to_string() },
-    Key { name: "log.heartbeat_s", ty: "seconds", doc: "While nothing happens there is a checkpoint this often; 0 for none.",
-        set: |s, n| seconds(n, 0, 86_400).map(|value| s.log.heartbeat = value), show: |s| s.log.heartbeat.as_secs().to_string() },
-    Key { name: "log.key_interval_s", ty: "seconds", doc: "A key signs for this long; then its successor takes over and its secret is erased. 0 for ever.",
-        set: |s, n| seconds(n, 0, 31_536_000).map(|value| s.log.key_interval = value), show: |s| s.log.key_interval.as_secs().to_string() },
-    Key { name: "log.key_dir", ty: "path", doc: "Folder of the secret key, made with mode 0700; by default `keys` in the log's folder. Each log needs its own.",
-        set: |s, n| optional(n).map(|value| s.log.key_folder = value), show: |s| or_empty(s.log.key_folder.as_deref()) },
-    Key { name: "log.anchor", ty: "path", doc: "A file, best on another machine, that checkpoints are written to as well, for `audit verify --against`.",
-        set: |s, n| optional(n).map(|value| s.log.anchor = value), show: |s| or_empty(s.log.anchor.as_deref()) },
-    Key { name: "log.full_disk", ty: "`stop_events` or `drop_oldest`", doc: "What is done while less than `log.min_free_bytes` are free: events are counted instead of recorded (alerts and all else go on), or the oldest segments are deleted.",
-        set: |s, n| full_disk(n).map(|value| s.log.full_disk = value), show: |s| s.log.full_disk.name().to_owned() },
-    Key { name: "log.min_free_bytes", ty: "size", doc: "Less free space than this is a full disk; 0 to use it to the last byte.",
-        set: |s, n| size(n, 0, 1 << 50).map(|value| s.log.min_free_bytes = value), show: |s| s.log.min_free_bytes.to_string() },
-    Key { name: "log.compress", ty: "true or false", doc: "Whether closed segments are compressed (zstd).",
-        set: |s, n| bool(n).map(|value| s.log.pack = value), show: |s| s.log.pack.to_string() },
-    Key { name: "log.record", ty: "condition", doc: "Which events are recorded besides alerts, in the rule language.",
-        set: |s, n| { let value = text(n)?; s.log_record = (value, Filter::compile(n)?); Ok(()) }, show: |s| quote(&s.log_record.0) },
-    Key { name: "rules.files", ty: "list of paths", doc: "Rule files and folders of rule files, in order; later entries replace or change earlier ones. Of a folder all `.yaml` and `.yml` files, by name.",
-        set: |s, n| texts(n).map(|values| s.rules_files = values.into_iter().map(PathBuf::from).collect()), show: |s| list(s.rules_files.iter().map(|path| path.to_string_lossy().into_owned())) },
-    Key { name: "rules.local", ty: "path", doc: "Rule file for changes of this machine's own: it is loaded behind all others, if it is there.",
-        set: |s, n| text(n).map(|value| s.rules_local = value.into()), show: |s| quote(&s.rules_local.to_string_lossy()) },
-    Key { name: "rules.embedded", ty: "true or false", doc: "Whether the rules that come with the program are loaded, before all files.",
-        set: |s, n| bool(n).map(|value| s.rules_embedded = value), show: |s| s.rules_embedded.to_string() },
-    Key { name: "rules.watch", ty: "true or false", doc: "Whether rules and the configuration are [read anew](../operating.md#reload) when a file of them changes, as after SIGHUP.",
-        set: |s, n| bool(n).map(|value| s.rules_watch = value), show: |s| s.rules_watch.to_string() },
-    Key { name: "rules.maturity", ty: "`stable`, `incubating` or `sandbox`", doc: "How well tried rules must be to take part: those that are switched off in their file and have the tag `maturity_incubating` (or with `sandbox` also `maturity_sandbox`) are switched on.",
-        set: |s, n| maturity(n).map(|value| s.rules_maturity = value), show: |s| s.rules_maturity.name().to_owned() },
-    Key { name: "rules.disabled", ty: "list of names", doc: "Rules that are switched off, whatever else says that they are on.",
-        set: |s, n| texts(n).map(|values| s.rules_disabled = values), show: |s| list(s.rules_disabled.iter().cloned()) },
-    Key { name: "alerts.max", ty: "number", doc: "Alerts of one rule in one container in `alerts.interval_s`; what is more is counted and recorded ([throttling](../rule-state.md)). 1 to 1000000, or 0 for no limit. Rules can say otherwise.",
-        set: |s, n| number(n, 0, 1_000_000).map(|value| s.state.throttle.alerts = if value == 0 { u32::MAX } else { value as u32 }), show: |s| if s.state.throttle.alerts == u32::MAX { 0 } else { s.state.throttle.alerts }.to_string() },
-    Key { name: "alerts.interval_s", ty: "seconds", doc: "See `alerts.max`: 1 to 86400.",
-        set: |s, n| number(n, 1, 86_400).map(|value| s.state.throttle.per_ns = value * SECOND_NS), show: |s| (s.state.throttle.per_ns / SECOND_NS).to_string() },
-    Key { name: "state.keys_per_rule", ty: "number", doc: "Keys that one rule [remembers](../rule-state.md), the latest ones: 16 to 1048576.",
-        set: |s, n| number(n, 16, 1 << 20).map(|value| s.state.keys_per_rule = value as usize), show: |s| s.state.keys_per_rule.to_string() },
-    Key { name: "state.bytes", ty: "size", doc: "Memory for what all rules remember: 1MiB to 4GiB.",
-        set: |s, n| size(n, 1 << 20, 4 << 30).map(|value| s.state.bytes = value as usize), show: |s| s.state.bytes.to_string() },
-    Key { name: "scope.host", ty: "true or false", doc: "Whether files and connections of processes outside containers are watched too. Their processes always are, for lineage.",
-        set: |s, n| bool(n).map(|value| s.scope.host = value), show: |s| s.scope.host.to_string() },
-    Key { name: "scope.include", ty: "list of choices", doc: "Only these containers are watched, if there are any here. Each is `container=` (name, or id, of which 12 digits do), `image=` (with or without its tag), `pod=` (name or uid), `namespace=`, `label=KEY=` (of the container or its pod) or `runtime=`, and a pattern in which `*` and `?` stand for anything. Of each of these that is named one has to be met. See [scope](../scope.md).",
-        set: |s, n| choices(n).map(|found| s.scope.include = found), show: |s| list(s.scope.include.iter().map(Selector::to_string)) },
-    Key { name: "scope.exclude", ty: "list of choices", doc: "Containers that are not watched, whatever includes them: those that any of these chooses.",
-        set: |s, n| choices(n).map(|found| s.scope.exclude = found), show: |s| list(s.scope.exclude.iter().map(Selector::to_string)) },
-    Key { name: "probes.tier", ty: "`auto`, `portable` or `strong`", doc: "Which hooks are tried: `auto` takes strong ones (fentry), which cost less and see more, and portable ones for what the kernel refuses.",
-        set: |s, n| tiers(n).map(|value| s.tiers = value), show: |s| s.tiers.name().to_owned() },
-    Key { name: "probes.urgent_ring_bytes", ty: "size", doc: "Ring for what must not be lost (processes): a power of two, 64KiB to 1GiB.",
-        set: |s, n| ring(n).map(|value| s.urgent_bytes = value), show: |s| s.urgent_bytes.to_string() },
-    Key { name: "probes.bulk_ring_bytes", ty: "size", doc: "Ring for all other events: a power of two, 64KiB to 1GiB.",
-        set: |s, n| ring(n).map(|value| s.bulk_bytes = value), show: |s| s.bulk_bytes.to_string() },
-    Key { name: "probes.pin", ty: "path or `none`", doc: "Folder in a BPF file system, such as `/sys/fs/bpf/taffrail`. With it the probes go on collecting when the daemon ends, in any way, and the next one with the same folder [takes over](../operating.md#restarts); `taffrail unload` takes them off. `none`: they end with the daemon.",
-        set: |s, n| if n.as_text() == Some("none") { s.pin = None; Ok(()) } else { text(n).map(|value| s.pin = Some(value.into())) }, show: |s| quote(&s.pin.as_deref().unwrap_or(Path::new("none")).to_string_lossy()) },
-    Key { name: "enrich.max_processes", ty: "number", doc: "Processes that are remembered, running and ended: 1024 to 4194304. What they run, with all arguments, takes 128 MiB at most: beyond that the oldest are forgotten, too.",
-        set: |s, n| number(n, 1024, 4 << 20).map(|value| s.max_processes = value as usize), show: |s| s.max_processes.to_string() },
-    Key { name: "enrich.folders.docker", ty: "list of paths", doc: "Docker's root folders, which have `containers/ID/config.v2.json`. In these four lists, a path that ends in `/*` stands for all folders in there; those of users who run containers without root need not be named.",
-        set: |s, n| texts(n).map(|values| s.folders.docker = values), show: |s| list(s.folders.docker.iter().cloned()) },
-    Key { name: "enrich.folders.podman", ty: "list of paths", doc: "Roots and run roots of the storage of podman and CRI-O, which have `overlay-containers`.",
-        set: |s, n| texts(n).map(|values| s.folders.podman = values), show: |s| list(s.folders.podman.iter().cloned()) },
-    Key { name: "enrich.folders.containerd", ty: "list of paths", doc: "containerd's state folders, which have `io.containerd.runtime.v2.task`.",
-        set: |s, n| texts(n).map(|values| s.folders.containerd = values), show: |s| list(s.folders.containerd.iter().cloned()) },
-    Key { name: "enrich.folders.oci", ty: "list of paths", doc: "State folders of runc and crun, which have a folder for each container.",
-        set: |s, n| texts(n).map(|values| s.folders.oci = values), show: |s| list(s.folders.oci.iter().cloned()) },
-    Key { name: "enrich.sockets.docker", ty: "list of paths", doc: "Sockets of docker, which is asked where its files do not say what a container is called. In these four lists, an empty one asks nobody; those of users who run containers without root are where they always are.",
-        set: |s, n| texts(n).map(|values| s.sockets.docker = values), show: |s| list(s.sockets.docker.iter().cloned()) },
-    Key { name: "enrich.sockets.podman", ty: "list of paths", doc: "Sockets of podman's service, which is asked for labels, and pods and their names.",
-        set: |s, n| texts(n).map(|values| s.sockets.podman = values), show: |s| list(s.sockets.podman.iter().cloned()) },
-    Key { name: "enrich.sockets.cri", ty: "list of paths", doc: "Sockets of runtimes of Kubernetes (containerd, CRI-O), which are asked for labels of containers and pods.",
-        set: |s, n| texts(n).map(|values| s.sockets.cri = values), show: |s| list(s.sockets.cri.iter().cloned()) },
-    Key { name: "enrich.sockets.containerd", ty: "list of paths", doc: "Sockets of containerd, which is asked for the images of containers that `ctr` and the like made.",
-        set: |s, n| texts(n).map(|values| s.sockets.containerd = values), show: |s| list(s.sockets.containerd.iter().cloned()) },
-    Key { name: "enrich.name_wait_ms", ty: "milliseconds", doc: "How long an event waits for the name of its container, and all later ones with it, before it goes out marked `pending`: 0 to 10000.",
-        set: |s, n| number(n, 0, 10_000).map(|value| s.name_wait = Duration::from_millis(value)), show: |s| s.name_wait.as_millis().to_string() },
-    Key { name: "syscalls.events", ty: "list of names", doc: "System calls that are events, and recorded, whenever they return: `ptrace`, `keyctl` … See [system calls](../syscalls.md).",
-        set: |s, n| calls(n).map(|values| s.syscalls_events = values), show: |s| list(s.syscalls_events.iter().cloned()) },
-    Key { name: "syscalls.count", ty: "true or false", doc: "Whether it is counted, and recorded, how often each container makes each system call.",
-        set: |s, n| bool(n).map(|value| s.syscalls_count = value), show: |s| s.syscalls_count.to_string() },
-    Key { name: "syscalls.interval_s", ty: "seconds", doc: "How often the counts are recorded: 1 to 86400.",
-        set: |s, n| number(n, 1, 86_400).map(|value| s.syscalls_interval = Duration::from_secs(value)), show: |s| s.syscalls_interval.as_secs().to_string() },
-    Key { name: "syscalls.flight_recorder", ty: "number", doc: "How many of the last system calls of each of 64 containers are kept, to be recorded when SIGUSR1 asks for them: a power of two, 16 to 4096; 0 keeps none. Each takes 6 KiB of memory in all.",
-        set: |s, n| flight(n).map(|value| s.syscalls_flight_recorder = value), show: |s| s.syscalls_flight_recorder.to_string() },
-    Key { name: "api.socket", ty: "path or `none`", doc: "Local socket for `taffrail status` and its like, for root and the daemon's own user; by default `control.sock` in the log's folder.",
-        set: |s, n| api::socket(n).map(|value| s.api.socket = value), show: |s| api::show_socket(&s.api.socket) },
-    Key { name: "api.listen", ty: "address", doc: "Address and port, such as `0.0.0.0:9641` or `[::]:9641`, for [metrics](../operating.md#metrics) and checks from elsewhere, by TLS; empty: none.",
-        set: |s, n| api::address(n).map(|value| s.api.listen = value), show: |s| quote(&s.api.listen.map_or(String::new(), |address| address.to_string())) },
-    Key { name: "api.cert_file", ty: "path", doc: "Our certificate for that (PEM), and those that lead to its root. These four files are read again when they change.",
-        set: |s, n| optional(n).map(|value| s.api.cert_file = value.unwrap_or_default()), show: |s| or_empty(Some(&s.api.cert_file)) },
-    Key { name: "api.key_file", ty: "path", doc: "Its private key (PEM).",
-        set: |s, n| optional(n).map(|value| s.api.key_file = value.unwrap_or_default()), show: |s| or_empty(Some(&s.api.key_file)) },
-    Key { name: "api.client_ca_file", ty: "path", doc: "Certificates (PEM) of who signs certificates of clients: whoever has one is let in.",
-        set: |s, n| optional(n).map(|value| s.api.client_ca_file = value), show: |s| or_empty(s.api.client_ca_file.as_deref()) },
-    Key { name: "api.tokens_file", ty: "path", doc: "Bearer tokens, one a line: `NAME TOKEN`, `NAME sha256:HEX` or a token alone: whoever has one is let in.",
-        set: |s, n| optional(n).map(|value| s.api.tokens_file = value), show: |s| or_empty(s.api.tokens_file.as_deref()) },
-    Key { name: "api.kubernetes.tokens", ty: "true or false", doc: "Whether bearer tokens that Kubernetes knows are taken: its API server [is asked](../operating.md#tokens-of-kubernetes) whose they are (`TokenReview`).",
-        set: |s, n| bool(n).map(|value| s.api.providers.kubernetes.is_on = value), show: |s| s.api.providers.kubernetes.is_on.to_string() },
-    Key { name: "api.kubernetes.audiences", ty: "list of texts", doc: "For whom such a token has to be, one of these; empty: for the API server itself.",
-        set: |s, n| texts(n).map(|values| s.api.providers.kubernetes.audiences = values), show: |s| list(s.api.providers.kubernetes.audiences.iter().cloned()) },
-    Key { name: "api.kubernetes.users", ty: "list of texts", doc: "Users who are let in, such as `system:serviceaccount:monitoring:prometheus`, or `*`. Without users and groups Kubernetes is asked as well whether a user may `get` the path (`SubjectAccessReview`).",
-        set: |s, n| texts(n).map(|values| s.api.providers.kubernetes.users = values), show: |s| list(s.api.providers.kubernetes.users.iter().cloned()) },
-    Key { name: "api.kubernetes.groups", ty: "list of texts", doc: "Groups whose members are let in.",
-        set: |s, n| texts(n).map(|values| s.api.providers.kubernetes.groups = values), show: |s| list(s.api.providers.kubernetes.groups.iter().cloned()) },
-    Key { name: "api.oidc.issuer", ty: "address", doc: "A provider of OpenID Connect whose tokens are [taken](../operating.md#tokens-of-openid-connect), as they name it: `https://…`; empty: none.",
-        set: |s, n| api::issuer(n).map(|value| s.api.providers.oidc.issuer = value), show: |s| quote(&s.api.providers.oidc.issuer) },
-    Key { name: "api.oidc.audience", ty: "text", doc: "For whom such a token has to be: the claim `aud` is that or has it.",
-        set: |s, n| api::text_or_empty(n).map(|value| s.api.providers.oidc.audience = value), show: |s| quote(&s.api.providers.oidc.audience) },
-    Key { name: "api.oidc.ca_file", ty: "path", doc: "Certificates (PEM) of who signs the provider's; by default whom the system trusts.",
-        set: |s, n| optional(n).map(|value| s.api.providers.oidc.ca_file = value), show: |s| or_empty(s.api.providers.oidc.ca_file.as_deref()) },
-    Key { name: "api.oidc.user_claim", ty: "text", doc: "The claim that is the user's name. An `email` counts only if it is verified.",
-        set: |s, n| text(n).map(|value| s.api.providers.oidc.user_claim = value), show: |s| quote(&s.api.providers.oidc.user_claim) },
-    Key { name: "api.oidc.group_claim", ty: "text", doc: "The claim that has the user's groups.",
-        set: |s, n| text(n).map(|value| s.api.providers.oidc.group_claim = value), show: |s| quote(&s.api.providers.oidc.group_claim) },
-    Key { name: "api.oidc.users", ty: "list of texts", doc: "Users who are let in; `*` is whoever the provider gives such a token.",
-        set: |s, n| texts(n).map(|values| s.api.providers.oidc.users = values), show: |s| list(s.api.providers.oidc.users.iter().cloned()) },
-    Key { name: "api.oidc.groups", ty: "list of texts", doc: "Groups whose members are let in.",
-        set: |s, n| texts(n).map(|values| s.api.providers.oidc.groups = values), show: |s| list(s.api.providers.oidc.groups.iter().cloned()) },
-    Key { name: "api.oidc.claims", ty: "list of texts", doc: "`NAME=VALUE`: claims that a token needs besides, each that value or a list with it.",
-        set: |s, n| api::claims(n).map(|values| s.api.providers.oidc.claims = values), show: |s| list(s.api.providers.oidc.claims.iter().map(|(name, value)| format!("{name}={value}"))) },
-    Key { name: "kubernetes.server", ty: "address", doc: "The API server of Kubernetes, `https://…`; by default the one that each pod is given. It is asked only if something else says so.",
-        set: |s, n| api::server(n).map(|value| s.kubernetes.server = value), show: |s| quote(s.kubernetes.server.as_ref().map_or("", |url| url.as_str())) },
-    Key { name: "kubernetes.ca_file", ty: "path", doc: "Certificates (PEM) of who signs its certificate. This file and the next are read again when they change.",
-        set: |s, n| text(n).map(|value| s.kubernetes.ca_file = value.into()), show: |s| quote(&s.kubernetes.ca_file.to_string_lossy()) },
-    Key { name: "kubernetes.token_file", ty: "path", doc: "The token that we prove ourselves by.",
-        set: |s, n| text(n).map(|value| s.kubernetes.token_file = value.into()), show: |s| quote(&s.kubernetes.token_file.to_string_lossy()) },
-    Key { name: "kubernetes.workloads", ty: "true or false", doc: "Whether it is asked for the [workload and the service account](../events.md#workloads) of each pod of this node, which `node.name` has to name as Kubernetes does.",
-        set: |s, n| bool(n).map(|value| s.kubernetes.workloads = value), show: |s| s.kubernetes.workloads.to_string() },
-    Key { name: "node.name", ty: "text", doc: "This node's name in each record; by default the host name.",
-        set: |s, n| text(n).map(|value| s.node_name = value), show: |s| quote(&s.node_name) },
-    Key { name: "daemon.confine", ty: "true or false", doc: "Whether the daemon [confines itself](../deploy.md#how-it-confines-itself) before it begins to watch: it can then start no program, and write below its own folders only.",
-        set: |s, n| bool(n).map(|value| s.confine = value), show: |s| s.confine.to_string() },
-];
 
 /// Loads settings: the named file, or the default one if it is there; then the overrides, `key=value` each.
 pub fn load(path: Option<&Path>, overrides: &[String]) -> Result<Settings, LoadError> {

@@ -5,9 +5,11 @@
 //! rings fill up, and the kernel counts what they cannot take. A recording takes the place of the receive
 //! thread in a replay; everything behind it is the same.
 
+mod decide;
 mod held;
 mod live;
 pub mod receive;
+mod sink;
 mod takeover;
 
 use std::cmp::Reverse;
@@ -24,87 +26,28 @@ use crate::capture::{self, Frame, Note};
 use crate::clock::{self, Clock};
 use crate::config::Settings;
 use crate::detect::Detector;
-use crate::detect::alert::Verdict;
 use crate::detect::memory::{Limits, Memory, Occurrence, Report};
 use crate::enrich::container::Container;
 use crate::enrich::metadata::api::{Apis, Told, Workloads};
 use crate::enrich::resolve::Asker;
 use crate::enrich::users::Names;
-use crate::enrich::{Enricher, Finding, Handled, Subject, seed};
+use crate::enrich::{Enricher, Finding, Handled, Subject};
 use crate::event::field::KindSet;
-use crate::event::json::write_whole_container;
 use crate::event::{self, Event};
-use crate::probe::flight::Flight;
-use crate::probe::handover::{Ledger, Progress};
+use crate::probe::handover::Ledger;
 use crate::probe::loss::Loss;
 use crate::probe::{self};
+use crate::rules::RuleSet;
 use crate::rules::kinds::EXE_HASH;
-use crate::rules::{Filter, RuleSet};
 use crate::scope::Scope;
-use crate::syscalls::{self, Counts};
 use crate::vitals::Vitals;
+pub use decide::Anew;
 use held::{Held, Keys};
 use live::LOOK_INTERVAL;
 pub use live::Live;
 use receive::Batch;
+pub use sink::{Gap, Sink};
 use takeover::Cut;
-
-/// Takes what comes out at the end.
-pub trait Sink {
-    /// An event, and what it led to.
-    fn event(&mut self, subject: &Subject<'_>, verdict: Verdict<'_>);
-    /// Events that were lost.
-    fn gap(&mut self, gap: &Gap<'_>);
-    /// How often a container made each system call.
-    fn counts(&mut self, counts: Counts, time_ns: u64) {
-        let mut body = Vec::new();
-        counts.write_json(&mut body);
-        self.note(RecordKind::Syscalls, counts.to_boot_ns, time_ns, &body);
-    }
-    /// The last system calls of a container.
-    fn flight(&mut self, flight: Flight, boot_ns: u64, time_ns: u64) {
-        for body in syscalls::flight_records(&flight) {
-            self.note(RecordKind::Flight, boot_ns, time_ns, &body);
-        }
-    }
-    /// What a container is called and was given is known now, or nobody can tell; `problems` are files of its runtime
-    /// that were of no use.
-    fn container(&mut self, container: &Container, problems: &[String], boot_ns: u64, time_ns: u64) {
-        let mut body = Vec::new();
-        write_whole_container(container, problems, &mut body);
-        self.note(RecordKind::Container, boot_ns, time_ns, &body);
-    }
-    /// How far the log is with what came out; nowhere, if there is none.
-    fn progress(&self) -> Progress {
-        Progress::default()
-    }
-    /// From here on these events are recorded besides alerts, and of the host's own if so.
-    fn choose(&mut self, _record: Filter, _host: bool) {}
-    /// Anything else that belongs in the log; `body` is JSON members.
-    fn note(&mut self, kind: RecordKind, boot_ns: u64, time_ns: u64, body: &[u8]);
-}
-
-/// Events that were lost, and all that is known about them.
-pub struct Gap<'a> {
-    /// `ring` (it had no room), `decode` (a record was damaged), `probe` (the kernel skipped a program), `scope` (a
-    /// process is outside of its container's cgroup, and there was no room to follow it), `counts` (the table of
-    /// counted system calls was full, or it is not known whose they are).
-    pub place: &'static str,
-    /// The kind of event, or the probe's name.
-    pub what: &'a str,
-    /// Whose they are, if known.
-    pub container: Option<&'a Container>,
-    /// Cgroup id, if known.
-    pub cgroup_id: Option<u64>,
-    /// How many.
-    pub count: u64,
-    /// They were lost after this time of the boot clock …
-    pub from_boot_ns: u64,
-    /// … and before this.
-    pub to_boot_ns: u64,
-    /// `to_boot_ns` by the wall clock.
-    pub time_ns: u64,
-}
 
 /// What the match thread is sent.
 pub enum Message {
@@ -122,20 +65,6 @@ pub enum Message {
     Note(RecordKind, Vec<u8>),
     /// Nothing more comes.
     End,
-}
-
-/// What can become another while it runs.
-pub struct Anew {
-    /// The rules.
-    pub rules: Arc<RuleSet>,
-    /// Bounds of what they remember, and of their alerts.
-    pub limits: Limits,
-    /// What is watched, if that is not as it was.
-    pub scope: Option<Scope>,
-    /// Which events are recorded besides alerts.
-    pub record: Filter,
-    /// What the log is to say of it.
-    pub notes: Vec<(RecordKind, Vec<u8>)>,
 }
 
 /// Starts the thread that asks runtimes for what their files do not say.
@@ -505,28 +434,6 @@ impl<S: Sink> Worker<S> {
         }
     }
 
-    /// New rules and settings are in force from here on.
-    fn take_anew(&mut self, anew: Anew) {
-        let Anew { rules, limits, scope, record, notes } = anew;
-        self.hash_if_needed(rules.kinds() | record.needs);
-        self.detector = Detector::new(Arc::clone(&rules));
-        self.vitals.put_in_force(&rules);
-        let forgotten = self.memory.replace(rules, limits);
-        self.take_reports();
-        if !forgotten.is_empty() {
-            log::info!("these rules remember nothing of before: {}", forgotten.join(", "));
-        }
-        let is_other = scope.is_some();
-        self.scope = scope.unwrap_or_else(|| std::mem::take(&mut self.scope));
-        self.sink.choose(record, self.scope.host);
-        for (kind, body) in notes {
-            self.note(kind, &body);
-        }
-        if is_other {
-            self.decide_all();
-        }
-    }
-
     fn loss(&mut self, loss: &Loss) {
         let Loss { kind, cgroup_id, count, since_ns } = *loss;
         let until_ns = self.now_ns();
@@ -633,39 +540,6 @@ impl<S: Sink> Worker<S> {
     fn tell_container(&mut self, container: &Container, problems: &[String]) {
         let boot_ns = self.now_ns();
         self.sink.container(container, problems, boot_ns, self.clock.realtime_ns(boot_ns));
-    }
-
-    /// Decides whether a container is watched, by what is known of it now. Tells whether it was otherwise before.
-    fn decide(&mut self, container: &Arc<Container>) -> bool {
-        let is_watched = self.scope.watches(container);
-        let is_other = container.watched.set(is_watched);
-        if is_other && let Some(live) = &mut self.live {
-            for id in self.enricher.cgroups_of(container) {
-                live.watch(id, &container.cgroup_path, Some(container), is_watched);
-            }
-        }
-        is_other
-    }
-
-    /// Decides anew of every container, of those that left theirs, and of the host.
-    fn decide_all(&mut self) {
-        for container in self.enricher.containers() {
-            if self.decide(&container) {
-                self.tell_container(&container, &[]);
-            }
-        }
-        let Some(live) = &mut self.live else { return };
-        for (key, origin) in self.enricher.left() {
-            let is_watched = origin.watched.get();
-            live.probes.set_moved(key.tgid, if is_watched { live.kinds(Some(origin), true) } else { 0 });
-            // The kernel takes out who ends, but not who had ended before.
-            if !seed::is_running(key) {
-                live.probes.set_moved(key.tgid, 0);
-            }
-        }
-        for (id, path, is_host) in self.enricher.cgroups_of_none() {
-            live.watch(id, &path, None, self.scope.host || !is_host);
-        }
     }
 
     fn write_recording(&mut self, write: impl FnOnce(&mut capture::Writer, &Clock) -> io::Result<()>) {

@@ -1,9 +1,11 @@
 //! Events on their way: what waits, what goes past, and what is lost.
 
 use super::*;
+use crate::detect::alert::Verdict;
 use crate::enrich::Source;
 use crate::enrich::executable::Version;
 use crate::enrich::state::Folders;
+use crate::rules::Filter;
 use crate::scope::Selector;
 use crate::testing;
 use crate::yaml::Node;

@@ -17,9 +17,12 @@ use hyper_util::rt::TokioIo;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tempfile::NamedTempFile;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_rustls::TlsAcceptor;
 use url::Url;
+
+use super::kubernetes;
 
 /// Made by `openssl req -x509 -newkey ed25519 -nodes -days 36500 -subj /CN=stub -addext
 /// subjectAltName=DNS:localhost,IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE`.
@@ -88,6 +91,19 @@ pub struct Stub {
 }
 
 impl Stub {
+    /// The settings by which it is the API server of Kubernetes, and a file with our token.
+    pub fn settings(&self, workloads: bool) -> (kubernetes::Settings, NamedTempFile) {
+        let token = NamedTempFile::new().unwrap();
+        std::fs::write(token.path(), "ours\n").unwrap();
+        let settings = kubernetes::Settings {
+            server: Some(self.url.clone()),
+            ca_file: Self::ca_file(),
+            token_file: token.path().to_owned(),
+            workloads,
+        };
+        (settings, token)
+    }
+
     /// Whom to trust to reach it.
     pub fn ca_file() -> PathBuf {
         CERTIFICATE.into()

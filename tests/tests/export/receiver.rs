@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::stage::{Receiver, wait_for};
+use crate::stage::{Certificates, Receiver, free_port, wait_for};
 
 /// Where the setup has unpacked receivers; `None` if it has not.
 pub fn unpacked() -> Option<PathBuf> {
@@ -23,6 +23,28 @@ pub struct Program {
     arguments: Vec<String>,
     libraries: String,
     child: Option<Child>,
+}
+
+/// rsyslog, which takes records over TLS and writes them into a file.
+pub fn rsyslog(certificates: &Certificates) -> Program {
+    let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+    let file = |name: &str| certificates.path(name);
+    let config = format!(
+        r#"global(workDirectory="{0}" maxMessageSize="64k" DefaultNetstreamDriver="ossl" DefaultNetstreamDriverCAFile="{1}"
+ DefaultNetstreamDriverCertFile="{2}" DefaultNetstreamDriverKeyFile="{3}")
+module(load="imtcp" StreamDriver.Name="ossl" StreamDriver.Mode="1" StreamDriver.AuthMode="anon")
+input(type="imtcp" address="127.0.0.1" port="{port}")
+template(name="raw" type="string" string="%msg%\n")
+if $app-name == "taffrail" then {{ action(type="omfile" file="{0}/out" template="raw") }}
+"#,
+        folder.path().display(),
+        file("ca.pem"),
+        file("server.pem"),
+        file("server.key")
+    );
+    std::fs::write(folder.path().join("rsyslog.conf"), config).unwrap();
+    let arguments = ["-n", "-i", "NONE", "-f", "rsyslog.conf", "-M", "ROOT/usr/lib/x86_64-linux-gnu/rsyslog"];
+    Program::new(folder, port, "usr/sbin/rsyslogd", &arguments)
 }
 
 impl Program {

@@ -2,7 +2,7 @@
 
 use taffrail_tests::skip;
 
-use crate::receiver::{Program, unpacked};
+use crate::receiver::{Program, rsyslog, unpacked};
 use crate::stage::{Certificates, free_port, play};
 
 fn settings(certificates: &Certificates, port: u16) -> String {
@@ -17,24 +17,9 @@ fn rsyslog_over_tls_has_every_record() {
     if unpacked().is_none() {
         skip!("rsyslog_over_tls_has_every_record", "rsyslog is not unpacked: run `cargo xtask setup`");
     }
-    let (certificates, port) = (Certificates::new(), free_port());
-    let folder = tempfile::tempdir().unwrap();
-    let (ca, certificate, key) =
-        (certificates.path("ca.pem"), certificates.path("server.pem"), certificates.path("server.key"));
-    let out = folder.path().join("out").display().to_string();
-    let config = format!(
-        r#"global(workDirectory="{}" maxMessageSize="64k" DefaultNetstreamDriver="ossl" DefaultNetstreamDriverCAFile="{ca}"
- DefaultNetstreamDriverCertFile="{certificate}" DefaultNetstreamDriverKeyFile="{key}")
-module(load="imtcp" StreamDriver.Name="ossl" StreamDriver.Mode="1" StreamDriver.AuthMode="anon")
-input(type="imtcp" address="127.0.0.1" port="{port}")
-template(name="raw" type="string" string="%msg%\n")
-if $app-name == "taffrail" then {{ action(type="omfile" file="{out}" template="raw") }}
-"#,
-        folder.path().display()
-    );
-    std::fs::write(folder.path().join("rsyslog.conf"), config).unwrap();
-    let arguments = ["-n", "-i", "NONE", "-f", "rsyslog.conf", "-M", "ROOT/usr/lib/x86_64-linux-gnu/rsyslog"];
-    let mut rsyslog = Program::new(folder, port, "usr/sbin/rsyslogd", &arguments);
+    let certificates = Certificates::new();
+    let mut rsyslog = rsyslog(&certificates);
+    let port = rsyslog.port;
     play(&mut rsyslog, port, str::to_owned, |port| settings(&certificates, port));
 }
 

@@ -2,6 +2,7 @@
 //! the table of them. A line is whatever somebody put into the file: it is parsed with bounded depth, in memory of a
 //! few times its own length, and what is not as it should be has no value.
 
+mod argument;
 mod fields;
 #[cfg(test)]
 mod tests;
@@ -303,7 +304,7 @@ impl Values for Record<'_> {
         match logged.get {
             fields::Get::One(get) => get(self).is_some_and(test),
             fields::Get::Each(get) => get(self, test),
-            fields::Get::Argument(own) => fields::argument(self, field.name, own, test),
+            fields::Get::Argument(own) => argument::argument(self, field.name, own, test),
             fields::Get::Keyed(_) => false,
         }
     }

@@ -30,19 +30,6 @@ fn providers(settings: &Settings, server: &kubernetes::Settings) -> (Providers, 
     (providers, told)
 }
 
-/// The settings that lead to a server, and a file with our token.
-fn way_to(stub: &Stub) -> (kubernetes::Settings, tempfile::NamedTempFile) {
-    let token = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(token.path(), "ours\n").unwrap();
-    let settings = kubernetes::Settings {
-        server: Some(stub.url.clone()),
-        ca_file: Stub::ca_file(),
-        token_file: token.path().to_owned(),
-        workloads: false,
-    };
-    (settings, token)
-}
-
 fn reviewed(settings: review::Settings) -> Settings {
     Settings { kubernetes: review::Settings { is_on: true, ..settings }, ..Settings::default() }
 }
@@ -77,7 +64,7 @@ fn api_server(_: &Url, asked: &Asked) -> Reply {
 #[tokio::test]
 async fn kubernetes_is_asked_whose_a_token_is_and_whether_he_may_and_not_again_for_a_while() {
     let stub = Stub::start(api_server).await;
-    let (server, _token) = way_to(&stub);
+    let (server, _token) = stub.settings(false);
     let (providers, told) = providers(&reviewed(review::Settings::default()), &server);
     // It has an end that no clock can tell.
     let endless = Signer::ed().sign(&json!({ "alg": "EdDSA" }), &json!({ "exp": -1e300 }));
@@ -97,7 +84,7 @@ async fn kubernetes_is_asked_whose_a_token_is_and_whether_he_may_and_not_again_f
 #[tokio::test]
 async fn users_and_groups_of_kubernetes_are_let_in_by_name_without_a_second_question() {
     let stub = Stub::start(api_server).await;
-    let (server, _token) = way_to(&stub);
+    let (server, _token) = stub.settings(false);
     let names = |users: &[&str], groups: &[&str]| {
         let [users, groups] =
             [users, groups].map(|names| names.iter().map(|&name| name.to_owned()).collect());
@@ -123,7 +110,7 @@ async fn users_and_groups_of_kubernetes_are_let_in_by_name_without_a_second_ques
 #[tokio::test]
 async fn token_for_another_audience_is_refused_also_if_the_server_knows_nothing_of_audiences() {
     let stub = Stub::start(api_server).await;
-    let (server, _token) = way_to(&stub);
+    let (server, _token) = stub.settings(false);
     for (audience, expected) in [
         ("taffrail", Ok(Caller::Kubernetes(SCRAPER.to_owned()))),
         ("vault", Err((401, "a token that Kubernetes does not take"))),
@@ -133,7 +120,7 @@ async fn token_for_another_audience_is_refused_also_if_the_server_knows_nothing_
         assert_eq!(who(&providers, "good").await, expected, "{audience}");
     }
     let stub = Stub::start(|_, _| Reply::whole(201, include_str!("../tests/tokenreview-good.json"))).await;
-    let (server, _token) = way_to(&stub);
+    let (server, _token) = stub.settings(false);
     let mute = reviewed(review::Settings { audiences: vec!["x".to_owned()], ..Default::default() });
     let (providers, _) = providers(&mute, &server);
     assert_eq!(who(&providers, "good").await.unwrap_err().0, 401);
@@ -167,7 +154,7 @@ async fn server_that_does_not_answer_as_it_should_lets_nobody_in_and_is_told_onc
         None => api_server(url, asked),
     })
     .await;
-    let (server, _token) = way_to(&stub);
+    let (server, _token) = stub.settings(false);
     let (providers, told) = providers(&reviewed(review::Settings::default()), &server);
     for number in 0..faults.len() {
         step.store(number, Ordering::Relaxed);
@@ -186,7 +173,7 @@ async fn server_that_does_not_answer_as_it_should_lets_nobody_in_and_is_told_onc
 #[tokio::test]
 async fn who_guesses_tokens_is_not_asked_about_for_ever_and_does_not_keep_out_others() {
     let stub = Stub::start(api_server).await;
-    let (server, _token) = way_to(&stub);
+    let (server, _token) = stub.settings(false);
     let (providers, _) = providers(&reviewed(review::Settings::default()), &server);
     for number in 0..200 {
         let status = who(&providers, &format!("guess {number}")).await.unwrap_err().0;
@@ -212,7 +199,7 @@ async fn somebody_who_waits_for_a_slow_server_is_refused_in_time_and_others_need
         reply
     })
     .await;
-    let (server, _token) = way_to(&stub);
+    let (server, _token) = stub.settings(false);
     let (providers, _) = providers(&reviewed(review::Settings::default()), &server);
     let (slow, quick) = tokio::join!(who(&providers, "slow"), who(&providers, "good"));
     assert_eq!(slow.unwrap_err().0, 503);
@@ -229,7 +216,7 @@ async fn what_came_of_a_question_is_known_though_whoever_asked_has_hung_up() {
         reply
     })
     .await;
-    let (server, _token) = way_to(&stub);
+    let (server, _token) = stub.settings(false);
     let (providers, _) = providers(&reviewed(review::Settings::default()), &server);
     let standing = providers.standings().remove(0);
     tokio::select! {

@@ -28,9 +28,9 @@ use taffrail_tests::daemon::{Daemon, taffrail};
 use judge::Verdict;
 use ledger::Ledger;
 use load::Node;
-use receiver::Program;
+use receiver::{Program, rsyslog};
 use sample::{Metrics, Sample};
-use stage::{Certificates, Receiver as _, free_port};
+use stage::{Certificates, Receiver as _};
 
 /// How often the daemon is looked at.
 const LOOK: Duration = Duration::from_secs(5);
@@ -138,28 +138,6 @@ fn soak(minutes: u64) -> Result<bool> {
         eprintln!("the daemon said:\n{said}");
     }
     Ok(is_fine)
-}
-
-/// rsyslog, which takes records over TLS and writes them into a file.
-fn rsyslog(certificates: &Certificates) -> Program {
-    let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
-    let file = |name: &str| certificates.path(name);
-    let config = format!(
-        r#"global(workDirectory="{0}" maxMessageSize="64k" DefaultNetstreamDriver="ossl" DefaultNetstreamDriverCAFile="{1}"
- DefaultNetstreamDriverCertFile="{2}" DefaultNetstreamDriverKeyFile="{3}")
-module(load="imtcp" StreamDriver.Name="ossl" StreamDriver.Mode="1" StreamDriver.AuthMode="anon")
-input(type="imtcp" address="127.0.0.1" port="{port}")
-template(name="raw" type="string" string="%msg%\n")
-if $app-name == "taffrail" then {{ action(type="omfile" file="{0}/out" template="raw") }}
-"#,
-        folder.path().display(),
-        file("ca.pem"),
-        file("server.pem"),
-        file("server.key")
-    );
-    std::fs::write(folder.path().join("rsyslog.conf"), config).unwrap();
-    let arguments = ["-n", "-i", "NONE", "-f", "rsyslog.conf", "-M", "ROOT/usr/lib/x86_64-linux-gnu/rsyslog"];
-    Program::new(folder, port, "usr/sbin/rsyslogd", &arguments)
 }
 
 /// The daemon, and where its rule file is.

@@ -279,14 +279,7 @@ async fn workload_is_waited_for_while_the_server_does_not_let_us_ask_and_the_con
         false => Reply::whole(200, list.clone()),
     })
     .await;
-    let token = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(token.path(), "ours").unwrap();
-    let server = kubernetes::Settings {
-        server: Some(stub.url.clone()),
-        ca_file: Stub::ca_file(),
-        token_file: token.path().to_owned(),
-        workloads: true,
-    };
+    let (server, _token) = stub.settings(true);
     let workloads = Workloads { server, node: "n1".to_owned(), tell: Box::new(|| Box::new(|_| {})) };
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
     let none = Sockets { docker: vec![], podman: vec![], cri: vec![], containerd: vec![] };

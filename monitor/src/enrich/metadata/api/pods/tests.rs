@@ -21,15 +21,8 @@ const UNAUTHORIZED: &str = include_str!("../../../../serve/tests/unauthorized.js
 type Told = Arc<Mutex<Vec<Value>>>;
 
 /// Pods of that server, what is told of it, and our token.
-fn pods(url: &Url) -> (Arc<Pods>, Told, tempfile::NamedTempFile) {
-    let token = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(token.path(), "ours").unwrap();
-    let settings = Settings {
-        server: Some(url.clone()),
-        ca_file: Stub::ca_file(),
-        token_file: token.path().to_owned(),
-        workloads: true,
-    };
+fn pods(stub: &Stub) -> (Arc<Pods>, Told, tempfile::NamedTempFile) {
+    let (settings, token) = stub.settings(true);
     let told = Told::default();
     let mut pods = Pods::new(settings, "n1".to_owned(), || {
         let told = Arc::clone(&told);
@@ -112,7 +105,7 @@ fn server(asked: &Asked) -> Reply {
 #[tokio::test]
 async fn each_pods_workload_is_found_by_its_owners_and_each_owner_is_asked_for_once() {
     let stub = Stub::start(|_, asked| server(asked)).await;
-    let (pods, told, _token) = pods(&stub.url);
+    let (pods, told, _token) = pods(&stub);
     for _ in 0..2 {
         for (name, kind, workload, account) in [
             ("web-", "Deployment", "web", "shop-web"),
@@ -147,7 +140,7 @@ async fn pods_come_and_go_with_the_watch_which_goes_on_behind_the_last_version_w
         false => Reply::whole(200, empty.clone()),
     })
     .await;
-    let (pods, told, _token) = pods(&stub.url);
+    let (pods, told, _token) = pods(&stub);
     let pen = |number: usize| {
         let pens = Arc::clone(&pens);
         async move {
@@ -197,7 +190,7 @@ async fn what_is_too_old_begins_anew_whether_the_answer_or_an_event_says_so() {
         }
     })
     .await;
-    let (pods, told, _token) = pods(&stub.url);
+    let (pods, told, _token) = pods(&stub);
     known(&pods, &uid("web-")).await;
     eventually(|| number.load(Ordering::Relaxed) == 3).await;
     assert_eq!(stub.count("resourceVersion=0"), 3);
@@ -225,7 +218,7 @@ async fn server_that_says_what_it_should_not_is_told_of_once_and_asked_until_it_
         faults.get(next.fetch_add(1, Ordering::Relaxed)).map_or_else(|| server(asked), |fault| fault(url))
     })
     .await;
-    let (pods, told, _token) = pods(&stub.url);
+    let (pods, told, _token) = pods(&stub);
     known(&pods, &uid("web-")).await;
     assert_eq!(stub.count("elsewhere"), 0, "a redirection was followed");
     eventually(|| told.lock().unwrap().len() == 2).await;
@@ -285,7 +278,7 @@ async fn hostile_pods_take_no_more_room_than_others_and_cannot_be_another_pod() 
         }
     })
     .await;
-    let (pods, _told, _token) = pods(&stub.url);
+    let (pods, _told, _token) = pods(&stub);
     until(&pods, || (pods.table().by_uid.len() == PODS_MAX).then_some(())).await;
     let (kind, name, account) = filled(&pods, "a").await;
     assert_eq!((kind.as_str(), name.as_str(), account.len()), ("ReplicaSet", "../../../api?x", NAME_MAX));
@@ -307,7 +300,7 @@ async fn pods_of_one_owner_wait_for_one_question_that_is_repeated_until_it_is_an
         }
     })
     .await;
-    let (pods, told, _token) = pods(&stub.url);
+    let (pods, told, _token) = pods(&stub);
     let uid = uid("web-");
     let mut waiting = tokio::task::JoinSet::new();
     for _ in 0..50 {
@@ -337,7 +330,7 @@ async fn list_may_be_larger_than_memory_but_no_pod_of_it_and_nothing_is_an_empty
         false => Reply::whole(200, answers[next.fetch_add(1, Ordering::Relaxed)].clone()),
     })
     .await;
-    let (pods, told, _token) = pods(&stub.url);
+    let (pods, told, _token) = pods(&stub);
     known(&pods, "p19").await;
     assert_eq!(pods.table().by_uid.len(), 20);
     eventually(|| told.lock().unwrap().len() == 2).await;
