@@ -4,6 +4,7 @@ pub mod act;
 pub mod container;
 pub mod daemon;
 pub mod fence;
+pub mod net;
 pub mod pins;
 pub mod raw;
 pub mod sandbox;

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{setup, succeed};
 
 /// What is built.
-const PROGRAMS: &[&str] = &["kube-apiserver", "kube-controller-manager"];
+const PROGRAMS: &[&str] = &["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet"];
 
 /// Packages that it takes: Go, the program by which the build copies, the store, and a newer version of a library in the
 /// place of the one that comes with Kubernetes, which fails with this Go.

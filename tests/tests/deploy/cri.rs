@@ -92,14 +92,16 @@ fn found(log: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     })
 }
 
-/// Starts it with all images; gives its socket.
-fn start_containerd(stage: &Stage) -> String {
+/// Starts it with all images, and networks by `cni` in its place; gives its socket.
+pub fn start_containerd(stage: &Stage) -> String {
     let [root, state, socket] = ["data", "state", "containerd.sock"].map(|name| stage.text(name));
     let config = format!(
         "version = 2\nroot = \"{root}\"\nstate = \"{state}\"\n[grpc]\n  address = \"{socket}\"\n\
          [plugins.\"io.containerd.grpc.v1.cri\"]\n  sandbox_image = \"{}\"\n  restrict_oom_score_adj = true\n  \
-         disable_tcp_service = true\n",
-        image::PAUSE
+         disable_tcp_service = true\n  [plugins.\"io.containerd.grpc.v1.cri\".cni]\n    bin_dir = \"/usr/lib/cni\"\n    \
+         conf_dir = \"{}\"\n",
+        image::PAUSE,
+        stage.text("cni")
     );
     std::fs::write(stage.path("config.toml"), config).unwrap();
     stage.start("containerd", &["--config", &stage.text("config.toml")]);

@@ -4,11 +4,15 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod chart;
+#[allow(dead_code, reason = "the tests of the API server use more of it")]
+#[path = "../kubernetes/cluster.rs"]
+mod cluster;
 mod cri;
 mod engine;
 #[allow(dead_code, reason = "the tests of identity use more of it")]
 #[path = "../identity/image.rs"]
 mod image;
+mod node;
 mod rights;
 #[allow(dead_code, reason = "the tests of identity use more of it")]
 #[path = "../identity/stage.rs"]

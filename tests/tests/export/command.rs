@@ -8,8 +8,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use taffrail::audit::{Entry, Log, Options, RecordKind};
 use taffrail_tests::daemon::taffrail;
-
-use crate::stage::{Certificates, free_port};
+use taffrail_tests::net::{Certificates, free_port};
 
 /// Exit code, and what was said to whom: standard output, standard error.
 fn said(command: &mut Command) -> (Option<i32>, String, String) {

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use taffrail_tests::net::free_port;
 
-use crate::stage::{Receiver, free_port, play, wait_for};
+use crate::stage::{Receiver, play, wait_for};
 
 /// A request.
 pub struct Request {

@@ -8,10 +8,11 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use serde::Deserialize;
 use serde_json::Value;
 use taffrail_tests::daemon::taffrail;
+use taffrail_tests::net::free_port;
 use taffrail_tests::skip;
 use tempfile::TempDir;
 
-use crate::stage::{Receiver, free_port, play};
+use crate::stage::{Receiver, play};
 
 /// Where the setup has unpacked librdkafka for Python; `None` if it has not.
 fn library() -> Option<PathBuf> {

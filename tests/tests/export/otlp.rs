@@ -11,10 +11,11 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value as Kind;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use prost::Message as _;
 use serde_json::Value;
+use taffrail_tests::net::{Certificates, free_port};
 use taffrail_tests::skip;
 
 use crate::http::{Request, Store, Stub, unpacked};
-use crate::stage::{Certificates, Receiver, free_port, play, wait_for};
+use crate::stage::{Receiver, play, wait_for};
 
 fn take(store: &mut Store, request: &Request) -> (u16, String) {
     let request = ExportLogsServiceRequest::decode(&*unpacked(request)).unwrap();

@@ -4,9 +4,10 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use taffrail_tests::net::{Certificates, free_port};
 use tempfile::TempDir;
 
-use crate::stage::{Certificates, Receiver, free_port, wait_for};
+use crate::stage::{Receiver, wait_for};
 
 /// Where the setup has unpacked receivers; `None` if it has not.
 pub fn unpacked() -> Option<PathBuf> {

@@ -43,11 +43,6 @@ pub fn wait_for(what: &str, mut check: impl FnMut() -> bool) {
     }
 }
 
-/// A port that nobody has.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 /// A network that can be cut: forwards connections to a port.
 pub struct Network {
     pub port: u16,
@@ -231,42 +226,4 @@ pub fn judge(streams: &[Vec<String>], sent: &[String]) {
     assert_eq!(found.len(), sent.len(), "records are missing");
     let arrived: usize = streams.iter().map(Vec::len).sum();
     eprintln!("{} records arrived {arrived} times in all", sent.len());
-}
-
-/// A certificate authority, and a certificate of it for `localhost`.
-pub struct Certificates {
-    pub folder: TempDir,
-}
-
-/// How keys are made.
-const NEW_KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-
-impl Certificates {
-    pub fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("extensions"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-            .unwrap();
-        let new = Self { folder };
-        new.openssl(&format!("req -x509 {NEW_KEY} -keyout ca.key -out ca.pem -subj /CN=ca -days 2"));
-        new.issue("server", "/CN=localhost");
-        new
-    }
-
-    /// Makes `NAME.pem` and `NAME.key`.
-    pub fn issue(&self, name: &str, subject: &str) {
-        self.openssl(&format!("req -new {NEW_KEY} -keyout {name}.key -out {name}.csr -subj {subject}"));
-        self.openssl(&format!(
-            "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out {name}.pem -days 2 -extfile extensions"
-        ));
-    }
-
-    fn openssl(&self, arguments: &str) {
-        let run = Command::new("openssl").args(arguments.split(' ')).current_dir(self.folder.path()).output();
-        let run = run.unwrap_or_else(|error| panic!("openssl: {error}"));
-        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-    }
-
-    pub fn path(&self, name: &str) -> String {
-        self.folder.path().join(name).display().to_string()
-    }
 }

@@ -1,9 +1,10 @@
 //! rsyslog and syslog-ng, over TLS.
 
+use taffrail_tests::net::{Certificates, free_port};
 use taffrail_tests::skip;
 
 use crate::receiver::{Program, rsyslog, unpacked};
-use crate::stage::{Certificates, free_port, play};
+use crate::stage::play;
 
 fn settings(certificates: &Certificates, port: u16) -> String {
     format!(

@@ -39,7 +39,9 @@ impl Stage {
         if by_systemd() {
             return Self { namespaces: None, units, folder, ids };
         }
-        let holder = Command::new("unshare")
+        // All that is in there ends with this test, also if that is killed.
+        let holder = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "unshare"])
             .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sleep", "3600"])
             .stdin(Stdio::null())
             .spawn()
@@ -74,16 +76,19 @@ impl Stage {
 
     /// A command in there.
     pub fn command(&self, program: &str) -> Command {
-        let mut command = match &self.namespaces {
-            Some((_, inside)) => {
-                let mut command = Command::new("nsenter");
-                command.args(["--target", &inside.to_string(), "--net", "--mount", "--pid", program]);
-                command
-            }
-            None => Command::new(program),
-        };
+        let mut words = self.prefix();
+        words.push(program.to_owned());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         command.stdin(Stdio::null());
         command
+    }
+
+    /// What goes before a command, so that it is run in there.
+    pub fn prefix(&self) -> Vec<String> {
+        let Some((_, inside)) = &self.namespaces else { return Vec::new() };
+        let inside = inside.to_string();
+        ["nsenter", "--target", &inside, "--net", "--mount", "--pid"].map(str::to_owned).to_vec()
     }
 
     /// Runs a command in there that has to go well; gives what it prints.

@@ -1,13 +1,14 @@
-//! A cluster without nodes: a store, an API server and its controllers, each a real one, on ports of its own.
+//! A cluster without nodes: a store, an API server and its controllers, each a real one, on ports of its own. Nodes can be
+//! added where it has a network of its own.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use taffrail_tests::cannot_load;
-
-use crate::stage::{Certificates, free_port};
+use taffrail_tests::net::{Certificates, free_port};
 
 /// How long its start, and what its controllers do, may take: the programs are large, and not new.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -21,31 +22,75 @@ pub fn unavailable() -> Option<String> {
     })
 }
 
-fn program(name: &str) -> PathBuf {
+fn started_by(prefix: &[String], program: &OsStr) -> Command {
+    let Some((first, more)) = prefix.split_first() else { return Command::new(program) };
+    let mut command = Command::new(first);
+    command.args(more).arg(program).stdin(Stdio::null());
+    command
+}
+
+/// Where a program of Kubernetes is.
+pub fn program(name: &str) -> PathBuf {
     let home = std::env::var_os("HOME").unwrap_or_else(|| "/root".into());
     PathBuf::from(home).join(".cache/taffrail/kubernetes").join(name)
 }
+
+/// Where pods find the API server, in a network of its own.
+pub const SERVICE: &str = "10.0.0.1";
 
 /// The cluster, which is ended with this.
 pub struct Cluster {
     pub certificates: Certificates,
     pub port: u16,
+    /// Whether nodes can reach it.
+    is_open: bool,
     store: String,
+    /// By which a program is started.
+    prefix: Vec<String>,
     children: Vec<(&'static str, Child)>,
 }
 
 impl Cluster {
     pub fn start() -> Self {
-        let certificates = Certificates::new();
+        let ports = [(); 4].map(|()| free_port());
+        Self::start_as(Certificates::new(), ports, Vec::new())
+    }
+
+    /// One where nodes can be: `prefix` starts a program in a network of its own.
+    #[allow(dead_code, reason = "the tests of the chart use it")]
+    pub fn open(prefix: &[&str]) -> Self {
+        let certificates = Certificates::with_addresses(&["127.0.0.1", SERVICE]);
+        let prefix: Vec<String> = prefix.iter().map(|&word| word.to_owned()).collect();
+        let address = ["ip", "address", "add", SERVICE, "dev", "lo"];
+        let mut command = started_by(&prefix, address[0].as_ref());
+        assert!(command.args(&address[1..]).status().unwrap().success());
+        let mut cluster = Self::start_as(certificates, [443, 2379, 2380, 10257], prefix);
+        let scheduler = [
+            ("kubeconfig", "config"),
+            ("leader-elect", "false"),
+            ("port", "0"),
+            ("secure-port", "10259"),
+            ("cert-dir", "certificates"),
+        ];
+        cluster.run("kube-scheduler", &scheduler);
+        cluster
+    }
+
+    fn start_as(
+        certificates: Certificates,
+        [port, client, peer, controllers]: [u16; 4],
+        prefix: Vec<String>,
+    ) -> Self {
         certificates.issue("admin", "/O=system:masters/CN=admin");
         for arguments in ["genrsa -out sa.key 2048", "rsa -in sa.key -pubout -out sa.pub"] {
             let mut openssl = Command::new("openssl");
             let made = openssl.args(arguments.split(' ')).current_dir(certificates.folder.path()).output();
             assert!(made.unwrap().status.success(), "{arguments}");
         }
-        let [port, client, peer, controllers] = [(); 4].map(|()| free_port());
         let store = format!("http://127.0.0.1:{client}");
-        let mut cluster = Self { certificates, port, store: store.clone(), children: Vec::new() };
+        let is_open = !prefix.is_empty();
+        let mut cluster =
+            Self { certificates, port, is_open, store: store.clone(), prefix, children: Vec::new() };
         cluster.run(
             "etcd",
             &[
@@ -57,13 +102,7 @@ impl Cluster {
             ],
         );
         cluster.start_api_server();
-        let config = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "c",
-            "clusters": [{ "name": "c", "cluster": { "server": cluster.url(), "certificate-authority": cluster.certificates.path("ca.pem") } }],
-            "users": [{ "name": "c", "user": { "client-certificate": cluster.certificates.path("admin.pem"), "client-key": cluster.certificates.path("admin.key") } }],
-            "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "c" } }],
-        });
-        std::fs::write(cluster.certificates.path("config"), config.to_string()).unwrap();
+        cluster.configure("config", "admin");
         cluster.run(
             "kube-controller-manager",
             &[
@@ -90,14 +129,15 @@ impl Cluster {
             &[
                 ("etcd-servers", &store),
                 ("secure-port", &port),
-                ("bind-address", "127.0.0.1"),
+                ("bind-address", if self.is_open { "0.0.0.0" } else { "127.0.0.1" }),
+                ("advertise-address", SERVICE),
                 ("tls-cert-file", "server.pem"),
                 ("tls-private-key-file", "server.key"),
                 ("client-ca-file", "ca.pem"),
                 ("service-account-key-file", "sa.pub"),
                 ("service-account-signing-key-file", "sa.key"),
                 ("service-account-issuer", "https://kubernetes.default.svc"),
-                ("authorization-mode", "RBAC"),
+                ("authorization-mode", "Node,RBAC"),
                 ("service-cluster-ip-range", "10.0.0.0/24"),
                 ("cert-dir", "certificates"),
                 ("disable-admission-plugins", "TaintNodesByCondition"),
@@ -109,9 +149,12 @@ impl Cluster {
     fn run(&mut self, name: &'static str, flags: &[(&str, &str)]) {
         let folder = self.certificates.folder.path();
         let log = std::fs::File::create(folder.join(format!("{name}.log"))).unwrap();
-        let child = Command::new(program(name))
+        let child = self
+            .command("env")
+            // Who enters another mount namespace is at its root.
+            .arg(format!("--chdir={}", folder.display()))
+            .arg(program(name))
             .args(flags.iter().map(|(name, value)| format!("--{name}={value}")))
-            .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -123,9 +166,27 @@ impl Cluster {
         format!("https://localhost:{}", self.port)
     }
 
+    /// Writes by what a program reaches it with that certificate.
+    pub fn configure(&self, name: &str, who: &str) {
+        let path = |name: &str| self.certificates.path(name);
+        let [certificate, key] = ["pem", "key"].map(|kind| path(&format!("{who}.{kind}")));
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{ "name": "c", "cluster": { "server": self.url(), "certificate-authority": path("ca.pem") } }],
+            "users": [{ "name": "c", "user": { "client-certificate": certificate, "client-key": key } }],
+            "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "c" } }],
+        });
+        std::fs::write(path(name), config.to_string()).unwrap();
+    }
+
+    /// A command where it runs.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        started_by(&self.prefix, program.as_ref())
+    }
+
     /// Asks as an administrator: status and answer.
     pub fn ask(&self, method: &str, path: &str, object: Option<&Value>) -> (u16, Value) {
-        let mut curl = Command::new("curl");
+        let mut curl = self.command("curl");
         curl.args(["--silent", "--max-time", "20", "--request", method, "--write-out", "\n%{http_code}"]);
         for (option, file) in [("--cacert", "ca.pem"), ("--cert", "admin.pem"), ("--key", "admin.key")] {
             curl.args([option, &self.certificates.path(file)]);

@@ -4,7 +4,4 @@
 
 mod access;
 mod cluster;
-#[allow(dead_code, reason = "the tests of exporters use more of it")]
-#[path = "../export/stage.rs"]
-mod stage;
 mod workloads;

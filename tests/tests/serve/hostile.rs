@@ -97,7 +97,7 @@ fn who_is_not_known_learns_nothing_and_is_an_alert_once() {
         assert_eq!(served.curl("/metrics", &wrong), (401, "unknown token\n".to_owned()));
     }
     // A certificate that somebody else has signed does not get that far.
-    let others = crate::Certificates::new();
+    let others = taffrail_tests::net::Certificates::new();
     others.issue("client", "/CN=scraper/O=ops");
     let (cert, key) = (others.path("client.pem"), others.path("client.key"));
     let mut command = std::process::Command::new("curl");

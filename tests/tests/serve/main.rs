@@ -6,14 +6,11 @@ mod ask;
 mod hostile;
 mod oidc;
 mod prometheus;
-#[allow(dead_code, reason = "the tests of exporters use more of it")]
-#[path = "../export/stage.rs"]
-mod stage;
 
 use std::process::Command;
 
-use stage::Certificates;
 use taffrail_tests::daemon::{Daemon, taffrail, wait_for};
+use taffrail_tests::net::Certificates;
 
 /// The token that is known, and its name.
 const TOKEN: &str = "a-token-for-prometheus-0123456789";

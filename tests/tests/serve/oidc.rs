@@ -7,10 +7,10 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 use taffrail_tests::daemon::records;
+use taffrail_tests::net::{Certificates, free_port};
 use taffrail_tests::{cannot_load, skip};
 
-use crate::stage::free_port;
-use crate::{Certificates, Served};
+use crate::Served;
 
 /// Where the setup has put the provider's packages.
 fn packages() -> Option<PathBuf> {

@@ -6,10 +6,10 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 use taffrail_tests::daemon::{records, taffrail, wait_for};
+use taffrail_tests::net::free_port;
 use taffrail_tests::{cannot_load, skip};
 use tempfile::TempDir;
 
-use crate::stage::free_port;
 use crate::{Served, TOKEN, TOKEN_NAME};
 
 /// Programs of Prometheus, where the setup has unpacked them.

@@ -24,13 +24,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use taffrail_tests::daemon::{Daemon, taffrail};
+use taffrail_tests::net::Certificates;
 
 use judge::Verdict;
 use ledger::Ledger;
 use load::Node;
 use receiver::{Program, rsyslog};
 use sample::{Metrics, Sample};
-use stage::{Certificates, Receiver as _};
+use stage::Receiver as _;
 
 /// How often the daemon is looked at.
 const LOOK: Duration = Duration::from_secs(5);
