@@ -49,9 +49,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "taffrail.config" -}}
 {{- $config := deepCopy .Values.config -}}
 {{- $_ := set $config "log" (merge (dict "dir" "/var/log/taffrail") ($config.log | default dict)) -}}
-{{- if .Values.rules -}}
 {{- $_ := set $config "rules" (merge (dict "files" (list "/etc/taffrail-rules")) ($config.rules | default dict)) -}}
-{{- end -}}
 {{- if .Values.pinProbes -}}
 {{- $_ := set $config "probes" (merge (dict "pin" "/sys/fs/bpf/taffrail") ($config.probes | default dict)) -}}
 {{- end -}}
@@ -77,6 +75,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $_ := set $config "kubernetes" (dict "workloads" true) -}}
 {{- end -}}
 {{- toYaml $config -}}
+{{- end -}}
+
+{{/* The settings that only a new pod takes: all but those that the daemon reads anew (`LIVE` in monitor/src/config/mod.rs).
+If it is told not to look whether files have changed, those too, and the rules. */}}
+{{- define "taffrail.atStart" -}}
+{{- $config := include "taffrail.config" . | fromYaml -}}
+{{- if dig "rules" "watch" true $config -}}
+{{- $_ := set $config "log" (omit $config.log "record") -}}
+{{- toYaml (omit $config "rules" "alerts" "state" "scope") -}}
+{{- else -}}
+{{- toYaml (list $config .Values.rules) -}}
+{{- end -}}
 {{- end -}}
 
 {{/* Whether the API server is asked for anything. */}}

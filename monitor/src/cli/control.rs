@@ -14,7 +14,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::run::{Args, Watched, load_rules, members, report_scope, rules_body, scope_body};
 use crate::audit::RecordKind;
-use crate::config::Settings;
+use crate::config::{self, Settings};
 use crate::pipeline::{Anew, Message};
 use crate::serve::canary::Sender;
 use crate::serve::local::{self, Socket};
@@ -30,9 +30,6 @@ const SETTLE: u64 = 5;
 
 /// More is not kept for a match thread that is stuck.
 const WAITING_MAX: usize = 256;
-
-/// Settings that take effect when they are read anew, by how their keys begin. All others do at the next start.
-const LIVE: [&str; 5] = ["rules.", "alerts.", "state.", "scope.", "log.record"];
 
 /// What the control plane works with.
 pub struct Control<'a> {
@@ -165,8 +162,7 @@ impl Control<'_> {
 
 /// Which settings are not what they were, and which of them take effect at the next start only.
 fn changes(new: &Settings, changed: &[&str]) -> serde_json::Value {
-    let is_now = |key: &str| LIVE.iter().any(|live| key.starts_with(live));
-    let later: Vec<&str> = changed.iter().copied().filter(|key| !is_now(key)).collect();
+    let later: Vec<&str> = changed.iter().copied().filter(|key| !config::is_live(key)).collect();
     if !later.is_empty() {
         log::warn!("these settings take effect at the next start: {}", later.join(", "));
     }

@@ -33,6 +33,9 @@ use keys::{KEYS, Key};
 /// Where the settings are looked for if no file is named.
 pub const DEFAULT_PATH: &str = "/etc/taffrail/taffrail.yaml";
 
+/// Settings that take effect when they are read anew, by how their keys begin. All others do at the next start.
+const LIVE: [&str; 5] = ["rules.", "alerts.", "state.", "scope.", "log.record"];
+
 /// What is recorded if nothing else is said: all that changes something or leaves the container.
 const DEFAULT_RECORD: &str =
     "container.id != host and (evt.kind in (exec, exit, connect) or evt.is_open_write = true)";
@@ -468,6 +471,11 @@ impl Settings {
     }
 }
 
+/// Whether a setting takes effect when it is read anew.
+pub fn is_live(key: &str) -> bool {
+    LIVE.iter().any(|live| key.starts_with(live))
+}
+
 /// The JSON schema of a configuration file.
 pub fn schema() -> serde_json::Value {
     schema::schema(KEYS.iter().map(|Key { name, ty, doc, .. }| (*name, *ty, *doc)), export::keys())
@@ -475,9 +483,12 @@ pub fn schema() -> serde_json::Value {
 
 /// The reference page of all settings, in Markdown.
 pub fn reference() -> String {
+    let live: Vec<String> = LIVE.iter().map(|live| format!("`{live}`")).collect();
     let mut page = format!(
         "# Settings\n\nIn `{DEFAULT_PATH}`, in the file that `--config` names, or as `-o key=value`. All are \
-         optional. Generated from `monitor/src/config/mod.rs`.\n\n| key | type | default | meaning |\n|---|---|---|---|\n"
+         optional. Generated from `monitor/src/config/mod.rs`.\n\nThose whose keys begin with {} take effect when they \
+         are [read anew](../operating.md#reload), all others at the next start.\n\n| key | type | default | meaning |\n|---|---|---|---|\n",
+        live.join(", ")
     );
     let defaults = Settings::default();
     for Key { name, ty, doc, set: _, show } in KEYS {

@@ -56,6 +56,9 @@ const FORBIDDEN: &[&str] = &["privileged: true", "hostNetwork", "hostPID", "host
 /// What only those may have with which the API server is asked.
 const RIGHTS: &[&str] = &["ClusterRole", "serviceAccountToken:", "kubernetes.io/serviceaccount"];
 
+/// Settings that are the chart's own.
+const OURS: &[&str] = &["log.dir", "rules.files", "probes.pin", "node.name", "api", "kubernetes"];
+
 /// Renders it.
 fn render(helm: &Path, kubernetes: &str, values: &[&str], options: &[&str]) -> Output {
     let mut command = Command::new(helm);
@@ -93,6 +96,20 @@ pub fn objects(helm: &Path, schemas: &Path, values: &[String]) -> Vec<Value> {
     let mut command = Command::new("python3");
     let output = command.args(["-c", script]).arg(path).env("PYTHONPATH", schemas).output().unwrap();
     serde_json::from_str(&said("python3", &output)).unwrap()
+}
+
+/// The settings of the daemon that the chart takes, by their keys.
+fn settings(schema: &Value, section: &str) -> Vec<String> {
+    let members = schema["properties"].as_object().unwrap().iter();
+    // A key with a dot in it is another way to write one that is there, too.
+    let members = members.filter(|(name, _)| !name.contains('.'));
+    let members = members.map(|(name, of)| (format!("{section}{name}"), of));
+    let taken = members.filter(|(key, _)| !OURS.contains(&key.as_str()));
+    let each = taken.map(|(key, of)| match of["properties"].is_object() {
+        true => settings(of, &format!("{key}.")),
+        false => vec![key],
+    });
+    each.flatten().collect()
 }
 
 #[test]
@@ -153,6 +170,35 @@ fn kubernetes_accepts_every_variant_of_the_chart_and_none_asks_for_more_than_it_
     // OpenShift's own kind is not Kubernetes'.
     let constraints = said("helm", &render(&helm, "1.35.0", &["openshift.scc=true"], &[]));
     assert!(constraints.contains("kind: SecurityContextConstraints"));
+}
+
+#[test]
+fn pods_start_anew_for_settings_that_are_not_read_anew_and_for_no_others() {
+    let helm = match given("TAFFRAIL_HELM") {
+        Ok(helm) => helm,
+        Err(reason) => {
+            skip!("pods_start_anew_for_settings_that_are_not_read_anew_and_for_no_others", "{reason}")
+        }
+    };
+    let pods = |values: &[&str]| {
+        let options = ["--skip-schema-validation", "--show-only", "templates/daemonset.yaml"];
+        said("helm", &render(&helm, "1.35.0", values, &options))
+    };
+    let before = pods(&[]);
+    let settings = settings(&taffrail::config::schema(), "");
+    assert!(settings.iter().any(|key| key == "log.record") && settings.iter().any(|key| key == "export"));
+    for key in settings {
+        let is_same = pods(&[&format!("config.{key}=other")]) == before;
+        assert_eq!(is_same, taffrail::config::is_live(&key), "{key}");
+    }
+    let rules = "rules.ours\\.yaml=- list: ours";
+    assert_eq!(pods(&[rules]), before);
+    // Nobody would read them anew.
+    let unwatched = "config.rules.watch=false";
+    let before = pods(&[unwatched]);
+    for value in [rules, "config.rules.disabled={One}", "config.log.record=proc.pid = 1"] {
+        assert_ne!(pods(&[unwatched, value]), before, "{value}");
+    }
 }
 
 #[test]
