@@ -44,10 +44,10 @@ pub enum Error {
     #[error("it does not let us: {0}")]
     Denied(String),
     /// There is no such thing.
-    #[error("not known there")]
+    #[error("not known there (404)")]
     Unknown,
     /// What was there is over (410): begin anew.
-    #[error("too old")]
+    #[error("too old (410)")]
     Gone,
     /// He does not say what he should.
     #[error("{0}")]
@@ -175,10 +175,18 @@ impl Standing {
         Self { what, answered, failed, error: Mutex::new(None), tell }
     }
 
+    /// Notes what came of a question about something that may well be gone: that it is so is an answer.
+    pub fn note_found<T>(&self, result: &Result<T, Error>) {
+        match result {
+            Err(Error::Unknown | Error::Gone) => self.note(&Ok(())),
+            result => self.note(result),
+        }
+    }
+
     /// Notes what came of a question.
     pub fn note<T>(&self, result: &Result<T, Error>) {
         let error = match result {
-            Ok(_) | Err(Error::Unknown | Error::Gone) => None,
+            Ok(_) => None,
             // A text of theirs may be in it, whole.
             Err(error) => {
                 let text = error.to_string();

@@ -1,7 +1,7 @@
 //! Who is let in, by servers that say what the test wants.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -132,6 +132,8 @@ async fn server_that_does_not_answer_as_it_should_lets_nobody_in_and_is_told_onc
     let faults: &[Answer] = &[
         |_| Reply::whole(401, include_str!("../tests/unauthorized.json")),
         |_| Reply::whole(403, include_str!("../tests/forbidden.json")),
+        |_| Reply::whole(404, "404 page not found"),
+        |_| Reply::whole(410, ""),
         |_| Reply::whole(500, "\u{1b}[31m"),
         |_| Reply::whole(429, ""),
         |url| Reply::redirect(url.join("/elsewhere").unwrap().as_str()),
@@ -234,22 +236,27 @@ async fn what_came_of_a_question_is_known_though_whoever_asked_has_hung_up() {
 struct Provider {
     stub: Stub,
     keys: Arc<Mutex<Value>>,
+    /// What it answers with.
+    status: Arc<AtomicU16>,
 }
 
 impl Provider {
     async fn start() -> Self {
         let keys = Arc::new(Mutex::new(json!({ "keys": [] })));
-        let set = Arc::clone(&keys);
-        let stub = Stub::start(move |url, asked| match asked.what.as_str() {
-            "GET /realm/.well-known/openid-configuration" => {
-                let found = json!({ "issuer": format!("{url}realm"), "jwks_uri": format!("{url}keys") });
-                Reply::whole(200, found.to_string())
-            }
-            "GET /keys" => Reply::whole(200, set.lock().unwrap().to_string()),
-            other => panic!("{other}"),
+        let status = Arc::new(AtomicU16::new(200));
+        let (set, with) = (Arc::clone(&keys), Arc::clone(&status));
+        let stub = Stub::start(move |url, asked| {
+            let answer = match asked.what.as_str() {
+                "GET /realm/.well-known/openid-configuration" => {
+                    json!({ "issuer": format!("{url}realm"), "jwks_uri": format!("{url}keys") }).to_string()
+                }
+                "GET /keys" => set.lock().unwrap().to_string(),
+                other => panic!("{other}"),
+            };
+            Reply::whole(with.load(Ordering::Relaxed), answer)
         })
         .await;
-        Self { stub, keys }
+        Self { stub, keys, status }
     }
 
     fn issuer(&self) -> String {
@@ -354,6 +361,8 @@ async fn provider_that_is_away_or_speaks_for_another_lets_nobody_in() {
     type Answer = fn(&Url) -> Reply;
     let answers: &[Answer] = &[
         |_| Reply::whole(503, ""),
+        |_| Reply::whole(404, "<html>"),
+        |_| Reply::whole(410, ""),
         |_| Reply::whole(200, "<html>"),
         |url| Reply::redirect(url.as_str()),
         |url| {
@@ -375,7 +384,7 @@ async fn provider_that_is_away_or_speaks_for_another_lets_nobody_in() {
     for (number, answer) in answers.iter().enumerate() {
         let answer = *answer;
         let stub = Stub::start(move |url, _| answer(url)).await;
-        let provider = Provider { stub, keys: Arc::default() };
+        let provider = Provider { stub, keys: Arc::default(), status: Arc::default() };
         let (providers, told) = providers(&provider.settings(), &kubernetes::Settings::default());
         let token = Signer::ec().sign(&json!({ "alg": "ES256", "kid": "k" }), &provider.claims());
         for _ in 0..3 {
@@ -384,5 +393,22 @@ async fn provider_that_is_away_or_speaks_for_another_lets_nobody_in() {
         }
         assert!(provider.stub.asked.lock().unwrap().len() <= 2, "asked again at once");
         assert_eq!(told.lock().unwrap()[0]["what"], "oidc");
+        assert_eq!(providers.standings()[0].failed.get(), 1);
     }
+}
+
+#[tokio::test]
+async fn token_by_a_key_that_a_provider_which_is_not_there_any_more_may_have_made_is_not_called_bad() {
+    let (provider, old, new) = (Provider::start().await, Signer::ec(), Signer::ed());
+    *provider.keys.lock().unwrap() = json!({ "keys": [old.public("old")] });
+    let (providers, told) = providers(&provider.settings(), &kubernetes::Settings::default());
+    let by_old = old.sign(&json!({ "alg": "ES256", "kid": "old" }), &provider.claims());
+    assert!(who(&providers, &by_old).await.is_ok());
+    provider.status.store(404, Ordering::Relaxed);
+    *providers.oidc.as_ref().unwrap().tried.lock().await = None;
+    let by_new = new.sign(&json!({ "alg": "EdDSA", "kid": "new" }), &provider.claims());
+    let why = "the provider of OpenID Connect cannot be asked for its keys";
+    assert_eq!(who(&providers, &by_new).await, Err((503, why)));
+    assert!(who(&providers, &by_old).await.is_ok());
+    assert_eq!(told.lock().unwrap()[0]["error"], "not known there (404)");
 }

@@ -388,7 +388,7 @@ impl Pods {
                 let _turn = self.turns.acquire().await;
                 self.server.get(Resource { path, query: &[], accept: METADATA }).await
             };
-            self.owners_standing.note(&asked);
+            self.owners_standing.note_found(&asked);
             let is_away = matches!(asked, Err(Error::Away(_)));
             if std::mem::replace(&mut self.table().are_owners_away, is_away) != is_away {
                 self.news.send_replace(());
