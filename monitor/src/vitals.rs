@@ -256,12 +256,13 @@ impl Vitals {
         }
     }
 
-    /// Rules are in force from now on. What earlier ones did that are gone is forgotten.
+    /// Rules are in force from now on. What earlier ones did that are gone, or had another priority, is forgotten.
     pub fn put_in_force(&self, set: &RuleSet) {
-        let names: std::collections::BTreeSet<&str> = set.enabled().map(|rule| rule.name.as_str()).collect();
-        lock(&self.rules).retain(|name, _| names.contains(name.as_str()));
+        let priorities: BTreeMap<&str, &str> =
+            set.enabled().map(|rule| (rule.name.as_str(), rule.priority.name())).collect();
+        lock(&self.rules).retain(|name, of| priorities.get(name.as_str()) == Some(&of.priority));
         *lock(&self.in_force) = InForce {
-            rules: names.len(),
+            rules: priorities.len(),
             sha256: set.hash().to_owned(),
             is_reload_ok: true,
             loaded_ns: clock::Clock::now().realtime_ns(clock::boot_ns()),
@@ -297,6 +298,7 @@ impl Vitals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagnostic::Source;
 
     #[test]
     fn durations_are_counted_up_to_each_bound() {
@@ -325,5 +327,28 @@ mod tests {
         assert_eq!(rules, [(first.name.clone(), of)]);
         vitals.refuse_rules();
         assert!(!vitals.in_force().is_reload_ok);
+    }
+
+    #[test]
+    fn alerts_of_a_rule_that_has_another_priority_now_are_counted_anew() {
+        let load = |priority: &str| {
+            let text = format!(
+                "- rule: r\n  desc: d\n  condition: evt.kind = exec\n  output: o\n  priority: {priority}\n"
+            );
+            RuleSet::load(&[std::sync::Arc::new(Source { name: "r.yaml".to_owned(), text })]).unwrap().0
+        };
+        let vitals = Vitals::default();
+        let told = || {
+            let rules = vitals.rules();
+            rules.values().map(|of| (of.priority, of.alerts)).collect::<Vec<_>>()
+        };
+        for (priority, expected) in
+            [("NOTICE", ("Notice", 1)), ("NOTICE", ("Notice", 2)), ("CRITICAL", ("Critical", 1))]
+        {
+            let set = load(priority);
+            vitals.put_in_force(&set);
+            vitals.matched(set.enabled().next().unwrap(), 1, 0);
+            assert_eq!(told(), [expected]);
+        }
     }
 }
