@@ -36,7 +36,7 @@ fn append(log: &Log, from: u64, to: u64) {
 fn settings(to: &str, more: &str) -> Settings {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.yaml");
-    std::fs::write(&path, format!("export: {{x: {{to: '{to}', timeout_ms: 2000{more}}}}}")).unwrap();
+    std::fs::write(&path, format!("export: {{x: {{to: '{to}'{more}}}}}")).unwrap();
     crate::config::load(Some(&path), &[]).unwrap().exporters.remove(0)
 }
 
@@ -415,4 +415,40 @@ fn two_exporters_do_not_wait_for_each_other() {
     wait_for("the quick one has all", || lines(&out).len() == 100);
     log.close().unwrap();
     exporters.drain(Duration::from_millis(200));
+}
+
+#[test]
+fn unix_socket_that_nobody_reads_is_a_failure_and_gets_everything_once_it_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (logs, path) = (folder.path().join("log"), folder.path().join("socket"));
+    let receiver = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    let settings = settings(
+        &format!("syslog+unix://{}", path.display()),
+        ", timeout_ms: 100, kinds: [event], batch_events: 1000",
+    );
+    let log = log(&logs, 0);
+    // More than fit into its queue.
+    let queue: u64 =
+        std::fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen").unwrap().trim().parse().unwrap();
+    let count = queue + 100;
+    append(&log, 1, count);
+    let (exporters, told) = start_one(&settings, &logs, &log.durable());
+    let is_told = |state: &str| told.lock().unwrap().iter().any(|(_, note)| note["state"] == state);
+    wait_for("it fails", || is_told("failing"));
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            let mut buffer = [0; 8192];
+            let mut last = 0;
+            while last != count {
+                let length = receiver.recv(&mut buffer).unwrap();
+                let text = std::str::from_utf8(&buffer[..length]).unwrap();
+                let (_, json) = text.split_once(" - ").unwrap();
+                last = serde_json::from_str::<Value>(json).unwrap()["process"]["pid"].as_u64().unwrap();
+            }
+        });
+        wait_for("it works again", || is_told("recovered"));
+    });
+    log.close().unwrap();
+    exporters.drain(Duration::from_secs(30));
+    assert_eq!(position(&logs).sent, count);
 }

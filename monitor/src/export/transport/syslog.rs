@@ -65,7 +65,8 @@ fn open_udp(settings: &Settings) -> Opening<'_> {
             if addresses.first().is_some_and(|address| address.is_ipv6()) { "[::]:0" } else { "0.0.0.0:0" };
         let socket = UdpSocket::bind(any).await.map_err(failed)?;
         socket.connect(&addresses[..1]).await.map_err(failed)?;
-        Ok(Box::new(Datagrams::Udp(socket)) as Box<dyn Transport>)
+        Ok(Box::new(Datagrams { socket: Datagram::Udp(socket), timeout: settings.timeout })
+            as Box<dyn Transport>)
     })
 }
 
@@ -74,7 +75,8 @@ fn open_unix(settings: &Settings) -> Opening<'_> {
         let failed = |error| Failure::new(Stage::Tcp, format_args!("{}: {error}", settings.to.path()));
         let socket = UnixDatagram::unbound().map_err(failed)?;
         socket.connect(settings.to.path()).map_err(failed)?;
-        Ok(Box::new(Datagrams::Unix(socket)) as Box<dyn Transport>)
+        Ok(Box::new(Datagrams { socket: Datagram::Unix(socket), timeout: settings.timeout })
+            as Box<dyn Transport>)
     })
 }
 
@@ -96,7 +98,13 @@ fn open_tls(settings: &Settings) -> Opening<'_> {
     })
 }
 
-enum Datagrams {
+struct Datagrams {
+    socket: Datagram,
+    /// For each: a receiver that is slow and reads has not gone.
+    timeout: Duration,
+}
+
+enum Datagram {
     Udp(UdpSocket),
     Unix(UnixDatagram),
 }
@@ -109,17 +117,21 @@ impl Transport for Datagrams {
             for (index, (event, bytes)) in batch.iter().enumerate() {
                 message.clear();
                 write_message(event, bytes, &mut message);
-                let sent = match self {
-                    Self::Udp(socket) => socket.send(&message).await,
-                    Self::Unix(socket) => socket.send(&message).await,
-                };
-                match sent {
-                    Ok(_) => {}
-                    Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
-                        refused.push(super::Refused { index, reason: error.to_string() });
+                net::within(self.timeout, Stage::Accepted, async {
+                    let sent = match &self.socket {
+                        Datagram::Udp(socket) => socket.send(&message).await,
+                        Datagram::Unix(socket) => socket.send(&message).await,
+                    };
+                    match sent {
+                        Ok(_) => Ok(()),
+                        Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
+                            refused.push(super::Refused { index, reason: error.to_string() });
+                            Ok(())
+                        }
+                        Err(error) => Err(Failure::new(Stage::Accepted, error)),
                     }
-                    Err(error) => return Err(Failure::new(Stage::Accepted, error)),
-                }
+                })
+                .await?;
             }
             Ok(refused)
         })
