@@ -4,6 +4,7 @@
 //! what does not fit is counted and told.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -117,11 +118,38 @@ struct Books {
     calls: HashMap<Call, Repeated>,
     omitted: Repeated,
     /// When an alert was raised last, by peer, and for all that there was no room for.
-    alerted_ns: HashMap<IpAddr, u64>,
+    alerted_ns: HashMap<Peer, u64>,
     other_alerted_ns: u64,
     alerts: u64,
     requests: BTreeMap<(&'static str, u16), u64>,
     refusals: BTreeMap<&'static str, u64>,
+}
+
+/// Whom alerts are told apart by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Peer {
+    Address(IpAddr),
+    /// A user of this machine, at the local socket.
+    User(u32),
+}
+
+impl Peer {
+    fn of(call: &Call) -> Option<Self> {
+        match (call.from, &call.caller) {
+            (Some(address), _) => Some(Self::Address(address)),
+            (None, Caller::Local { uid }) => Some(Self::User(*uid)),
+            (None, _) => None,
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::User(uid) => write!(f, "local uid {uid}"),
+        }
+    }
 }
 
 /// What came again and is not told yet.
@@ -309,7 +337,7 @@ impl Books {
 
     /// At most one a minute for each peer: how many there were, records of the kind `access` tell.
     fn alert(&mut self, call: &Call, now_ns: u64) {
-        let Some(peer) = call.from else { return };
+        let Some(peer) = Peer::of(call) else { return };
         let has_room = self.alerted_ns.contains_key(&peer) || self.alerted_ns.len() < KEPT_MAX;
         let told_ns =
             if has_room { self.alerted_ns.entry(peer).or_default() } else { &mut self.other_alerted_ns };
@@ -325,7 +353,8 @@ impl Books {
         let why = call.refusal.unwrap_or_default();
         let what = escaped(format!("{} {}", call.method, call.path).trim().as_bytes());
         members.text("output", format!("{RULE}: {why} (from={peer} request={what})").as_bytes());
-        members.raw("tags", format_args!("[\"network\",\"mitre_credential_access\",\"T1110\"]"));
+        let way = if call.from.is_some() { "network" } else { "host" };
+        members.raw("tags", format_args!("[\"{way}\",\"mitre_credential_access\",\"T1110\"]"));
         let mut access = members.object("access");
         write_call(call, &mut access);
         access.close();
@@ -446,6 +475,27 @@ mod tests {
         let output = alerts[0]["output"].as_str().unwrap();
         assert!(output.contains("unknown token (from=10.0.0.2 ") && !output.contains('\u{1b}'), "{output}");
         assert_eq!((&alerts[0]["rule"], &alerts[0]["priority"]), (&RULE.into(), &"Warning".into()));
+    }
+
+    #[test]
+    fn user_who_is_refused_at_the_local_socket_is_an_alert_once_a_minute_too() {
+        let (calls, messages) = calls();
+        for uid in [1000, 1000, 33] {
+            let caller = Caller::Local { uid };
+            let refusal = Some("neither root nor the daemon's user");
+            let (method, path) = (String::new(), String::new());
+            calls.take(Call { caller, from: None, method, path, status: 0, refusal }, None);
+        }
+        let told = told(&messages);
+        let alerts: Vec<_> = told
+            .iter()
+            .filter(|(kind, _)| *kind == RecordKind::Alert)
+            .map(|(_, body)| (body["access"]["name"].as_str().unwrap(), body["output"].as_str().unwrap()))
+            .collect();
+        let output = |uid| {
+            format!("API access refused: neither root nor the daemon's user (from=local uid {uid} request=)")
+        };
+        assert_eq!(alerts, [("uid 1000", output(1000).as_str()), ("uid 33", output(33).as_str())]);
     }
 
     #[test]
