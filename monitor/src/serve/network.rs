@@ -19,8 +19,11 @@ use super::{Api, Settings};
 /// Connections at once, and of one address.
 const CONNECTIONS_MAX: (usize, u32) = (64, 16);
 
-/// New connections in a second: each costs some milliseconds for its handshake.
-const NEW_PER_SECOND: u32 = 50;
+/// New connections in a second, and of one address: each costs some milliseconds for its handshake.
+const NEW_PER_SECOND: (u32, u32) = (50, 10);
+
+/// Addresses that are told apart. Whoever has more than that of his own needs no second turn.
+const NEIGHBOURS_MAX: usize = 1024;
 
 /// How long a handshake may take.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
@@ -121,7 +124,7 @@ impl Listener {
     /// Takes connections.
     async fn accept(&self, socket: &tokio::net::TcpListener, mut material: Arc<Material>, api: &Arc<Api>) {
         let crowd = Crowd::default();
-        let mut rate = Rate::new(Instant::now());
+        let mut rate = Rate::new(NEW_PER_SECOND.0, Instant::now());
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -149,8 +152,9 @@ impl Listener {
                     continue;
                 }
             };
-            // In this order: who has all his places spends nothing of what is for all.
-            let place = crowd.enter(from).filter(|_| rate.take(Instant::now()));
+            // In this order: who has had all that is his spends nothing of what is for all.
+            let now = Instant::now();
+            let place = crowd.enter(from, now).filter(|_| rate.take(now));
             let Some(place) = place else {
                 api.calls.refuse("full");
                 continue;
@@ -211,16 +215,24 @@ pub fn neighbourhood(from: IpAddr) -> IpAddr {
     }
 }
 
-/// Those who are there.
+/// Those who are there, and those who were a moment ago.
 struct Crowd {
     all: Arc<Semaphore>,
-    of: Arc<Mutex<HashMap<IpAddr, u32>>>,
+    of: Neighbours,
+}
+
+type Neighbours = Arc<Mutex<HashMap<IpAddr, Neighbour>>>;
+
+struct Neighbour {
+    /// Connections that he has.
+    places: u32,
+    new: Rate,
 }
 
 /// A place among them, which is free again when this is dropped.
 struct Place {
     from: IpAddr,
-    of: Arc<Mutex<HashMap<IpAddr, u32>>>,
+    of: Neighbours,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -231,15 +243,19 @@ impl Default for Crowd {
 }
 
 impl Crowd {
-    fn enter(&self, from: IpAddr) -> Option<Place> {
+    fn enter(&self, from: IpAddr, now: Instant) -> Option<Place> {
         let from = neighbourhood(from);
         let permit = Arc::clone(&self.all).try_acquire_owned().ok()?;
         let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = of.entry(from).or_default();
-        if *count >= CONNECTIONS_MAX.1 {
+        if of.len() >= NEIGHBOURS_MAX {
+            of.retain(|_, neighbour| neighbour.places > 0);
+        }
+        let neighbour =
+            of.entry(from).or_insert_with(|| Neighbour { places: 0, new: Rate::new(NEW_PER_SECOND.1, now) });
+        if neighbour.places >= CONNECTIONS_MAX.1 || !neighbour.new.take(now) {
             return None;
         }
-        *count += 1;
+        neighbour.places += 1;
         drop(of);
         Some(Place { from, of: Arc::clone(&self.of), _permit: permit })
     }
@@ -248,27 +264,28 @@ impl Crowd {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
-        match of.get_mut(&self.from) {
-            Some(count @ 2..) => *count -= 1,
-            _ => drop(of.remove(&self.from)),
+        // How fast he comes stays known.
+        if let Some(neighbour) = of.get_mut(&self.from) {
+            neighbour.places -= 1;
         }
     }
 }
 
 /// So many in a second, and no more saved up than that.
 struct Rate {
+    per_second: f64,
     left: f64,
     at: Instant,
 }
 
 impl Rate {
-    fn new(now: Instant) -> Self {
-        Self { left: NEW_PER_SECOND.into(), at: now }
+    fn new(per_second: u32, now: Instant) -> Self {
+        Self { per_second: per_second.into(), left: per_second.into(), at: now }
     }
 
     fn take(&mut self, now: Instant) -> bool {
-        let new = (now - self.at).as_secs_f64() * f64::from(NEW_PER_SECOND);
-        (self.left, self.at) = ((self.left + new).min(NEW_PER_SECOND.into()), now);
+        let new = (now - self.at).as_secs_f64() * self.per_second;
+        (self.left, self.at) = ((self.left + new).min(self.per_second), now);
         let has_one = self.left >= 1.0;
         if has_one {
             self.left -= 1.0;
@@ -283,17 +300,45 @@ mod tests {
 
     #[test]
     fn crowd_of_one_address_leaves_places_for_others_and_places_are_free_again() {
-        let crowd = Crowd::default();
+        let (crowd, mut now) = (Crowd::default(), Instant::now());
         let one = IpAddr::from([10, 0, 0, 1]);
-        let mut places: Vec<Place> = std::iter::from_fn(|| crowd.enter(one)).collect();
-        assert_eq!(places.len(), CONNECTIONS_MAX.1 as usize);
-        for last in 2..=4 {
-            let other = IpAddr::from([10, 0, 0, last]);
-            places.extend(std::iter::from_fn(|| crowd.enter(other)));
+        let mut places = Vec::new();
+        for last in 1..=4 {
+            let from = IpAddr::from([10, 0, 0, last]);
+            let before = places.len();
+            for _ in 0..2 {
+                places.extend(std::iter::from_fn(|| crowd.enter(from, now)));
+                now += Duration::from_secs(1);
+            }
+            assert_eq!(places.len() - before, CONNECTIONS_MAX.1 as usize);
         }
         assert_eq!(places.len(), CONNECTIONS_MAX.0);
         drop(places);
-        assert!(crowd.of.lock().unwrap().is_empty() && crowd.enter(one).is_some());
+        assert!(crowd.enter(one, now).is_some());
+    }
+
+    #[test]
+    fn one_who_hangs_up_and_comes_again_has_so_many_in_a_second_and_leaves_the_rest_to_others() {
+        let (crowd, now) = (Crowd::default(), Instant::now());
+        let mut rate = Rate::new(NEW_PER_SECOND.0, now);
+        let mut come =
+            |last: u8, now| crowd.enter([10, 0, 0, last].into(), now).is_some_and(|_| rate.take(now));
+        let one = NEW_PER_SECOND.1 as usize;
+        assert_eq!((0..1000).filter(|_| come(1, now)).count(), one);
+        assert_eq!((0..1000).filter(|_| come(2, now)).count(), one);
+        let later = now + Duration::from_millis(210);
+        assert_eq!((0..1000).filter(|_| come(1, later)).count(), 2);
+    }
+
+    #[test]
+    fn table_of_neighbours_is_bounded_and_keeps_those_who_are_there() {
+        let (crowd, now) = (Crowd::default(), Instant::now());
+        let place = crowd.enter([10, 0, 0, 1].into(), now).unwrap();
+        for number in 0..3 * NEIGHBOURS_MAX as u32 {
+            assert!(crowd.enter(Ipv4Addr::from(0x0b00_0000 + number).into(), now).is_some());
+        }
+        let of = crowd.of.lock().unwrap();
+        assert!(of.len() <= NEIGHBOURS_MAX && of[&place.from].places == 1, "{}", of.len());
     }
 
     #[test]
@@ -308,7 +353,7 @@ mod tests {
     #[test]
     fn new_connections_are_so_many_in_a_second() {
         let begin = Instant::now();
-        let mut rate = Rate::new(begin);
+        let mut rate = Rate::new(NEW_PER_SECOND.0, begin);
         for (ms, expected) in [(0, 50), (110, 5), (100_000, 50)] {
             let now = begin + Duration::from_millis(ms);
             assert_eq!(std::iter::from_fn(|| rate.take(now).then_some(())).count(), expected);

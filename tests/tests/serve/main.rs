@@ -49,8 +49,12 @@ impl Served {
         Self { daemon, certificates, port }
     }
 
-    /// Asks by `curl`: HTTP status and body.
+    /// Asks by `curl`: HTTP status and body. Who comes too often in a second is not heard, and comes again.
     fn curl(&self, path: &str, more: &[&str]) -> (u16, String) {
+        wait_for(|| Some(self.curl_once(path, more)).filter(|(status, _)| *status != 0)).unwrap()
+    }
+
+    fn curl_once(&self, path: &str, more: &[&str]) -> (u16, String) {
         let mut command = Command::new("curl");
         command.args(["--silent", "--show-error", "--max-time", "20", "--write-out", "\n%{http_code}"]);
         command.args(["--cacert", &self.certificates.path("ca.pem")]).args(more);
