@@ -74,11 +74,10 @@ pub fn target() -> PathBuf {
 
 /// Keeps this machine's folders out of the binary: the same sources give the same bytes in another one.
 fn forget_folders(build: &mut Command, arch: Arch) -> Result<()> {
-    let sysroot = output("rustc", &["--print", "sysroot"]).context("there is no rustc: install rustup")?;
     let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(".cargo");
     let folders = [
-        (PathBuf::from(sysroot), "/rust"),
+        (sysroot()?, "/rust"),
         (cargo_home.unwrap_or_else(home), "/cargo"),
         (root().canonicalize()?, "/taffrail"),
     ];
@@ -90,6 +89,12 @@ fn forget_folders(build: &mut Command, arch: Arch) -> Result<()> {
     // Of all places where flags can stand, cargo heeds this one alone: none of the machine's may enter.
     build.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     Ok(())
+}
+
+/// The folder of the Rust toolchain.
+pub fn sysroot() -> Result<PathBuf> {
+    let path = output("rustc", &["--print", "sysroot"]).context("there is no rustc: install rustup")?;
+    Ok(PathBuf::from(path))
 }
 
 /// What a VM runs.

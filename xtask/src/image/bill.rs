@@ -1,20 +1,20 @@
-//! The bill of materials of the binary (CycloneDX 1.6) and the licences of all of it, from cargo's own account of
-//! what is linked. It may name a crate too many, where two parts of the workspace want other features; never one too few.
+//! The bill of materials of the binary (CycloneDX 1.6), from cargo's own account of what is linked, from what crates have
+//! inside and from what the toolchain adds (`parts.rs`). It may name a crate too many, where two parts of the workspace
+//! want other features; never one too few. `licenses.rs` has the licences of all of it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
+use super::licenses;
+use super::parts::{self, Part};
 use crate::build::Arch;
-use crate::{cargo, output, root};
+use crate::{cargo, root};
 
 /// Members of the workspace that are in the binary: the daemon, and the probes, which are data in it.
 const ROOTS: &[&str] = &["taffrail", "taffrail-ebpf"];
-
-/// Names that files with licences begin with.
-const LICENSE_FILES: &[&str] = &["LICENSE", "LICENCE", "COPYING", "COPYRIGHT", "NOTICE", "UNLICENSE"];
 
 /// What is said of a binary.
 pub struct Bill {
@@ -31,17 +31,26 @@ pub fn of(arch: Arch) -> Result<Bill> {
     ensure!(metadata.status.success(), "cargo metadata: {}", metadata.status);
     let metadata: Value = serde_json::from_slice(&metadata.stdout).context("what cargo metadata says")?;
     let packages = linked(&metadata)?;
+    let mut within = Vec::new();
+    for package in packages.values() {
+        within.extend(parts::within(package)?.map(|part| (package.purl(), part)));
+    }
+    let of_toolchain = parts::of_toolchain(arch)?;
+    let all: Vec<&Part> = within.iter().map(|(_, part)| part).chain(&of_toolchain).collect();
+    let licenses = licenses::list(&packages, &all)?;
     let lock = std::fs::read_to_string(root().join("Cargo.lock"))?;
-    Ok(Bill { sbom: sbom(&packages, &checksums(&lock))?, licenses: licenses(&packages)? })
+    let sbom = sbom(&packages, &checksums(&lock), &within, &of_toolchain)?;
+    Ok(Bill { sbom, licenses })
 }
 
 /// A crate that is linked.
-struct Package<'a> {
-    metadata: &'a Value,
-    name: &'a str,
-    version: &'a str,
+pub struct Package<'a> {
+    pub metadata: &'a Value,
+    pub name: &'a str,
+    pub version: &'a str,
     /// Where others get it from.
-    is_public: bool,
+    pub is_public: bool,
+    pub features: Vec<&'a str>,
     depends_on: Vec<&'a str>,
 }
 
@@ -51,21 +60,23 @@ impl Package<'_> {
         format!("pkg:cargo/{}@{}", self.name, self.version)
     }
 
-    /// Its licence as an SPDX expression; some crates still write `/` for `OR`.
-    fn license(&self) -> Result<String> {
-        let text =
-            self.metadata["license"].as_str().with_context(|| format!("{} has no licence", self.name))?;
-        Ok(text.split('/').map(str::trim).collect::<Vec<_>>().join(" OR "))
+    /// Its licence as an SPDX expression.
+    pub fn license(&self) -> Result<String> {
+        let text = self.metadata["license"].as_str();
+        text.map(spdx).with_context(|| format!("{} has no licence", self.name))
     }
 
-    /// The texts of its licences that it comes with.
-    fn license_texts(&self) -> Result<Vec<String>> {
+    /// Where its sources are.
+    pub fn folder(&self) -> Result<PathBuf> {
         let manifest = self.metadata["manifest_path"].as_str().map(Path::new);
         let folder = manifest.and_then(Path::parent).with_context(|| format!("where {} is", self.name))?;
-        // Our own are at the top of the workspace.
-        let top = root();
-        texts_in(if self.is_public { folder } else { &top })
+        Ok(folder.to_owned())
     }
+}
+
+/// A licence as crates tell it; some still write `/` for `OR`.
+pub fn spdx(text: &str) -> String {
+    text.split('/').map(str::trim).collect::<Vec<_>>().join(" OR ")
 }
 
 /// What is linked into the binary, by cargo's id: not what only builds or tests it.
@@ -114,7 +125,8 @@ fn linked(metadata: &Value) -> Result<BTreeMap<&str, Package<'_>>> {
             bail!("{id} has no name and version");
         };
         let is_public = !package["source"].is_null();
-        found.insert(id, Package { metadata: package, name, version, is_public, depends_on });
+        let features = node["features"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        found.insert(id, Package { metadata: package, name, version, is_public, features, depends_on });
     }
     Ok(found)
 }
@@ -131,9 +143,15 @@ fn checksums(lock: &str) -> HashMap<(&str, &str), &str> {
     lock.split("[[package]]").filter_map(entry).collect()
 }
 
-fn sbom(packages: &BTreeMap<&str, Package<'_>>, checksums: &HashMap<(&str, &str), &str>) -> Result<Value> {
-    let mut components = Vec::new();
-    let mut dependencies = Vec::new();
+fn sbom(
+    packages: &BTreeMap<&str, Package<'_>>,
+    checksums: &HashMap<(&str, &str), &str>,
+    within: &[(String, Part)],
+    of_toolchain: &[Part],
+) -> Result<Value> {
+    let [rust_std, of_rust_std @ ..] = of_toolchain else { bail!("nothing is of the toolchain") };
+    let mut components = BTreeMap::new();
+    let mut dependencies: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut main = Value::Null;
     for package in packages.values() {
         let mut component = json!({
@@ -149,95 +167,34 @@ fn sbom(packages: &BTreeMap<&str, Package<'_>>, checksums: &HashMap<(&str, &str)
         if let Some(checksum) = checksums.get(&(package.name, package.version)) {
             component["hashes"] = json!([{ "alg": "SHA-256", "content": checksum }]);
         }
-        let depends_on: BTreeSet<String> =
-            package.depends_on.iter().filter_map(|id| packages.get(id)).map(Package::purl).collect();
-        dependencies.push(json!({ "ref": package.purl(), "dependsOn": depends_on }));
+        let depends_on = package.depends_on.iter().filter_map(|id| packages.get(id)).map(Package::purl);
+        let depends_on = dependencies.entry(package.purl()).or_insert_with(|| depends_on.collect());
         if package.name == ROOTS[0] {
+            depends_on.insert(rust_std.id());
             component["type"] = "application".into();
             main = component;
         } else {
-            components.push(component);
+            components.insert(package.purl(), component);
         }
     }
-    components.push(toolchain()?);
-    for list in [&mut components, &mut dependencies] {
-        list.sort_by_cached_key(|item| item["bom-ref"].as_str().or(item["ref"].as_str()).map(str::to_owned));
+    for (purl, part) in within {
+        dependencies.entry(purl.clone()).or_default().insert(part.id());
     }
+    dependencies.insert(rust_std.id(), of_rust_std.iter().map(Part::id).collect());
+    for part in within.iter().map(|(_, part)| part).chain(of_toolchain) {
+        // Rust's library has crates that are also linked otherwise, in the same version.
+        components.entry(part.id()).or_insert_with(|| part.component());
+        dependencies.entry(part.id()).or_default();
+    }
+    let dependencies = dependencies.iter().map(|(id, on)| json!({ "ref": id, "dependsOn": on }));
     Ok(json!({
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
         "version": 1,
         "metadata": { "component": main },
-        "components": components,
-        "dependencies": dependencies,
+        "components": components.into_values().collect::<Vec<_>>(),
+        "dependencies": dependencies.collect::<Vec<_>>(),
     }))
-}
-
-/// Rust's own library, and the C library that comes with it.
-fn toolchain() -> Result<Value> {
-    let version = output("rustc", &["--version"]).context("there is no rustc")?;
-    let version = version.split(' ').nth(1).context("rustc has no version")?.to_owned();
-    Ok(json!({
-        "type": "library",
-        "bom-ref": format!("rust-std@{version}"),
-        "name": "rust-std",
-        "version": version,
-        "description": "Rust's standard library, with musl (MIT) and LLVM's libunwind",
-        "licenses": [{ "expression": "(MIT OR Apache-2.0) AND MIT AND Apache-2.0 WITH LLVM-exception" }],
-    }))
-}
-
-/// Each text once: most crates have the same.
-fn licenses(packages: &BTreeMap<&str, Package<'_>>) -> Result<String> {
-    let mut texts: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let mut list = String::new();
-    for package in packages.values() {
-        let name = format!("{} {}", package.name, package.version);
-        list += &format!("{name}: {}\n", package.license()?);
-        // Some crates leave the text at the top of the repository that they share with others.
-        let is_sibling = |other: &&Package<'_>| {
-            ["repository", "license"].iter().all(|key| other.metadata[key] == package.metadata[key])
-        };
-        let family = [package].into_iter().chain(packages.values().filter(is_sibling));
-        let found =
-            family.map(Package::license_texts).find(|texts| !matches!(texts, Ok(list) if list.is_empty()));
-        // The text of this one is the same for all: nobody's name is in it.
-        let apache = || {
-            let texts = packages.values().filter_map(|other| other.license_texts().ok()).flatten();
-            let is_apache = package.license().is_ok_and(|license| license == "Apache-2.0");
-            let mut texts = texts.filter(|text| is_apache && text.trim_start().starts_with("Apache License"));
-            texts.next().map(|text| Ok(vec![text]))
-        };
-        let found = found.or_else(apache);
-        for text in found.with_context(|| format!("{name} has no text of its licence"))?? {
-            texts.entry(text).or_default().insert(name.clone());
-        }
-    }
-    let mut all = format!(
-        "Taffrail is linked from these crates. Below are the texts of their licences.\n\
-         Rust's standard library, which is in it too, is MIT OR Apache-2.0, and its C library musl is MIT.\n\n{list}"
-    );
-    for (text, whose) in texts {
-        let whose: Vec<String> = whose.into_iter().collect();
-        all += &format!("\n{}\n{}\n\n{text}\n", "=".repeat(80), whose.join(", "));
-    }
-    Ok(all)
-}
-
-/// The texts of the licences in a crate's folder, without what differs in invisible ways.
-fn texts_in(folder: &Path) -> Result<Vec<String>> {
-    let mut paths: Vec<_> = folder.read_dir()?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
-    paths.sort();
-    let is_license = |path: &&std::path::PathBuf| {
-        let name = path.file_name().map(|name| name.to_string_lossy().to_uppercase()).unwrap_or_default();
-        path.is_file() && LICENSE_FILES.iter().any(|start| name.starts_with(start))
-    };
-    let read = |path: &std::path::PathBuf| {
-        let text = String::from_utf8_lossy(&std::fs::read(path)?).into_owned();
-        let lines: Vec<&str> = text.trim().lines().map(str::trim_end).collect();
-        Ok(lines.join("\n"))
-    };
-    paths.iter().filter(is_license).map(read).collect()
 }
 
 #[cfg(test)]
@@ -246,38 +203,65 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_bill_names_each_linked_crate_with_its_checksum_and_no_crate_of_the_tests() {
-        let bill = of(Arch::X86_64).unwrap();
+    fn the_bill_names_all_that_is_linked_and_nothing_of_the_tests() {
+        let bill = of(Arch::host()).unwrap();
         assert_eq!(bill.sbom["metadata"]["component"]["name"], "taffrail");
         let components = bill.sbom["components"].as_array().unwrap();
         let named = |name: &str| components.iter().find(|component| component["name"] == name);
-        for name in ["aya", "taffrail-common", "taffrail-ebpf", "aya-ebpf", "libmimalloc-sys", "rust-std"] {
+        let crates = ["aya", "taffrail-common", "taffrail-ebpf", "aya-ebpf", "libmimalloc-sys"];
+        let parts = ["mimalloc", "zstd", "rust-std", "musl", "llvm-libunwind-and-compiler-rt"];
+        let of_rust = ["addr2line", "hashbrown", "rustc-demangle"];
+        for name in crates.iter().chain(&parts).chain(&of_rust) {
             assert!(named(name).is_some(), "{name}");
         }
         for name in ["taffrail-tests", "xtask", "prost-build", "aya-build"] {
             assert!(named(name).is_none(), "{name}");
         }
-        for component in components.iter().filter(|component| !component["purl"].is_null()) {
+        let is_crate = |component: &&Value| {
+            component["purl"].as_str().is_some_and(|purl| purl.starts_with("pkg:cargo/"))
+        };
+        for component in components.iter().filter(is_crate) {
             assert_eq!(component["hashes"][0]["content"].as_str().map(str::len), Some(64), "{component}");
         }
-        let refs: BTreeSet<&str> = components
+        let refs: Vec<&str> = components
             .iter()
             .chain([&bill.sbom["metadata"]["component"]])
-            .filter_map(|component| component["bom-ref"].as_str())
+            .map(|component| component["bom-ref"].as_str().unwrap())
             .collect();
+        let distinct: BTreeSet<&str> = refs.iter().copied().collect();
+        assert_eq!(distinct.len(), refs.len(), "{refs:?}");
+        let mut needed = BTreeSet::from(["pkg:cargo/taffrail@0.1.0"]);
         for dependency in bill.sbom["dependencies"].as_array().unwrap() {
-            for on in dependency["dependsOn"].as_array().unwrap() {
-                assert!(refs.contains(on.as_str().unwrap()), "{on}");
-            }
+            assert!(distinct.contains(dependency["ref"].as_str().unwrap()), "{dependency}");
+            needed.extend(dependency["dependsOn"].as_array().unwrap().iter().filter_map(Value::as_str));
         }
+        needed.insert(refs.iter().find(|name| name.contains("taffrail-ebpf")).unwrap());
+        assert_eq!(needed, distinct);
     }
 
     #[test]
-    fn every_linked_crate_has_its_licence_in_the_list() {
-        let text = of(Arch::Aarch64).unwrap().licenses;
+    fn all_that_is_linked_has_its_licence_in_the_list() {
+        let text = of(Arch::host()).unwrap().licenses;
         let (list, texts) = text.split_once(&"=".repeat(80)).unwrap();
-        assert!(list.lines().any(|line| line.starts_with("aya 0.16.0: ")), "{list}");
-        assert!(texts.contains("Permission is hereby granted") && texts.contains("Apache License"));
+        for name in ["aya 0.16.0: ", "mimalloc 3.", "zstd 1.5.", "musl 1.2.5: MIT", "rust-std 1."] {
+            assert!(list.lines().any(|line| line.starts_with(name)), "{name}: {list}");
+        }
+        let notices = [
+            "Permission is hereby granted",
+            "Apache License",
+            "Microsoft Corporation, Daan Leijen",
+            "Meta Platforms, Inc. and affiliates",
+            "the fiat-crypto authors",
+            "Rich Felker, et al.",
+            "Copyright © 1994 David Burren",
+            "The Rust Project Developers",
+            "UNICODE LICENSE V3",
+            "---- LLVM Exceptions to the Apache 2.0 License ----",
+        ];
+        for notice in notices {
+            assert!(texts.contains(notice), "{notice}");
+        }
+        assert!(!texts.contains("GNU GENERAL PUBLIC LICENSE"));
         assert!(list.lines().all(|line| !line.contains("GPL") || line.contains("MIT OR GPL-2.0")), "{list}");
     }
 }

@@ -18,6 +18,8 @@ use crate::build::{self, Arch};
 use crate::{cargo, output, root, vm};
 
 mod bill;
+mod licenses;
+mod parts;
 
 /// The name under which an archive is loaded; whoever pushes it gives it another.
 const NAME: &str = "localhost/taffrail";
