@@ -251,8 +251,9 @@ fn chart_on_a_real_node_watches_it_takes_rules_as_they_come_and_is_replaced_with
     let records = records(Path::new(&log));
     let stops = records.iter().filter(|record| record["kind"] == "stop").count();
     assert_eq!(stops, 2, "both pods ended in good order");
-    for kind in ["gap", "degraded"] {
-        let found: Vec<&Value> = records.iter().filter(|record| record["kind"] == kind).collect();
-        assert!(found.is_empty(), "{found:?}");
-    }
+    // The machine itself may be too busy for its own processes; that is counted.
+    let lost = |record: &&Value| record["kind"] == "gap" && record["container"]["id"] == container["id"];
+    let broken: Vec<&Value> =
+        records.iter().filter(|record| lost(record) || record["kind"] == "degraded").collect();
+    assert!(broken.is_empty(), "{broken:?}");
 }
