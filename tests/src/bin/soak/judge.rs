@@ -80,7 +80,7 @@ fn growth(values: &[(f64, f64)]) -> (f64, f64) {
 /// Judges what is told of what was done, up to the record that the exporter has come to.
 pub fn told(ledger: &mut Ledger, exported: u64) -> Vec<Verdict> {
     let wrong_before = ledger.wrong.len();
-    ledger.check_deeds();
+    let missing = ledger.check_deeds();
     let wrong_deeds = ledger.wrong.len() - wrong_before;
     let (records, times) = ledger.check_arrivals(exported);
     let wrong_arrivals = ledger.wrong.len() - wrong_before - wrong_deeds;
@@ -90,6 +90,12 @@ pub fn told(ledger: &mut Ledger, exported: u64) -> Vec<Verdict> {
             "what containers did is in the log or counted as lost",
             wrong_deeds == 0,
             format!("{done} done, {} in the log, {} lost", ledger.seen(), ledger.lost()),
+        ),
+        Verdict::at_most(
+            "what containers did and is not in the log",
+            missing as f64,
+            done as f64 / 100.0,
+            "",
         ),
         Verdict::that(
             "what was written has arrived or is told to be dropped",

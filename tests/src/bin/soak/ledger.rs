@@ -136,8 +136,11 @@ impl Ledger {
         }
     }
 
-    /// Compares what was done with what is told.
-    pub fn check_deeds(&mut self) {
+    /// Compares what was done with what is told. Gives how much of it the log has not.
+    pub fn check_deeds(&mut self) -> u64 {
+        let mut missing = 0;
+        // What was lost and is nobody's: it can make good what is missing of one container only.
+        let mut nobodys: HashMap<&str, u64> = HashMap::new();
         for ((container, what), done) in &self.done {
             let seen = self.seen.get(&(container.clone(), what.clone())).map_or(0, |of| of.len() as u64);
             let kind = match what.strip_prefix("alert: ") {
@@ -147,12 +150,19 @@ impl Ledger {
             };
             let lost =
                 |whose: &str| self.lost.get(&(whose.to_owned(), kind.to_owned())).copied().unwrap_or(0);
-            let admitted = lost(container) + lost("");
-            if seen > *done || *done > seen + admitted {
-                let words = format!("{container}: {what}: {done} done, {seen} in the log, {admitted} lost");
+            let nobodys = nobodys.entry(what).or_insert_with(|| lost(""));
+            let admitted = lost(container);
+            let more = done.saturating_sub(seen + admitted);
+            if seen > *done || more > *nobodys {
+                let words = format!(
+                    "{container}: {what}: {done} done, {seen} in the log, {admitted} lost, {nobodys} of nobody's"
+                );
                 self.wrong.push(words);
             }
+            *nobodys = nobodys.saturating_sub(more);
+            missing += done.saturating_sub(seen);
         }
+        missing
     }
 
     /// Compares what was written, up to that record, with what has arrived and what is told to be dropped. Gives how
@@ -264,6 +274,7 @@ mod tests {
     use super::*;
 
     const PROGRAM: &str = r#""kind":"event","boot_ns":7,"event":{"kind":"exec","args":["/bin/true","soak-1"]},"process":{"pid":9},"container":{"id":"c"}}"#;
+    const NOBODYS: &str = r#""kind":"gap","where":"ring","what":"exec","count":1}"#;
     const GAP: &str = r#""kind":"gap","where":"ring","what":"exec","count":1,"container":{"id":"c"}}"#;
 
     /// A ledger that has read a log of these records.
@@ -284,12 +295,27 @@ mod tests {
             (vec![PROGRAM], 2, false),
             (vec![PROGRAM, GAP], 3, false),
             (vec![PROGRAM, &PROGRAM.replace("\"pid\":9", "\"pid\":8")], 1, false),
+            (vec![PROGRAM, NOBODYS], 2, true),
+            (vec![PROGRAM, NOBODYS], 3, false),
         ] {
             let (_folder, mut ledger) = ledger(&records);
             ledger.did("c", "exec", done);
-            ledger.check_deeds();
+            let missing = ledger.check_deeds();
             assert_eq!(ledger.wrong.is_empty(), is_fine, "{records:?} {done} {:?}", ledger.wrong);
+            assert_eq!(
+                missing,
+                done.saturating_sub(records.iter().filter(|of| of.contains("event")).count() as u64)
+            );
         }
+    }
+
+    #[test]
+    fn what_is_lost_of_nobody_makes_good_for_one_container_only() {
+        let (_folder, mut ledger) = ledger(&[NOBODYS]);
+        ledger.did("c", "exec", 1);
+        ledger.did("d", "exec", 1);
+        assert_eq!(ledger.check_deeds(), 2);
+        assert_eq!(ledger.wrong.len(), 1, "{:?}", ledger.wrong);
     }
 
     #[test]
