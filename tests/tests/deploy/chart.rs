@@ -254,6 +254,13 @@ fn values_that_the_chart_does_not_know_or_that_would_widen_it_are_refused() {
         ("logFolder=/var/log/", "/logFolder"),
         ("logFolder=/etc/cron.d", "/logFolder"),
         ("logFolder=/usr/bin", "/logFolder"),
+        ("logFolder=/var/spool/cron", "/logFolder"),
+        ("logFolder=/opt/cni/bin", "/logFolder"),
+        ("logFolder=/var/lib/etcd", "/logFolder"),
+        ("logFolder=/var/log/pods", "/logFolder"),
+        ("logFolder=/run/systemd/system/taffrail.service.d", "/logFolder"),
+        ("logFolder=/var/log/taffrail/../pods", "/logFolder"),
+        ("logFolder=/var/log/not-taffrail", "/logFolder"),
         ("secrets={../x}", "/secrets/0"),
         ("config.log.dir=/tmp", "/config/log/dir"),
         ("rules.notes\\.txt=x", "notes.txt"),
@@ -267,6 +274,9 @@ fn values_that_the_chart_does_not_know_or_that_would_widen_it_are_refused() {
         let output = render(&helm, "1.35.0", &[value], &[]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && said.contains(place), "{value}: {said}");
+    }
+    for folder in ["/data/taffrail-audit", "/var/log/taffrail/node"] {
+        said("helm", &render(&helm, "1.35.0", &[&format!("logFolder={folder}")], &[]));
     }
 }
 
