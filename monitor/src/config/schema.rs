@@ -136,4 +136,34 @@ mod tests {
             assert_eq!(checked(text).len(), 1, "{text}");
         }
     }
+
+    /// The schema of all settings but for those that the chart has values of its own for, without descriptions.
+    fn schema_of_the_charts_settings() -> Value {
+        let mut schema = crate::config::schema();
+        strip(&mut schema);
+        for key in ["api", "kubernetes", "log.dir", "node.name", "probes.pin", "rules.files"] {
+            let place = format!("/properties/{}", key.replace('.', "/properties/"));
+            *schema.pointer_mut(&place).unwrap() = false.into();
+        }
+        schema
+    }
+
+    /// Takes out what only tells a person something.
+    fn strip(schema: &mut Value) {
+        let Some(members) = schema.as_object_mut() else { return };
+        members.retain(|name, value| {
+            !(["$schema", "description", "title"].contains(&name.as_str()) && value.is_string())
+        });
+        members.values_mut().for_each(strip);
+    }
+
+    #[test]
+    fn schema_of_settings_in_the_chart_is_fresh() {
+        const FILE: &str = "deploy/chart/values.schema.json";
+        let path = format!("{}/../{FILE}", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(path).unwrap();
+        let line = text.lines().find(|line| line.starts_with("    \"config\": ")).unwrap();
+        let wanted = format!("    \"config\": {},", schema_of_the_charts_settings());
+        crate::testing::assert_fresh(FILE, &text.replacen(line, &wanted, 1));
+    }
 }

@@ -47,6 +47,8 @@ const ASKING: &[&str] = &[
     "metrics.oidc.issuer=https://login.example",
     "metrics.oidc.audience=taffrail",
     "metrics.oidc.groups={ops}",
+    "metrics.oidc.ca_file=/etc/taffrail-trust/idp/ca.crt",
+    "trust={idp}",
     "kubernetes.workloads=true",
 ];
 
@@ -55,9 +57,6 @@ const FORBIDDEN: &[&str] = &["privileged: true", "hostNetwork", "hostPID", "host
 
 /// What only those may have with which the API server is asked.
 const RIGHTS: &[&str] = &["ClusterRole", "serviceAccountToken:", "kubernetes.io/serviceaccount"];
-
-/// Settings that are the chart's own.
-const OURS: &[&str] = &["log.dir", "rules.files", "probes.pin", "node.name", "api", "kubernetes"];
 
 /// Renders it.
 fn render(helm: &Path, kubernetes: &str, values: &[&str], options: &[&str]) -> Output {
@@ -98,16 +97,14 @@ pub fn objects(helm: &Path, schemas: &Path, values: &[String]) -> Vec<Value> {
     serde_json::from_str(&said("python3", &output)).unwrap()
 }
 
-/// The settings of the daemon that the chart takes, by their keys.
+/// The settings that the values can have, by their keys.
 fn settings(schema: &Value, section: &str) -> Vec<String> {
     let members = schema["properties"].as_object().unwrap().iter();
-    // A key with a dot in it is another way to write one that is there, too.
-    let members = members.filter(|(name, _)| !name.contains('.'));
-    let members = members.map(|(name, of)| (format!("{section}{name}"), of));
-    let taken = members.filter(|(key, _)| !OURS.contains(&key.as_str()));
-    let each = taken.map(|(key, of)| match of["properties"].is_object() {
-        true => settings(of, &format!("{key}.")),
-        false => vec![key],
+    // A key with a dot in it is another way to write one that is there, too; what is the chart's own is forbidden.
+    let members = members.filter(|(name, of)| !name.contains('.') && of.is_object());
+    let each = members.map(|(name, of)| match of["properties"].is_object() {
+        true => settings(of, &format!("{section}{name}.")),
+        false => vec![format!("{section}{name}")],
     });
     each.flatten().collect()
 }
@@ -185,7 +182,9 @@ fn pods_start_anew_for_settings_that_are_not_read_anew_and_for_no_others() {
         said("helm", &render(&helm, "1.35.0", values, &options))
     };
     let before = pods(&[]);
-    let settings = settings(&taffrail::config::schema(), "");
+    let schema = std::fs::read_to_string(root().join("deploy/chart/values.schema.json")).unwrap();
+    let schema: Value = serde_json::from_str(&schema).unwrap();
+    let settings = settings(&schema["properties"]["config"], "");
     assert!(settings.iter().any(|key| key == "log.record") && settings.iter().any(|key| key == "export"));
     for key in settings {
         let is_same = pods(&[&format!("config.{key}=other")]) == before;
@@ -270,10 +269,21 @@ fn values_that_the_chart_does_not_know_or_that_would_widen_it_are_refused() {
         ("metrics.enabled=true", "/metrics/tlsSecret"),
         ("metrics.oidc.issuer=http://x", "/metrics/oidc/issuer"),
         ("metrics.oidc.audience=x", "/metrics/oidc"),
+        ("config.api\\.listen=0.0.0.0:1", "api.listen"),
+        ("config.log.segment_bytez=1", "segment_bytez"),
+        ("config.log.heartbeat_s=often", "/config/log/heartbeat_s"),
     ] {
         let output = render(&helm, "1.35.0", &[value], &[]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && said.contains(place), "{value}: {said}");
+    }
+    // Without one of these nobody could be let in.
+    for left_out in ["metrics.oidc.ca_file", "metrics.oidc.groups"] {
+        let values = ASKING.iter().copied().filter(|value| !value.starts_with(left_out));
+        let values: Vec<&str> = values.collect();
+        let output = render(&helm, "1.35.0", &values, &["--set-json", "metrics.oidc.users=[]"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains("/metrics/oidc"), "{left_out}: {said}");
     }
     for folder in ["/data/taffrail-audit", "/var/log/taffrail/node"] {
         said("helm", &render(&helm, "1.35.0", &[&format!("logFolder={folder}")], &[]));
