@@ -28,8 +28,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if .Values.serviceAccount.create -}}
 {{- .Values.serviceAccount.name | default (include "taffrail.fullname" .) -}}
 {{- else -}}
-{{- if and (include "taffrail.asksServer" .) (not .Values.serviceAccount.name) -}}
-{{- fail "serviceAccount.name: name the account that may ask the API server, or have one made (serviceAccount.create); the namespace's `default` is everybody's" -}}
+{{- if and (or (include "taffrail.asksServer" .) .Values.openshift.scc) (not .Values.serviceAccount.name) -}}
+{{- fail "serviceAccount.name: name the account that gets these rights (openshift.scc, or to ask the API server), or have one made (serviceAccount.create); the namespace's `default` is everybody's" -}}
 {{- end -}}
 {{- .Values.serviceAccount.name | default "default" -}}
 {{- end -}}

@@ -225,9 +225,12 @@ fn chart_asks_for_the_rights_of_what_is_switched_on_and_no_others() {
     let workloads = ["openshift.scc=true", "kubernetes.workloads=true"];
     let constraints = said("helm", &render(&helm, "1.35.0", &workloads, &[]));
     assert!(constraints.contains("volumes: [configMap, hostPath, secret, projected]"), "{constraints}");
-    let everybodys =
-        render(&helm, "1.35.0", &["kubernetes.workloads=true", "serviceAccount.create=false"], &[]);
-    assert!(String::from_utf8_lossy(&everybodys.stderr).contains("serviceAccount.name"), "{everybodys:?}");
+    assert!(constraints.contains("  name: taffrail.taffrail\n"), "{constraints}");
+    for right in ["kubernetes.workloads=true", "openshift.scc=true"] {
+        let everybodys = render(&helm, "1.35.0", &[right, "serviceAccount.create=false"], &[]);
+        let said = String::from_utf8_lossy(&everybodys.stderr);
+        assert!(!everybodys.status.success() && said.contains("serviceAccount.name"), "{everybodys:?}");
+    }
 }
 
 #[test]
