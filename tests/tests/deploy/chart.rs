@@ -10,8 +10,8 @@ use taffrail_tests::skip;
 use crate::stage::said;
 use crate::{given, root};
 
-/// Versions of Kubernetes: the oldest that the chart says it works on, those around the changes of AppArmor's place and
-/// of what is read-only, the newest.
+/// Versions of Kubernetes: the oldest that there are schemas of (the chart works on 1.20, too), those around the changes of
+/// AppArmor's place and of what is read-only, the newest.
 const VERSIONS: &[&str] = &["1.25.0", "1.29.0", "1.30.0", "1.31.0", "1.35.0", "1.37.0"];
 
 /// Values that switch on what is off and off what is on.
