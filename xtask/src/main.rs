@@ -35,7 +35,7 @@ enum Task {
         /// Only what a build needs, not what the tests need.
         #[arg(long)]
         build: bool,
-        /// Kubernetes too, from Debian's sources, for `cargo xtask test kubernetes`: some ten minutes.
+        /// Kubernetes too, from Debian's sources, for `cargo xtask test kubernetes` and a test of `deploy`: some ten minutes.
         #[arg(long, conflicts_with = "build")]
         kubernetes: bool,
         /// Only print what would be done.
