@@ -1,11 +1,8 @@
 //! The daemon's control plane: signals, the local socket, files that change, and whether anything is seen at all. It
 //! has the main thread, and nothing here touches an event.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
@@ -15,7 +12,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::run::{Args, Watched, load_rules, members, report_scope, rules_body, scope_body};
 use crate::audit::RecordKind;
 use crate::config::{self, Settings};
-use crate::pipeline::{Anew, Message};
+use crate::pipeline::Anew;
+use crate::pipeline::inbox::{Inbox, Word};
 use crate::serve::canary::Sender;
 use crate::serve::local::{self, Socket};
 use crate::serve::{Api, status};
@@ -28,9 +26,6 @@ const CANARY: u64 = 15;
 const LOOK: u64 = 2;
 const SETTLE: u64 = 5;
 
-/// More is not kept for a match thread that is stuck.
-const WAITING_MAX: usize = 256;
-
 /// What the control plane works with.
 pub struct Control<'a> {
     /// Where settings come from.
@@ -39,12 +34,12 @@ pub struct Control<'a> {
     pub settings: Settings,
     /// What was made visible at the start.
     pub watched: &'a Watched,
-    /// To the match thread.
-    pub to_match: &'a SyncSender<Message>,
-    /// What waits for room on the way there.
-    pub waiting: RefCell<VecDeque<Message>>,
+    /// To the match thread, which is not waited for: whoever asks what is wrong with it, or ends the daemon, has to be heard.
+    pub inbox: &'a Inbox,
     /// What can be asked.
     pub api: Arc<Api>,
+    /// Whether somebody wants all to be loaded anew, and it was not yet.
+    pub is_asked: bool,
 }
 
 impl Control<'_> {
@@ -75,8 +70,8 @@ impl Control<'_> {
                     _ = terminate.recv() => return Ok(()),
                     _ = interrupt.recv() => return Ok(()),
                     _ = hang_up.recv() => {
-                        self.reload();
-                        upkeep.files = Files::of(&self);
+                        self.is_asked = true;
+                        upkeep.reload(&mut self);
                     }
                     _ = user.recv() => self.ask_for_flights(),
                     _ = tick.tick() => upkeep.tick(&mut self),
@@ -92,41 +87,15 @@ impl Control<'_> {
             log::info!("no system calls are kept; `syscalls.flight_recorder` is 0");
             return;
         }
-        self.tell(Message::Flights);
+        self.inbox.put(Word::Flights);
     }
 
     fn note(&self, kind: RecordKind, body: &serde_json::Value) {
-        self.tell(Message::Note(kind, members(body)));
-    }
-
-    /// Does not wait for the match thread: whoever asks what is wrong with it, or ends the daemon, has to be heard.
-    fn tell(&self, message: Message) {
-        let mut waiting = self.waiting.borrow_mut();
-        if waiting.len() < WAITING_MAX {
-            waiting.push_back(message);
-        } else {
-            log::error!("the match thread takes nothing: what it was to be told is left out");
-        }
-        drop(waiting);
-        self.hand_over();
-    }
-
-    /// As far as there is room.
-    fn hand_over(&self) {
-        let mut waiting = self.waiting.borrow_mut();
-        while let Some(message) = waiting.pop_front() {
-            // The match thread only ends after this one.
-            if let Err(TrySendError::Full(message)) = self.to_match.try_send(message) {
-                return waiting.push_front(message);
-            }
-        }
+        self.inbox.put(Word::Note(kind, members(body)));
     }
 
     /// Loads the configuration and the rules anew. With any error in them, all stays as it is.
     fn reload(&mut self) {
-        if self.waiting.borrow().len() >= WAITING_MAX {
-            return log::error!("the match thread takes nothing: nothing is loaded anew");
-        }
         let loaded = self.args.settings().and_then(|new| Ok((load_rules(&new)?, new)));
         let Ok(((rules, warnings), new)) = loaded else {
             log::error!("the rules and settings in force stay as they are");
@@ -156,7 +125,7 @@ impl Control<'_> {
             notes: notes.map(|(kind, body)| (kind, members(&body))).collect(),
         };
         self.settings = new;
-        self.tell(Message::Anew(Box::new(anew)));
+        self.inbox.put(Word::Anew(Box::new(anew)));
     }
 }
 
@@ -187,7 +156,6 @@ impl Upkeep {
     }
 
     fn tick(&mut self, control: &mut Control<'_>) {
-        control.hand_over();
         let is_time = |every: u64| self.ticks.is_multiple_of(every);
         let (canary, look, settle) = (is_time(CANARY), is_time(LOOK), is_time(SETTLE));
         self.ticks += 1;
@@ -201,6 +169,19 @@ impl Upkeep {
         if look && control.settings.rules_watch {
             self.look_at_files(control);
         }
+        if control.is_asked {
+            self.reload(control);
+        }
+    }
+
+    /// Loads anew what there is, once what was loaded before is in force: a match thread that is stuck is given no heap of rules.
+    fn reload(&mut self, control: &mut Control<'_>) {
+        if control.inbox.has_anew() {
+            return;
+        }
+        control.reload();
+        // What the new settings name may be other files.
+        (self.files, self.changed, control.is_asked) = (Files::of(control), None, false);
     }
 
     /// Says once that nothing is seen, and once that it is again.
@@ -225,9 +206,7 @@ impl Upkeep {
         if files == self.files {
             self.changed = None;
         } else if self.changed.as_ref() == Some(&files) {
-            control.reload();
-            // What the new settings name may be other files.
-            (self.files, self.changed) = (Files::of(control), None);
+            control.is_asked = true;
         } else {
             self.changed = Some(files);
         }

@@ -26,6 +26,7 @@ use crate::event;
 use crate::event::field::KindSet;
 use crate::event::text::escaped;
 use crate::export::Exporters;
+use crate::pipeline::inbox::{Inbox, Word};
 use crate::pipeline::{self, Live, Message, Sink, Worker, receive};
 use crate::probe::handover::{self};
 use crate::probe::hook::{PROCESS_KINDS, Status, bit};
@@ -196,6 +197,8 @@ fn watch(
     let hashing = confinement.within(Role::Look, || worker.hash_if_needed(kinds));
     hashing.map_err(|error| cannot_confine(&error))?;
     worker.vitals = Arc::clone(&vitals);
+    let inbox = Arc::new(Inbox::new(to_match.clone()));
+    worker.inbox = Arc::clone(&inbox);
     // Should this daemon end in a moment, the next one need not go through all of the log.
     worker.settle();
     write_start(&mut worker, settings, &rules, &states, &confinement);
@@ -219,10 +222,10 @@ fn watch(
     })?;
     let socket = local_socket(settings);
     let listener = listener(settings);
-    let calls = Arc::new(Calls::new(to_match.clone()));
+    let calls = Arc::new(Calls::new(Arc::clone(&inbox)));
     let providers = Providers::new(&settings.api.providers, &settings.kubernetes, || {
-        let calls = Arc::clone(&calls);
-        Box::new(move |body| calls.note(RecordKind::Degraded, body))
+        let inbox = Arc::clone(&inbox);
+        Box::new(move |body| inbox.put(Word::Note(RecordKind::Degraded, body)))
     });
     remotes.extend(providers.standings());
     let sources = Sources {
@@ -243,14 +246,8 @@ fn watch(
         super::complain(&error, None);
         ExitCode::from(super::FAILED)
     })?;
-    let control = Control {
-        args,
-        settings: settings.clone(),
-        watched: &watched,
-        to_match: &to_match,
-        waiting: Default::default(),
-        api,
-    };
+    let control =
+        Control { args, settings: settings.clone(), watched: &watched, inbox: &inbox, api, is_asked: false };
     let answers = || worker.live.as_ref().is_some_and(|live| live.probes.answers());
     confinement.keep_maps(answers).map_err(|error| {
         super::complain(&error, None);

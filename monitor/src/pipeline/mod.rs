@@ -7,6 +7,7 @@
 
 mod decide;
 mod held;
+pub mod inbox;
 mod live;
 pub mod receive;
 mod sink;
@@ -43,6 +44,7 @@ use crate::scope::Scope;
 use crate::vitals::Vitals;
 pub use decide::Anew;
 use held::{Held, Keys};
+use inbox::{Inbox, Word};
 use live::LOOK_INTERVAL;
 pub use live::Live;
 use receive::Batch;
@@ -55,14 +57,12 @@ pub enum Message {
     Batch(Batch, SyncSender<Batch>),
     /// What the kernel lost.
     Losses(Vec<Loss>),
-    /// New rules and settings, checked whole.
-    Anew(Box<Anew>),
     /// What a runtime says of a container.
     Told(Told),
-    /// Somebody wants to see the last system calls of containers.
-    Flights,
-    /// A record for the log from elsewhere.
+    /// A record for the log, of a thread that may wait until it is taken.
     Note(RecordKind, Vec<u8>),
+    /// Something is in the inbox.
+    Wake,
     /// Nothing more comes.
     End,
 }
@@ -117,6 +117,8 @@ pub struct Worker<S> {
     pub record_ns: u64,
     /// How the daemon is.
     pub vitals: Arc<Vitals>,
+    /// What the daemon itself has to say.
+    pub inbox: Arc<Inbox>,
     held: Held,
     /// While events come that the last daemon's probes may have seen too.
     cut: Option<Cut>,
@@ -136,6 +138,7 @@ impl<S: Sink> Worker<S> {
             recording: None,
             record_ns: 0,
             vitals: Arc::default(),
+            inbox: Arc::default(),
             held: Held::default(),
             cut: None,
         }
@@ -157,6 +160,7 @@ impl<S: Sink> Worker<S> {
                 Ok(message) => message,
                 Err(RecvTimeoutError::Timeout) => {
                     self.vitals.matching.begin();
+                    self.take_words();
                     self.take_answers();
                     self.release(HELD_BYTES_MAX);
                     self.look();
@@ -165,6 +169,8 @@ impl<S: Sink> Worker<S> {
                 Err(RecvTimeoutError::Disconnected) => break,
             };
             self.vitals.matching.begin();
+            // All that was said before the end is taken before it.
+            self.take_words();
             match message {
                 Message::Batch(mut batch, give_back) => {
                     self.take_answers();
@@ -183,13 +189,12 @@ impl<S: Sink> Worker<S> {
                     self.enricher.wait_for(&cgroups);
                     losses.iter().for_each(|loss| self.loss(loss));
                 }
-                Message::Anew(anew) => self.take_anew(*anew),
                 Message::Told(told) => {
                     self.enricher.told(told);
                     self.take_findings();
                 }
-                Message::Flights => self.tell_flights(),
                 Message::Note(kind, body) => self.note(kind, &body),
+                Message::Wake => {}
                 Message::End => break,
             }
             self.look();
@@ -199,6 +204,23 @@ impl<S: Sink> Worker<S> {
         self.tell_counts();
         self.end();
         self.settle_all();
+    }
+
+    /// Does what the daemon itself has said.
+    fn take_words(&mut self) {
+        let (words, left_out) = self.inbox.take();
+        for word in words {
+            match word {
+                Word::Anew(anew) => self.take_anew(*anew),
+                Word::Flights => self.tell_flights(),
+                Word::Note(kind, body) => self.note(kind, &body),
+            }
+        }
+        if left_out > 0 {
+            let error = "records of the daemon's own found no room";
+            let body = format!("\"what\":\"inbox\",\"count\":{left_out},\"error\":\"{error}\"");
+            self.note(RecordKind::Degraded, body.as_bytes());
+        }
     }
 
     /// A batch is dealt with.

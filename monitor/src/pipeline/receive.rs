@@ -27,7 +27,7 @@ const BATCH_BYTES: usize = 128 << 10;
 const QUEUE: usize = 4;
 
 impl Batch {
-    fn push(&mut self, record: &[u8]) {
+    pub(super) fn push(&mut self, record: &[u8]) {
         self.bytes.extend_from_slice(record);
         self.ends.push(self.bytes.len());
     }

@@ -229,3 +229,45 @@ fn scope_that_changes_holds_for_a_container_that_came_back_under_its_path() {
     worker.take_anew(anew(Some(Scope::default())));
     assert_eq!(of_containers(&mut worker), 2);
 }
+
+/// What was noted, and how many events came before it.
+#[derive(Default)]
+struct Notes {
+    events: usize,
+    notes: Vec<(usize, RecordKind, String)>,
+}
+
+impl Sink for Notes {
+    fn event(&mut self, _subject: &Subject<'_>, _verdict: Verdict<'_>) {
+        self.events += 1;
+    }
+
+    fn gap(&mut self, _gap: &Gap<'_>) {}
+
+    fn note(&mut self, kind: RecordKind, _boot_ns: u64, _time_ns: u64, body: &[u8]) {
+        self.notes.push((self.events, kind, String::from_utf8_lossy(body).into_owned()));
+    }
+}
+
+#[test]
+fn what_the_daemon_itself_says_is_taken_before_the_events_of_a_full_queue() {
+    let rules = (Arc::new(RuleSet::default()), Limits::default());
+    let enricher = Enricher::new(Source::Recorded, 64);
+    let mut worker = Worker::new(enricher, rules, Clock { offset_ns: 0 }, Notes::default());
+    let (to_match, messages) = receive::queue();
+    let inbox = Arc::new(Inbox::new(to_match.clone()));
+    worker.inbox = Arc::clone(&inbox);
+    let (give_back, _empty) = std::sync::mpsc::sync_channel(1);
+    let mut batch = Batch::default();
+    batch.push(&testing::open(10, 1_000, "/x", 0, 3));
+    to_match.send(Message::Batch(batch, give_back)).unwrap();
+    to_match.send(Message::End).unwrap();
+    while to_match.try_send(Message::Wake).is_ok() {}
+    let note = |text: &str| Word::Note(RecordKind::Degraded, text.as_bytes().to_vec());
+    inbox.put(note("first"));
+    while inbox.offer(note("more"), inbox::CALLS_MAX) {}
+    worker.run(&messages);
+    let Notes { events, notes } = &worker.sink;
+    assert_eq!((*events, notes.len()), (1, inbox::CALLS_MAX));
+    assert_eq!(notes[0], (0, RecordKind::Degraded, "first".to_owned()));
+}

@@ -3,27 +3,23 @@
 //! the door, does not fill the log. A call that was not let in is an alert, one a minute for each peer. All tables here are bounded;
 //! what does not fit is counted and told.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::mpsc::{SyncSender, TrySendError};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::audit::RecordKind;
 use crate::clock;
 use crate::event::json::Members;
 use crate::event::text::escaped;
-use crate::pipeline::Message;
+use crate::pipeline::inbox::{CALLS_MAX, Inbox, Word};
 
 /// What is the same within this time is one record.
 const INTERVAL: Duration = Duration::from_secs(60);
 
 /// Different calls, and peers, that are told apart within it.
 const KEPT_MAX: usize = 64;
-
-/// Records that wait for room.
-const PENDING_MAX: usize = 1024;
 
 /// Bytes of what a caller chose.
 const TEXT_MAX: usize = 128;
@@ -111,9 +107,8 @@ pub struct Calls {
 }
 
 struct Books {
-    to_match: SyncSender<Message>,
-    /// Records that wait for room on the way to the log: whoever asks while the match thread is stuck gets an answer.
-    pending: VecDeque<(RecordKind, Vec<u8>)>,
+    /// Whoever asks while the match thread is stuck gets an answer.
+    inbox: Arc<Inbox>,
     is_closed: bool,
     calls: HashMap<Call, Repeated>,
     omitted: Repeated,
@@ -166,11 +161,10 @@ fn is_due(told_ns: u64, now_ns: u64) -> bool {
 
 impl Calls {
     /// With nobody having called.
-    pub fn new(to_match: SyncSender<Message>) -> Self {
+    pub fn new(inbox: Arc<Inbox>) -> Self {
         Self {
             books: Mutex::new(Books {
-                to_match,
-                pending: VecDeque::new(),
+                inbox,
                 is_closed: false,
                 calls: HashMap::new(),
                 omitted: Repeated::default(),
@@ -215,13 +209,8 @@ impl Calls {
                 books.calls.insert(call.clone(), Repeated { count: 0, told_ns: now_ns });
                 books.tell_call(&call, (1, now_ns, now_ns));
             }
-            None => books.omit(),
+            None => books.omit(1),
         }
-    }
-
-    /// Puts something else into the log, as soon as there is room.
-    pub fn note(&self, kind: RecordKind, body: Vec<u8>) {
-        self.lock().tell(kind, body);
     }
 
     /// A connection ended without an answer.
@@ -231,19 +220,13 @@ impl Calls {
 
     /// Tells what has come again for long enough. To be called now and then.
     pub fn settle(&self) {
-        let books = &mut *self.lock();
-        books.settle(is_due);
-        books.hand_over();
+        self.lock().settle(is_due);
     }
 
     /// Tells all that is left. Of later calls nothing is told.
     pub fn close(&self) {
         let books = &mut *self.lock();
         books.settle(|_, _| true);
-        for (kind, body) in std::mem::take(&mut books.pending) {
-            // The match thread may have gone first.
-            let _ = books.to_match.send(Message::Note(kind, body));
-        }
         books.is_closed = true;
     }
 
@@ -287,40 +270,22 @@ impl Books {
         if self.omitted.count > 0 && is_due(self.omitted.told_ns, now_ns) {
             let Repeated { count, told_ns } = std::mem::take(&mut self.omitted);
             let body = format!("\"omitted\":{count},\"from_boot_ns\":{told_ns},\"to_boot_ns\":{now_ns}");
-            self.tell(RecordKind::Api, body.into_bytes());
+            // There is room for it always: it is one in a minute.
+            self.inbox.offer(Word::Note(RecordKind::Api, body.into_bytes()), usize::MAX);
         }
         self.alerted_ns.retain(|_, told_ns| !is_due(*told_ns, now_ns));
     }
 
-    fn tell(&mut self, kind: RecordKind, body: Vec<u8>) {
-        if self.is_closed {
-            return;
-        }
-        if self.pending.len() < PENDING_MAX {
-            self.pending.push_back((kind, body));
-        } else {
-            self.omit();
-        }
-        self.hand_over();
+    /// Puts it into the log, if there is room; tells whether there was.
+    fn tell(&self, kind: RecordKind, body: Vec<u8>) -> bool {
+        !self.is_closed && self.inbox.offer(Word::Note(kind, body), CALLS_MAX)
     }
 
-    /// As far as there is room.
-    fn hand_over(&mut self) {
-        while let Some((kind, body)) = self.pending.pop_front() {
-            if let Err(TrySendError::Full(Message::Note(kind, body))) =
-                self.to_match.try_send(Message::Note(kind, body))
-            {
-                self.pending.push_front((kind, body));
-                return;
-            }
-        }
-    }
-
-    fn omit(&mut self) {
+    fn omit(&mut self, count: u64) {
         if self.omitted.count == 0 {
             self.omitted.told_ns = clock::boot_ns();
         }
-        self.omitted.count += 1;
+        self.omitted.count += count;
     }
 
     fn tell_call(&mut self, call: &Call, (count, from_ns, to_ns): (u64, u64, u64)) {
@@ -332,20 +297,20 @@ impl Books {
             members.number("from_boot_ns", from_ns as i64);
             members.number("to_boot_ns", to_ns as i64);
         }
-        self.tell(RecordKind::Api, body);
+        if !self.tell(RecordKind::Api, body) {
+            self.omit(count);
+        }
     }
 
     /// At most one a minute for each peer: how many there were, records of the kind `access` tell.
     fn alert(&mut self, call: &Call, now_ns: u64) {
         let Some(peer) = Peer::of(call) else { return };
         let has_room = self.alerted_ns.contains_key(&peer) || self.alerted_ns.len() < KEPT_MAX;
-        let told_ns =
-            if has_room { self.alerted_ns.entry(peer).or_default() } else { &mut self.other_alerted_ns };
-        if !is_due(*told_ns, now_ns) {
+        let own_ns = self.alerted_ns.get(&peer).copied().unwrap_or_default();
+        let told_ns = if has_room { own_ns } else { self.other_alerted_ns };
+        if !is_due(told_ns, now_ns) {
             return;
         }
-        *told_ns = now_ns;
-        self.alerts += 1;
         let mut body = Vec::new();
         let mut members = Members::within(&mut body);
         members.text("rule", RULE.as_bytes());
@@ -358,7 +323,16 @@ impl Books {
         let mut access = members.object("access");
         write_call(call, &mut access);
         access.close();
-        self.tell(RecordKind::Alert, body);
+        // Else the next one is an alert, once there is room.
+        if !self.tell(RecordKind::Alert, body) {
+            return;
+        }
+        self.alerts += 1;
+        if has_room {
+            self.alerted_ns.insert(peer, now_ns);
+        } else {
+            self.other_alerted_ns = now_ns;
+        }
     }
 }
 
@@ -379,25 +353,28 @@ fn write_call(call: &Call, members: &mut Members<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::{Receiver, sync_channel};
-
     use serde_json::Value;
 
     use super::*;
 
     /// What was told, each as an object.
-    fn told(messages: &Receiver<Message>) -> Vec<(RecordKind, Value)> {
-        let notes = messages.try_iter().map(|message| {
-            let Message::Note(kind, body) = message else { panic!("no note") };
+    fn told(inbox: &Inbox) -> Vec<(RecordKind, Value)> {
+        let notes = inbox.take().0.into_iter().filter_map(|word| {
+            let Word::Note(kind, body) = word else { return None };
             let body = format!("{{{}}}", String::from_utf8(body).unwrap());
-            (kind, serde_json::from_str(&body).unwrap())
+            Some((kind, serde_json::from_str(&body).unwrap()))
         });
         notes.collect()
     }
 
-    fn calls() -> (Calls, Receiver<Message>) {
-        let (to_match, messages) = sync_channel(100);
-        (Calls::new(to_match), messages)
+    fn calls() -> (Calls, Arc<Inbox>) {
+        let inbox = Arc::<Inbox>::default();
+        (Calls::new(Arc::clone(&inbox)), inbox)
+    }
+
+    /// Nobody takes anything, until there is room for none of them any more.
+    fn fill(inbox: &Inbox) {
+        while inbox.offer(Word::Flights, CALLS_MAX) {}
     }
 
     fn call(path: &str) -> Call {
@@ -418,16 +395,16 @@ mod tests {
 
     #[test]
     fn first_call_is_told_at_once_and_the_same_again_as_one_record_with_a_count() {
-        let (calls, messages) = calls();
+        let (calls, inbox) = calls();
         for _ in 0..4 {
             calls.take(call("/metrics"), Some("/metrics"));
         }
         calls.take(call("/livez"), Some("/livez"));
         calls.settle();
-        let mut told = told(&messages);
+        let mut told = told(&inbox);
         assert_eq!(told.len(), 2);
         calls.close();
-        told.extend(super::tests::told(&messages));
+        told.extend(super::tests::told(&inbox));
         let counts: Vec<_> = told
             .iter()
             .map(|(_, body)| (body["path"].as_str().unwrap(), body["count"].as_u64().unwrap()))
@@ -444,12 +421,12 @@ mod tests {
 
     #[test]
     fn flood_of_different_calls_is_counted_and_none_is_missing() {
-        let (calls, messages) = calls();
+        let (calls, inbox) = calls();
         for number in 0..10_000 {
             calls.take(call(&format!("/{number}")), None);
         }
         calls.close();
-        let told = told(&messages);
+        let told = told(&inbox);
         // What was asked for is left out then, and not who asked.
         assert_eq!(told.len(), KEPT_MAX + 2);
         let last = &told[KEPT_MAX + 1].1;
@@ -463,12 +440,12 @@ mod tests {
 
     #[test]
     fn refusal_is_an_alert_once_a_minute_for_each_peer_and_its_text_is_escaped() {
-        let (calls, messages) = calls();
+        let (calls, inbox) = calls();
         for _ in 0..3 {
             calls.take(refused("/a\"\u{1b}[31m", [10, 0, 0, 2]), None);
         }
         calls.take(refused("/metrics", [10, 0, 0, 3]), Some("/metrics"));
-        let told = told(&messages);
+        let told = told(&inbox);
         let alerts: Vec<&Value> =
             told.iter().filter(|(kind, _)| *kind == RecordKind::Alert).map(|(_, body)| body).collect();
         assert_eq!((alerts.len(), calls.alerts()), (2, 2));
@@ -479,14 +456,14 @@ mod tests {
 
     #[test]
     fn user_who_is_refused_at_the_local_socket_is_an_alert_once_a_minute_too() {
-        let (calls, messages) = calls();
+        let (calls, inbox) = calls();
         for uid in [1000, 1000, 33] {
             let caller = Caller::Local { uid };
             let refusal = Some("neither root nor the daemon's user");
             let (method, path) = (String::new(), String::new());
             calls.take(Call { caller, from: None, method, path, status: 0, refusal }, None);
         }
-        let told = told(&messages);
+        let told = told(&inbox);
         let alerts: Vec<_> = told
             .iter()
             .filter(|(kind, _)| *kind == RecordKind::Alert)
@@ -500,24 +477,37 @@ mod tests {
 
     #[test]
     fn long_texts_of_callers_are_cut() {
-        let (calls, messages) = calls();
+        let (calls, inbox) = calls();
         calls.take(call(&"/ä".repeat(1000)), None);
-        let path = told(&messages)[0].1["path"].as_str().unwrap().len();
+        let path = told(&inbox)[0].1["path"].as_str().unwrap().len();
         assert!(path <= TEXT_MAX && path > TEXT_MAX - 4);
     }
 
     #[test]
-    fn caller_does_not_wait_for_a_match_thread_that_is_stuck_and_is_told_later() {
-        let (to_match, messages) = sync_channel(1);
-        let calls = Calls::new(to_match);
-        for number in 0..10 {
-            calls.take(call(&format!("/{number}")), None);
+    fn calls_that_a_stuck_match_thread_leaves_no_room_for_are_counted_each_and_told_at_the_end() {
+        let (calls, inbox) = calls();
+        calls.take(call("/metrics"), Some("/metrics"));
+        fill(&inbox);
+        for _ in 0..500 {
+            calls.take(call("/metrics"), Some("/metrics"));
         }
-        let mut count = 0;
-        for _ in 0..10 {
-            count += told(&messages).len();
-            calls.settle();
-        }
-        assert_eq!(count + told(&messages).len(), 10);
+        calls.take(call("/livez"), Some("/livez"));
+        calls.close();
+        let told = told(&inbox);
+        let counts: Vec<_> =
+            told.iter().map(|(_, body)| (body["count"].as_u64(), body["omitted"].as_u64())).collect();
+        assert_eq!(counts, [(Some(1), None), (None, Some(501))]);
+    }
+
+    #[test]
+    fn alert_that_there_was_no_room_for_is_not_counted_and_the_next_is_told() {
+        let (calls, inbox) = calls();
+        fill(&inbox);
+        calls.take(refused("/metrics", [10, 0, 0, 2]), None);
+        assert_eq!(calls.alerts(), 0);
+        inbox.take();
+        calls.take(refused("/metrics", [10, 0, 0, 2]), None);
+        let alerts = told(&inbox).iter().filter(|(kind, _)| *kind == RecordKind::Alert).count();
+        assert_eq!((alerts, calls.alerts()), (1, 1));
     }
 }

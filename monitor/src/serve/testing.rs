@@ -16,7 +16,7 @@ pub fn sources(folder: &Path) -> (Sources, Log) {
         exporters: vec![Arc::default()],
         probes: Vec::new(),
         rings: Vec::new(),
-        calls: Arc::new(Calls::new(std::sync::mpsc::sync_channel(1).0)),
+        calls: Arc::new(Calls::new(Arc::default())),
         remotes: Vec::new(),
         node: "n".to_owned(),
         listen: Default::default(),
