@@ -41,7 +41,7 @@ use crate::serve::access::Calls;
 use crate::serve::identity::Providers;
 use crate::serve::local::{self, Socket};
 use crate::serve::metrics::Sources;
-use crate::serve::network::Listener;
+use crate::serve::network::{Listener, Server};
 use crate::vitals::Vitals;
 
 /// How long exporters may take at the end.
@@ -283,7 +283,9 @@ fn watch(
             })
         });
         // What was asked until now is told; the rest is asked of nobody.
-        drop(server);
+        if !server.is_none_or(Server::stop) {
+            log::warn!("the API is still answering: calls from here on are not in the log");
+        }
         calls.close();
         exporters.hush();
         stop.store(true, Ordering::Release);

@@ -2,9 +2,10 @@
 //! each with little time to show who it is. It has a thread of its own.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
@@ -31,9 +32,23 @@ const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 /// How often it is looked whether files have changed, and tried again to listen.
 const LOOK: Duration = Duration::from_secs(10);
 
+/// How long the thread that listens may take to end.
+const END_TIME: Duration = Duration::from_secs(2);
+
 /// The thread that listens. It ends when this is dropped.
 pub struct Server {
-    _stop: watch::Sender<()>,
+    stop: watch::Sender<()>,
+    /// Hangs up when it has ended.
+    ended: mpsc::Receiver<Infallible>,
+}
+
+impl Server {
+    /// Has it end, and waits until nobody is answered any more; tells whether it came to that.
+    pub fn stop(self) -> bool {
+        let Self { stop, ended } = self;
+        drop(stop);
+        matches!(ended.recv_timeout(END_TIME), Err(mpsc::RecvTimeoutError::Disconnected))
+    }
 }
 
 /// What it begins with. Made before the daemon confines itself.
@@ -84,6 +99,7 @@ impl Listener {
     /// Starts to answer.
     pub fn start(self, api: Arc<Api>) -> io::Result<Server> {
         let (stop, mut stopped) = watch::channel(());
+        let (alive, ended) = mpsc::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("serve".to_owned()).spawn(move || {
             // SAFETY: no pointers. Whoever calls in crowds comes after the events; if that cannot be, nothing is lost.
@@ -95,8 +111,9 @@ impl Listener {
                 }
             });
             runtime.shutdown_background();
+            drop(alive);
         })?;
-        Ok(Server { _stop: stop })
+        Ok(Server { stop, ended })
     }
 
     async fn listen(mut self, api: Arc<Api>) {
@@ -297,6 +314,21 @@ impl Rate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::serve::identity::Providers;
+
+    #[test]
+    fn server_that_was_stopped_has_let_go_of_the_api() {
+        let folder = tempfile::tempdir().unwrap();
+        let (sources, _log) = crate::serve::testing::sources(folder.path());
+        let calls = Arc::clone(&sources.calls);
+        let providers = Providers::new(&Default::default(), &Default::default(), || Box::new(|_| {}));
+        let api = Arc::new(Api { sources, calls, providers });
+        let settings = Settings { listen: Some(([127, 0, 0, 1], 0).into()), ..Settings::default() };
+        let (listener, _problems) = Listener::new(&settings).unwrap();
+        let server = listener.start(Arc::clone(&api)).unwrap();
+        assert!(server.stop());
+        assert_eq!(Arc::strong_count(&api), 1);
+    }
 
     #[test]
     fn crowd_of_one_address_leaves_places_for_others_and_places_are_free_again() {
