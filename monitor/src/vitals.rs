@@ -206,22 +206,56 @@ pub struct Vitals {
     pub scope: Fill,
     /// See `scope`.
     pub losses: Fill,
-    /// The event by which the daemon sees whether it sees.
+    /// The events by which the daemon sees whether it sees.
     pub canary: Canary,
     rules: Mutex<BTreeMap<String, OfRule>>,
     in_force: Mutex<InForce>,
     programs: Mutex<Vec<OfProgram>>,
 }
 
-/// A child of the daemon that does nothing but end: its `exit` has to come out of the ring.
+/// Children of the daemon that do nothing but end: their `exit` has to come out of the ring.
 #[derive(Debug, Default)]
 pub struct Canary {
-    /// Its process id in the daemon's pid namespace; 0 if none is waited for.
-    pub pid: Number,
+    /// Process ids, in the daemon's pid namespace, of those that are waited for; 0 in a place that is free.
+    pids: [AtomicU64; Self::AWAITED_MAX],
     /// Inode number of that namespace.
     pub pid_ns: Number,
     /// When the last one was seen, by the boot clock, in ns; 0 for never.
     pub seen_ns: Number,
+}
+
+impl Canary {
+    /// So many are waited for at once: the way through may take longer than it is until the next one.
+    pub const AWAITED_MAX: usize = 8;
+
+    /// The one in that place, if one is waited for there.
+    pub fn awaited(&self, place: usize) -> Option<u64> {
+        self.pids.get(place).map(|pid| pid.load(Ordering::Relaxed)).filter(|pid| *pid > 0)
+    }
+
+    /// Waits for that one there from here on, or for none (0).
+    pub fn wait_for(&self, place: usize, pid: u64) {
+        if let Some(of) = self.pids.get(place) {
+            of.store(pid, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a process that has ended is one that is waited for; then it is so no longer.
+    pub fn takes(&self, tgid: u32, pid_ns: u32) -> bool {
+        if tgid == 0 || u64::from(pid_ns) != self.pid_ns.get() {
+            return false;
+        }
+        let is_it = |pid: &AtomicU64| {
+            pid.load(Ordering::Relaxed) == u64::from(tgid)
+                // In the meantime its place may have become another one's.
+                && pid.compare_exchange(tgid.into(), 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        };
+        let found = self.pids.iter().any(is_it);
+        if found {
+            self.seen_ns.set(clock::boot_ns());
+        }
+        found
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

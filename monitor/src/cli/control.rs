@@ -196,6 +196,7 @@ impl Upkeep {
             control.note(RecordKind::Degraded, &json!({ "what": "canary", "count": 1, "error": error }));
         } else if self.is_blind && !is_blind {
             log::info!("events of the daemon's own are seen again");
+            control.note(RecordKind::Degraded, &json!({ "what": "canary", "count": 1, "is_over": true }));
         }
         self.is_blind = is_blind;
     }

@@ -391,18 +391,11 @@ impl<S: Sink> Worker<S> {
         self.count(event.header().kind);
     }
 
-    /// Whether it is the end of the child by which the daemon sees whether it sees. Nobody else can have its number: the child
-    /// keeps it until the next one is sent.
+    /// Whether it is the end of a child by which the daemon sees whether it sees. Nobody else can have its number: the child
+    /// keeps it for as long as it is waited for.
     fn is_canary(&self, event: &Event<'_>) -> bool {
-        let canary = &self.vitals.canary;
-        let (Event::Exit(_), awaited @ 1..) = (event, canary.pid.get()) else { return false };
         let header = event.header();
-        let is_it = u64::from(header.ns_tgid) == awaited && u64::from(header.pid_ns) == canary.pid_ns.get();
-        if is_it {
-            canary.pid.set(0);
-            canary.seen_ns.set(clock::boot_ns());
-        }
-        is_it
+        matches!(event, Event::Exit(_)) && self.vitals.canary.takes(header.ns_tgid, header.pid_ns)
     }
 
     /// One event of that kind is dealt with.

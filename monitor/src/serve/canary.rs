@@ -11,17 +11,26 @@ use crate::vitals::Canary;
 /// Sends them, one after the other.
 #[derive(Default)]
 pub struct Sender {
-    /// A child that was not waited for yet.
-    child: Option<libc::pid_t>,
+    /// Children that were not taken leave of yet, each in its place of [`Canary`].
+    children: [Option<libc::pid_t>; Canary::AWAITED_MAX],
+    /// The place of the next one, which is that of the oldest.
+    next: usize,
 }
 
 impl Sender {
-    /// Lets a child begin and end, unless the last one is still there. Its number is noted before it ends.
+    /// Lets a child begin and end, unless one of long ago is still there. Its number is noted before it ends.
     pub fn send(&mut self, canary: &Canary) -> io::Result<()> {
-        self.reap();
-        if self.child.is_some() {
-            return Err(io::Error::other("the last one has not ended"));
+        let place = self.next;
+        // Before its number can be another's.
+        canary.wait_for(place, 0);
+        for (place, child) in self.children.iter_mut().enumerate() {
+            if canary.awaited(place).is_none() {
+                *child = child.filter(|pid| !reap(*pid));
+            }
         }
+        let Some(child) = self.children.get_mut(place).filter(|child| child.is_none()) else {
+            return Err(io::Error::other("one of long ago has not ended"));
+        };
         canary.pid_ns.set(std::fs::metadata("/proc/self/ns/pid")?.ino());
         // The child ends when this is closed.
         let (gate, hold) = io::pipe()?;
@@ -40,35 +49,65 @@ impl Sender {
             // SAFETY: it does not return.
             unsafe { libc::_exit(0) };
         }
-        canary.pid.set(u64::from(pid.unsigned_abs()));
-        self.child = Some(pid);
+        canary.wait_for(place, u64::from(pid.unsigned_abs()));
+        *child = Some(pid);
+        self.next = (place + 1) % Canary::AWAITED_MAX;
         Ok(())
     }
+}
 
-    /// Takes leave of a child that has ended, which frees its number. It is not waited for: somebody might have stopped it.
-    fn reap(&mut self) {
-        let Some(pid) = self.child else { return };
-        // SAFETY: a child of ours that was not waited for.
-        if unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG) } == pid {
-            self.child = None;
-        }
-    }
+/// Takes leave of a child that has ended, which frees its number; tells whether it had. It is not waited for: somebody might
+/// have stopped it.
+fn reap(pid: libc::pid_t) -> bool {
+    // SAFETY: a child of ours that was not waited for.
+    unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG) == pid }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Numbers of the children that are waited for.
+    fn awaited(canary: &Canary) -> Vec<u32> {
+        let pids = (0..Canary::AWAITED_MAX).filter_map(|place| canary.awaited(place));
+        pids.map(|pid| u32::try_from(pid).unwrap()).collect()
+    }
+
+    /// Whether a child has ended and nobody has taken leave of it.
+    fn has_ended(pid: u32) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.contains(") Z ")
+    }
+
     #[test]
-    fn child_ends_and_its_number_is_noted() {
+    fn children_are_waited_for_until_they_are_seen_however_long_their_way_is() {
         let (canary, mut sender) = (Canary::default(), Sender::default());
-        sender.send(&canary).unwrap();
-        assert!(canary.pid.get() > 1 && canary.pid_ns.get() > 0);
-        assert_eq!(sender.child.map(|pid| pid as u64), Some(canary.pid.get()));
-        while sender.child.is_some() {
+        for _ in 0..3 {
+            sender.send(&canary).unwrap();
+        }
+        let pids = awaited(&canary);
+        let pid_ns = u32::try_from(canary.pid_ns.get()).unwrap();
+        assert_eq!(pids.len(), 3);
+        assert!(!canary.takes(pids[0], pid_ns + 1) && canary.seen_ns.get() == 0);
+        assert!(canary.takes(pids[0], pid_ns) && canary.seen_ns.get() > 0);
+        assert!(!canary.takes(pids[0], pid_ns), "it ends only once");
+        assert_eq!(awaited(&canary), pids[1..]);
+    }
+
+    #[test]
+    fn number_of_a_child_is_nobody_elses_while_it_is_waited_for_and_the_oldest_make_room() {
+        let (canary, mut sender) = (Canary::default(), Sender::default());
+        for _ in 0..Canary::AWAITED_MAX {
+            sender.send(&canary).unwrap();
+        }
+        let pids = awaited(&canary);
+        while !pids.iter().all(|pid| has_ended(*pid)) {
             std::thread::yield_now();
-            sender.reap();
         }
         sender.send(&canary).unwrap();
+        let left = awaited(&canary);
+        assert_eq!(left.len(), Canary::AWAITED_MAX);
+        assert!(pids[1..].iter().all(|pid| left.contains(pid) && has_ended(*pid)));
+        assert!(!std::path::Path::new(&format!("/proc/{}", pids[0])).exists() || left.contains(&pids[0]));
     }
 }
