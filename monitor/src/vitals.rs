@@ -142,8 +142,8 @@ pub struct InForce {
     pub rules: usize,
     /// Hash over all of them, hex digits.
     pub sha256: String,
-    /// Whether the last load went well.
-    pub is_reload_ok: bool,
+    /// Whether others were refused since.
+    pub is_refused: bool,
     /// When the rules in force were loaded, by the wall clock, in ns since 1970.
     pub loaded_ns: u64,
 }
@@ -295,17 +295,24 @@ impl Vitals {
         let priorities: BTreeMap<&str, &str> =
             set.enabled().map(|rule| (rule.name.as_str(), rule.priority.name())).collect();
         lock(&self.rules).retain(|name, of| priorities.get(name.as_str()) == Some(&of.priority));
-        *lock(&self.in_force) = InForce {
+        let mut in_force = lock(&self.in_force);
+        *in_force = InForce {
             rules: priorities.len(),
             sha256: set.hash().to_owned(),
-            is_reload_ok: true,
+            // Others may have been refused while these were on their way.
+            is_refused: in_force.is_refused,
             loaded_ns: clock::Clock::now().realtime_ns(clock::boot_ns()),
         };
     }
 
     /// New rules were refused.
     pub fn refuse_rules(&self) {
-        lock(&self.in_force).is_reload_ok = false;
+        lock(&self.in_force).is_refused = true;
+    }
+
+    /// New rules were taken, and will be in force.
+    pub fn accept_rules(&self) {
+        lock(&self.in_force).is_refused = false;
     }
 
     /// The rules that are in force.
@@ -359,8 +366,17 @@ mod tests {
         let rules: Vec<_> = vitals.rules().into_iter().collect();
         let of = OfRule { priority: first.priority.name(), alerts: 2, suppressed: 2 };
         assert_eq!(rules, [(first.name.clone(), of)]);
+    }
+
+    #[test]
+    fn rules_that_come_into_force_late_do_not_hide_that_later_ones_were_refused() {
+        let vitals = Vitals::default();
+        vitals.accept_rules();
         vitals.refuse_rules();
-        assert!(!vitals.in_force().is_reload_ok);
+        vitals.put_in_force(&RuleSet::default());
+        assert!(vitals.in_force().is_refused);
+        vitals.accept_rules();
+        assert!(!vitals.in_force().is_refused);
     }
 
     #[test]

@@ -125,6 +125,7 @@ impl Control<'_> {
             notes: notes.map(|(kind, body)| (kind, members(&body))).collect(),
         };
         self.settings = new;
+        self.api.sources.vitals.accept_rules();
         self.inbox.put(Word::Anew(Box::new(anew)));
     }
 }

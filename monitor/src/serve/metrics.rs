@@ -165,7 +165,7 @@ pub const METRICS: &[Metric] = &[
         read: |s, out| out.labelled(&[&s.vitals.in_force().sha256], 1.0) },
     Metric { name: "taffrail_rules_last_reload_successful", ty: Type::Gauge, labels: NONE,
         help: "Whether the rules, and the settings they come with, were taken when they were loaded last.",
-        read: |s, out| out.flag(s.vitals.in_force().is_reload_ok) },
+        read: |s, out| out.flag(!s.vitals.in_force().is_refused) },
     Metric { name: "taffrail_rules_loaded_timestamp_seconds", ty: Type::Gauge, labels: NONE,
         help: "When the rules in force were loaded, by the wall clock.",
         read: |s, out| out.value(seconds(s.vitals.in_force().loaded_ns)) },

@@ -107,7 +107,7 @@ pub fn to_json(sources: &Sources) -> Value {
             "not_needed": count("not_needed"), "replaced": count("replaced"), "failed": failed,
         },
         "rules": {
-            "count": rules.rules, "sha256": rules.sha256, "last_reload_ok": rules.is_reload_ok,
+            "count": rules.rules, "sha256": rules.sha256, "last_reload_ok": !rules.is_refused,
             "alerts": by_rule.values().map(|of| of.alerts).sum::<u64>() + calls.alerts(),
             "throttled": by_rule.values().map(|of| of.suppressed).sum::<u64>(),
         },
