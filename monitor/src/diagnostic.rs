@@ -93,6 +93,19 @@ impl Diagnostic {
         }
     }
 
+    /// All of it in one line: the place, the code, what is wrong.
+    pub fn line(&self) -> String {
+        let Self { code, message, labels, .. } = self;
+        match labels.first() {
+            Some(Label { span: Span { source, range }, .. }) => {
+                let before = source.text.as_bytes().iter().take(range.start);
+                let line = 1 + before.filter(|byte| **byte == b'\n').count();
+                format!("{}:{line}: {code}: {message}", source.name)
+            }
+            None => format!("{code}: {message}"),
+        }
+    }
+
     fn place(&self) -> (&str, usize) {
         self.labels.first().map_or(("", 0), |label| (label.span.source.name.as_str(), label.span.range.start))
     }

@@ -1,10 +1,11 @@
 //! `taffrail config`: check the configuration, and show it whole.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::config::{self, LoadError, Settings};
 use crate::diagnostic;
+use crate::stamp::Seen;
 
 /// Where settings come from.
 #[derive(clap::Args)]
@@ -18,16 +19,16 @@ pub struct Source {
 }
 
 impl Source {
-    /// The file that they come from, if there is one.
-    pub fn path(&self) -> Option<PathBuf> {
-        let default = Some(PathBuf::from(config::DEFAULT_PATH)).filter(|path| path.exists());
-        self.config.clone().or(default)
+    /// Loads the settings, and notes their file, also if it is not there.
+    pub fn read(&self, files: &mut Seen) -> Result<Settings, LoadError> {
+        files.note(self.config.as_deref().unwrap_or(Path::new(config::DEFAULT_PATH)));
+        config::load(self.config.as_deref(), &self.overrides)
     }
 
     /// Loads the settings; if that fails, says why and gives the exit code.
     pub fn load(&self) -> Result<Settings, ExitCode> {
-        config::load(self.config.as_deref(), &self.overrides).map_err(|error| match error {
-            LoadError::Invalid(diagnostics) => {
+        self.read(&mut Seen::default()).map_err(|error| match error {
+            LoadError::Invalid(diagnostics, _) => {
                 eprint!("{}", diagnostic::render(&diagnostics, super::color_on_stderr()));
                 ExitCode::from(super::NO)
             }

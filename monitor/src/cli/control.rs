@@ -1,15 +1,15 @@
 //! The daemon's control plane: signals, the local socket, files that change, and whether anything is seen at all. It
 //! has the main thread, and nothing here touches an event.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::run::{Args, Watched, load_rules, members, report_scope, rules_body, scope_body};
+use super::load::{Loaded, load};
+use super::run::{Args, Watched, members, report_scope, rules_body, scope_body};
 use crate::audit::RecordKind;
 use crate::config::{self, Settings};
 use crate::pipeline::Anew;
@@ -17,6 +17,7 @@ use crate::pipeline::inbox::{Inbox, Word};
 use crate::serve::canary::Sender;
 use crate::serve::local::{self, Socket};
 use crate::serve::{Api, status};
+use crate::stamp::Seen;
 
 /// How often it is looked whether there is something to do.
 const TICK: Duration = Duration::from_secs(1);
@@ -38,6 +39,8 @@ pub struct Control<'a> {
     pub inbox: &'a Inbox,
     /// What can be asked.
     pub api: Arc<Api>,
+    /// What was read for that, as it was just before.
+    pub files: Seen,
     /// Whether somebody wants all to be loaded anew, and it was not yet.
     pub is_asked: bool,
 }
@@ -54,7 +57,7 @@ impl Control<'_> {
             let mut user = signal(SignalKind::user_defined1())?;
             let mut tick = interval(TICK);
             tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            let mut upkeep = Upkeep::new(&self);
+            let mut upkeep = Upkeep::default();
             let api = Arc::clone(&self.api);
             let mut answering = std::pin::pin!(async {
                 if let Some(socket) = socket
@@ -71,7 +74,7 @@ impl Control<'_> {
                     _ = interrupt.recv() => return Ok(()),
                     _ = hang_up.recv() => {
                         self.is_asked = true;
-                        upkeep.reload(&mut self);
+                        self.reload_if_asked();
                     }
                     _ = user.recv() => self.ask_for_flights(),
                     _ = tick.tick() => upkeep.tick(&mut self),
@@ -94,15 +97,28 @@ impl Control<'_> {
         self.inbox.put(Word::Note(kind, members(body)));
     }
 
-    /// Loads the configuration and the rules anew. With any error in them, all stays as it is.
+    /// Loads the configuration and the rules anew, once those that were loaded before are in force: a match thread that is
+    /// stuck is given no heap of them.
+    fn reload_if_asked(&mut self) {
+        if self.is_asked && !self.inbox.has_anew() {
+            self.is_asked = false;
+            self.reload();
+        }
+    }
+
+    /// With any error in them, all stays as it is.
     fn reload(&mut self) {
-        let loaded = self.args.settings().and_then(|new| Ok((load_rules(&new)?, new)));
-        let Ok(((rules, warnings), new)) = loaded else {
-            log::error!("the rules and settings in force stay as they are");
+        let Loaded { files, told, valid } = load(self.args);
+        self.files = files;
+        told.tell();
+        let Some((new, rules)) = valid else {
+            let (errors, reasons) = (told.errors(), told.reasons());
+            log::error!("the rules and settings in force stay as they are: {errors} errors");
+            reasons.iter().for_each(|reason| log::error!("not loaded: {reason}"));
             self.api.sources.vitals.refuse_rules();
-            return self.note(RecordKind::Rules, &json!({ "result": "refused" }));
+            let body = json!({ "result": "refused", "errors": errors, "reasons": reasons });
+            return self.note(RecordKind::Rules, &body);
         };
-        eprint!("{}", crate::diagnostic::render(&warnings, false));
         log::info!("reloaded, {} rules", rules.enabled().count());
         let mut body = rules_body(&rules, "reloaded");
         let lacking = self.watched.lacks(&Watched::of(&new, &rules));
@@ -126,7 +142,8 @@ impl Control<'_> {
         };
         self.settings = new;
         self.api.sources.vitals.accept_rules();
-        self.inbox.put(Word::Anew(Box::new(anew)));
+        // There is room for it always: no other one waits.
+        self.inbox.offer(Word::Anew(Box::new(anew)), usize::MAX);
     }
 }
 
@@ -140,22 +157,17 @@ fn changes(new: &Settings, changed: &[&str]) -> serde_json::Value {
 }
 
 /// What is done now and then.
+#[derive(Default)]
 struct Upkeep {
     ticks: u64,
     canary: Sender,
     /// Whether it is told that no canary comes back.
     is_blind: bool,
-    files: Files,
     /// What the files were at the last look, if that is not what was loaded.
-    changed: Option<Files>,
+    changed: Option<Seen>,
 }
 
 impl Upkeep {
-    fn new(control: &Control<'_>) -> Self {
-        let files = Files::of(control);
-        Self { ticks: 0, canary: Sender::default(), is_blind: false, files, changed: None }
-    }
-
     fn tick(&mut self, control: &mut Control<'_>) {
         let is_time = |every: u64| self.ticks.is_multiple_of(every);
         let (canary, look, settle) = (is_time(CANARY), is_time(LOOK), is_time(SETTLE));
@@ -170,19 +182,7 @@ impl Upkeep {
         if look && control.settings.rules_watch {
             self.look_at_files(control);
         }
-        if control.is_asked {
-            self.reload(control);
-        }
-    }
-
-    /// Loads anew what there is, once what was loaded before is in force: a match thread that is stuck is given no heap of rules.
-    fn reload(&mut self, control: &mut Control<'_>) {
-        if control.inbox.has_anew() {
-            return;
-        }
-        control.reload();
-        // What the new settings name may be other files.
-        (self.files, self.changed, control.is_asked) = (Files::of(control), None, false);
+        control.reload_if_asked();
     }
 
     /// Says once that nothing is seen, and once that it is again.
@@ -202,49 +202,114 @@ impl Upkeep {
         self.is_blind = is_blind;
     }
 
-    /// Loads anew what has changed, once it is the same at two looks: somebody may be writing.
+    /// Has what has changed loaded anew, once it is the same at two looks: somebody may be writing.
     fn look_at_files(&mut self, control: &mut Control<'_>) {
-        let files = Files::of(control);
-        if files == self.files {
-            self.changed = None;
-        } else if self.changed.as_ref() == Some(&files) {
-            control.is_asked = true;
-        } else {
-            self.changed = Some(files);
-        }
+        let files = control.files.again();
+        let is_other = files != control.files;
+        control.is_asked |= is_other && self.changed.as_ref() == Some(&files);
+        self.changed = is_other.then_some(files);
     }
 }
 
-/// The configuration and the rules, as they are known by without being read.
-#[derive(PartialEq, Eq)]
-struct Files(Vec<(PathBuf, Option<(SystemTime, u64)>)>);
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
 
-/// Files of one folder that are looked at.
-const FILES_MAX: usize = 4096;
+    use super::super::load::tests::{args, folder, rule};
+    use super::*;
+    use crate::serve::identity::Providers;
+    use crate::serve::testing;
 
-impl Files {
-    fn of(control: &Control<'_>) -> Self {
-        let settings = &control.settings;
-        let named = control.args.source.path().into_iter().chain(settings.rules_files.iter().cloned());
-        let mut files = Vec::new();
-        for path in named.chain([settings.rules_local.clone()]) {
-            if let Ok(entries) = path.read_dir() {
-                let mut inside: Vec<PathBuf> =
-                    entries.take(FILES_MAX).flatten().map(|entry| entry.path()).collect();
-                inside.sort();
-                files.extend(inside.into_iter().map(Self::look));
-            }
-            files.push(Self::look(path));
-        }
-        Self(files)
+    /// Calls `look` with the control plane of a daemon that was started with that folder and has changed since as `change` says.
+    fn with_control(folder: &Path, change: impl FnOnce(), look: impl FnOnce(&mut Control<'_>, &Inbox)) {
+        let args = args(folder, &[]);
+        let Loaded { files, valid, .. } = load(&args);
+        let (settings, rules) = valid.unwrap();
+        change();
+        let (sources, _log) = testing::sources(folder);
+        let calls = Arc::clone(&sources.calls);
+        let tell = || -> crate::remote::Tell { Box::new(|_| {}) };
+        let providers = Providers::new(&settings.api.providers, &settings.kubernetes, tell);
+        let api = Arc::new(Api { sources, calls, providers });
+        let (watched, inbox) = (Watched::of(&settings, &rules), Inbox::default());
+        let mut control =
+            Control { args: &args, settings, watched: &watched, inbox: &inbox, api, files, is_asked: false };
+        look(&mut control, &inbox);
     }
 
-    fn look(path: PathBuf) -> (PathBuf, Option<(SystemTime, u64)>) {
-        let of = |path: &Path| {
-            let metadata = path.metadata().ok()?;
-            Some((metadata.modified().ok()?, metadata.len()))
-        };
-        let found = of(&path);
-        (path, found)
+    /// The names of the rules that are to be in force, each time.
+    fn loaded(inbox: &Inbox) -> Vec<Vec<String>> {
+        let words = inbox.take().0.into_iter();
+        let names = words.filter_map(|word| match word {
+            Word::Anew(anew) => Some(anew.rules.enabled().map(|rule| rule.name.clone()).collect()),
+            _ => None,
+        });
+        names.collect()
+    }
+
+    #[test]
+    fn change_while_the_daemon_starts_is_loaded_once_it_is_the_same_at_two_looks() {
+        let folder = folder();
+        let path = folder.path().join("rules/more/one.yaml");
+        let change = || std::fs::write(&path, rule("other")).unwrap();
+        with_control(folder.path(), change, |control, inbox| {
+            let mut upkeep = Upkeep::default();
+            upkeep.look_at_files(control);
+            assert!(!control.is_asked);
+            upkeep.look_at_files(control);
+            control.reload_if_asked();
+            assert_eq!(loaded(inbox), [["other"]]);
+            (0..3).for_each(|_| upkeep.look_at_files(control));
+            assert!(!control.is_asked);
+        });
+    }
+
+    #[test]
+    fn nothing_is_loaded_while_what_was_loaded_before_is_not_in_force_and_then_the_newest_is() {
+        let folder = folder();
+        let path = folder.path().join("rules/more/one.yaml");
+        with_control(
+            folder.path(),
+            || {},
+            |control, inbox| {
+                for name in ["first", "second", "third"] {
+                    std::fs::write(&path, rule(name)).unwrap();
+                    control.is_asked = true;
+                    control.reload_if_asked();
+                }
+                assert_eq!(loaded(inbox), [["first"]]);
+                control.reload_if_asked();
+                assert_eq!(loaded(inbox), [["third"]]);
+            },
+        );
+    }
+
+    #[test]
+    fn refusal_has_its_reasons_in_the_log() {
+        let folder = folder();
+        with_control(
+            folder.path(),
+            || {},
+            |control, inbox| {
+                std::fs::write(folder.path().join("rules/more/one.yaml"), "- rule: x\n  condition: (\n")
+                    .unwrap();
+                control.is_asked = true;
+                control.reload_if_asked();
+                assert!(control.api.sources.vitals.in_force().is_refused);
+                let (words, _) = inbox.take();
+                let Some(Word::Note(RecordKind::Rules, body)) = words.front() else { panic!("no record") };
+                let body: serde_json::Value =
+                    serde_json::from_str(&format!("{{{}}}", String::from_utf8_lossy(body))).unwrap();
+                let reasons = body["reasons"].as_array().unwrap();
+                assert_eq!(
+                    (&body["result"], body["errors"].as_u64()),
+                    (&"refused".into(), Some(reasons.len() as u64))
+                );
+                assert!(
+                    reasons.iter().all(|reason| reason.as_str().unwrap().contains("/one.yaml:")),
+                    "{reasons:?}"
+                );
+            },
+        );
     }
 }

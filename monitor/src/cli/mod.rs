@@ -14,6 +14,7 @@ mod control;
 mod diff;
 mod doctor;
 mod export;
+mod load;
 mod restart;
 mod rules;
 mod run;

@@ -12,6 +12,7 @@ use taffrail_common::map::COUNTED;
 
 use super::config::Source;
 use super::control::Control;
+use super::load::{Loaded, load};
 use super::restart::{self, Last};
 use super::scope::Choice;
 use super::sink::LogSink;
@@ -19,7 +20,6 @@ use crate::audit::{Log, RecordKind};
 use crate::clock::{self, Clock};
 use crate::config::Settings;
 use crate::confine::{ConfineError, Confinement, Role};
-use crate::diagnostic::{self, Diagnostic, Severity};
 use crate::enrich::cgroup::Layout;
 use crate::enrich::{Enricher, Source as Enrichment};
 use crate::event;
@@ -34,7 +34,7 @@ use crate::probe::loss::LOST_MAX;
 use crate::probe::scope::SCOPE_MAX;
 use crate::probe::tree::Tree;
 use crate::probe::{LoadError, Options, ProbeState, Probes};
-use crate::rules::{self, RuleSet};
+use crate::rules::RuleSet;
 use crate::scope::{Scope, Selector};
 use crate::serve::Api;
 use crate::serve::access::Calls;
@@ -42,6 +42,7 @@ use crate::serve::identity::Providers;
 use crate::serve::local::{self, Socket};
 use crate::serve::metrics::Sources;
 use crate::serve::network::{Listener, Server};
+use crate::stamp::Seen;
 use crate::vitals::Vitals;
 
 /// How long exporters may take at the end.
@@ -53,36 +54,20 @@ pub struct Args {
     /// Where settings come from.
     #[command(flatten)]
     pub source: Source,
+    /// What is watched.
     #[command(flatten)]
-    choice: Choice,
+    pub choice: Choice,
     /// Print what the probes log about themselves.
     #[arg(long)]
     debug_probes: bool,
 }
 
-impl Args {
-    /// Loads the settings, with what the command line chooses; if that fails, says why and gives the exit code.
-    pub fn settings(&self) -> Result<Settings, ExitCode> {
-        let mut settings = self.source.load()?;
-        self.choice.add_to(&mut settings.scope)?;
-        Ok(settings)
-    }
-}
-
 /// Runs the sub-command.
 pub fn run(args: Args, give_back_memory: fn()) -> ExitCode {
     abort_on_panic();
-    let settings = match args.settings() {
-        Ok(settings) => settings,
-        Err(code) => return code,
-    };
-    let rules = match load_rules(&settings) {
-        Ok((rules, warnings)) => {
-            eprint!("{}", diagnostic::render(&warnings, super::color_on_stderr()));
-            rules
-        }
-        Err(code) => return code,
-    };
+    let Loaded { files, told, valid } = load(&args);
+    told.tell();
+    let Some((settings, rules)) = valid else { return told.code() };
     let last = Last::of(&settings.log_dir);
     let layout = Layout::detect();
     // Later nothing can be mounted any more.
@@ -99,7 +84,8 @@ pub fn run(args: Args, give_back_memory: fn()) -> ExitCode {
         Err(error) => return cannot_confine(&error),
     };
     log::info!("the audit log is signed by {}", log.key());
-    match watch(&args, &settings, rules, (log, last), (layout, tree), confinement, give_back_memory) {
+    match watch((&args, files), &settings, rules, (log, last), (layout, tree), confinement, give_back_memory)
+    {
         Ok(()) => ExitCode::SUCCESS,
         Err(code) => code,
     }
@@ -123,7 +109,7 @@ fn audit_options(settings: &Settings) -> crate::audit::Options {
 
 /// Attaches the probes and works until a signal ends it.
 fn watch(
-    args: &Args,
+    (args, files): (&Args, Seen),
     settings: &Settings,
     rules: RuleSet,
     (log, last): (Log, Option<Last>),
@@ -246,8 +232,15 @@ fn watch(
         super::complain(&error, None);
         ExitCode::from(super::FAILED)
     })?;
-    let control =
-        Control { args, settings: settings.clone(), watched: &watched, inbox: &inbox, api, is_asked: false };
+    let control = Control {
+        args,
+        settings: settings.clone(),
+        watched: &watched,
+        inbox: &inbox,
+        api,
+        files,
+        is_asked: false,
+    };
     let answers = || worker.live.as_ref().is_some_and(|live| live.probes.answers());
     confinement.keep_maps(answers).map_err(|error| {
         super::complain(&error, None);
@@ -374,30 +367,6 @@ impl Watched {
     }
 }
 
-/// The rules that the settings name; if they are not valid, says why and gives the exit code.
-pub fn load_rules(settings: &Settings) -> Result<(RuleSet, Vec<Diagnostic>), ExitCode> {
-    let mut sources = if settings.rules_embedded { rules::embedded() } else { Vec::new() };
-    let local = Some(settings.rules_local.clone()).filter(|path| path.exists());
-    let files: Vec<_> = settings.rules_files.iter().cloned().chain(local).collect();
-    sources.extend(super::rules::read(&files).map_err(|error| {
-        super::complain(&error, Some("correct `rules.files` or `rules.local`"));
-        ExitCode::from(super::FAILED)
-    })?);
-    let (mut set, warnings) = RuleSet::load(&sources).map_err(|diagnostics| {
-        eprint!("{}", diagnostic::render(&diagnostics, super::color_on_stderr()));
-        let errors = diagnostics.iter().filter(|found| found.severity == Severity::Error).count();
-        eprintln!("error: the rules have {errors} errors");
-        ExitCode::from(super::NO)
-    })?;
-    set.enable_down_to(settings.rules_maturity);
-    let unknown = set.disable(&settings.rules_disabled);
-    if !unknown.is_empty() {
-        eprintln!("error: `rules.disabled` names rules that there are not: {}", unknown.join(", "));
-        return Err(ExitCode::from(super::NO));
-    }
-    Ok((set, warnings))
-}
-
 /// Tells a person what is watched.
 fn report(states: &[ProbeState], settings: &Settings, confinement: &Confinement, rules: usize) {
     for ProbeState { hook, status, .. } in states {
@@ -488,7 +457,7 @@ mod tests {
 
     #[test]
     fn rules_lack_no_kind_that_is_always_watched() {
-        let (rules, _) = RuleSet::load(&rules::embedded()).unwrap();
+        let (rules, _) = RuleSet::load(&crate::rules::embedded()).unwrap();
         let wanted = Watched { kinds: rules.kinds(), calls: rules.calls(), flight: false };
         let watched = Watched { kinds: wanted.kinds & !PROCESS_KINDS, calls: rules.calls(), flight: false };
         assert!(wanted.kinds & PROCESS_KINDS != 0);

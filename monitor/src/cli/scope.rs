@@ -1,9 +1,8 @@
 //! Options that choose what is watched, of `run` and `trace`.
 
-use std::process::ExitCode;
 use std::sync::Arc;
 
-use crate::diagnostic::{self, Diagnostic, Source};
+use crate::diagnostic::{Diagnostic, Source};
 use crate::scope::{Scope, Selector};
 use crate::yaml::Node;
 
@@ -39,8 +38,8 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// Adds to what is watched; if something is wrong, says what and gives the exit code.
-    pub fn add_to(&self, scope: &mut Scope) -> Result<(), ExitCode> {
+    /// Adds to what is watched, or says all that is wrong.
+    pub fn add_to(&self, scope: &mut Scope) -> Result<(), Vec<Diagnostic>> {
         let Self { container, image, pod, namespace, label, runtime, exclude, host } = self;
         let mut wrong = Vec::new();
         let mut take = |option: &str, text: String, place: &mut Vec<Selector>| match parse(option, text) {
@@ -63,11 +62,7 @@ impl Choice {
             take("--exclude", text.clone(), &mut scope.exclude);
         }
         scope.host |= host;
-        if wrong.is_empty() {
-            return Ok(());
-        }
-        eprint!("{}", diagnostic::render(&wrong, super::color_on_stderr()));
-        Err(ExitCode::from(super::NO))
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
     }
 }
 

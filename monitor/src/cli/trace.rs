@@ -99,8 +99,9 @@ pub fn run(args: Args) -> ExitCode {
         _ => RuleSet::default(),
     };
     let mut scope = Scope::default();
-    if let Err(code) = args.choice.add_to(&mut scope) {
-        return code;
+    if let Err(wrong) = args.choice.add_to(&mut scope) {
+        eprint!("{}", diagnostic::render(&wrong, super::color_on_stderr()));
+        return ExitCode::from(super::NO);
     }
     let sink = Printer {
         out: BufWriter::with_capacity(1 << 16, io::stdout()),

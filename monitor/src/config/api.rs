@@ -178,7 +178,7 @@ mod tests {
         let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
         match load(Some(&path), &overrides) {
             Ok(_) => Vec::new(),
-            Err(LoadError::Invalid(found)) => {
+            Err(LoadError::Invalid(found, _)) => {
                 found.iter().map(|found| (found.code, !found.labels.is_empty())).collect()
             }
             Err(error) => panic!("{error}"),

@@ -479,7 +479,7 @@ mod tests {
         std::fs::write(&path, text).unwrap();
         let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
         load(Some(&path), &overrides).map_err(|error| match error {
-            LoadError::Invalid(found) => {
+            LoadError::Invalid(found, _) => {
                 found.iter().map(|found| (found.code, !found.labels.is_empty())).collect()
             }
             LoadError::Unreadable { .. } => panic!("{error}"),

@@ -151,9 +151,9 @@ pub enum LoadError {
         #[source]
         source: io::Error,
     },
-    /// It is not valid.
+    /// It is not valid. All the same it tells which rules there are, if there are settings.
     #[error("the configuration is not valid")]
-    Invalid(Vec<Diagnostic>),
+    Invalid(Vec<Diagnostic>, Option<Box<Settings>>),
 }
 
 /// What can only be judged when all was read.
@@ -162,6 +162,18 @@ struct Written {
     exporters: export::Drafts,
     /// Where keys have their values.
     places: BTreeMap<&'static str, Span>,
+    /// Whether something is wrong that may be about rules.
+    hides_rules: bool,
+}
+
+impl Written {
+    /// Something is wrong at a key.
+    fn wrong_at(&mut self, name: &str) {
+        let section = name.split('.').next().unwrap_or_default();
+        let is_other =
+            section == "export" || KEYS.iter().any(|key| key.name.split('.').next() == Some(section));
+        self.hides_rules |= section == "rules" || !is_other;
+    }
 }
 
 /// Loads settings: the named file, or the default one if it is there; then the overrides, `key=value` each.
@@ -184,7 +196,10 @@ pub fn load(path: Option<&Path>, overrides: &[String]) -> Result<Settings, LoadE
                     apply(&mut settings, &mut written, "", node, &mut diagnostics);
                 }
             }
-            Err(diagnostic) => diagnostics.push(diagnostic),
+            Err(diagnostic) => {
+                written.hides_rules = true;
+                diagnostics.push(diagnostic);
+            }
         }
     }
     for text in overrides {
@@ -201,7 +216,10 @@ pub fn load(path: Option<&Path>, overrides: &[String]) -> Result<Settings, LoadE
             .hint("make it several times as large, or 0 to keep all"),
         );
     }
-    if diagnostics.is_empty() { Ok(settings) } else { Err(LoadError::Invalid(diagnostics)) }
+    if diagnostics.is_empty() {
+        return Ok(settings);
+    }
+    Err(LoadError::Invalid(diagnostics, (!written.hides_rules).then(|| Box::new(settings))))
 }
 
 /// Reads a text file; one that is larger than YAML may be is cut, which the parser then says.
@@ -223,6 +241,7 @@ fn apply(
     if let Some(key) = KEYS.iter().find(|key| key.name == name) {
         written.places.insert(key.name, node.span.clone());
         if let Err(found) = (key.set)(settings, node) {
+            written.wrong_at(name);
             diagnostics.extend(found);
         }
         return;
@@ -239,12 +258,16 @@ fn apply(
                 } else if full == "export" {
                     written.exporters.take(value, diagnostics);
                 } else {
+                    written.wrong_at(&full);
                     diagnostics.push(unknown(&full, key));
                 }
             }
         }
         _ if node.is_null() => {}
-        _ => diagnostics.push(wrong(node, if name.is_empty() { "a mapping of keys" } else { "a mapping" })),
+        _ => {
+            written.wrong_at(name);
+            diagnostics.push(wrong(node, if name.is_empty() { "a mapping of keys" } else { "a mapping" }));
+        }
     }
 }
 
@@ -257,6 +280,7 @@ fn apply_override(
     let source = Arc::new(Source { name: "-o".to_owned(), text: text.to_owned() });
     let whole = Node::whole(&source);
     let Some((name, value)) = text.split_once('=') else {
+        written.wrong_at(text);
         let diagnostic = Diagnostic::error("C103", format!("`{text}` is not of the form key=value"));
         diagnostics.push(diagnostic.label(whole.span.clone(), "no `=`").hint("write `-o log.dir=/path`"));
         return;
@@ -281,9 +305,15 @@ fn apply_override(
     match KEYS.iter().find(|key| key.name == name) {
         Some(key) => {
             written.places.insert(key.name, node.span.clone());
-            diagnostics.extend((key.set)(settings, &node).err().into_iter().flatten());
+            if let Err(found) = (key.set)(settings, &node) {
+                written.wrong_at(name);
+                diagnostics.extend(found);
+            }
         }
-        None => diagnostics.push(unknown(name, &whole)),
+        None => {
+            written.wrong_at(name);
+            diagnostics.push(unknown(name, &whole));
+        }
     }
 }
 

@@ -8,7 +8,7 @@ fn codes(text: &str) -> Vec<&'static str> {
     std::fs::write(&path, text).unwrap();
     match load(Some(&path), &[]) {
         Ok(_) => Vec::new(),
-        Err(LoadError::Invalid(found)) => found.iter().map(|diagnostic| diagnostic.code).collect(),
+        Err(LoadError::Invalid(found, _)) => found.iter().map(|diagnostic| diagnostic.code).collect(),
         Err(error) => panic!("{error}"),
     }
 }
@@ -73,7 +73,9 @@ fn override_without_a_value_or_for_no_key_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("empty.yaml");
         std::fs::write(&path, "").unwrap();
-        let Err(LoadError::Invalid(found)) = load(Some(&path), &[text.to_owned()]) else { panic!("{text}") };
+        let Err(LoadError::Invalid(found, _)) = load(Some(&path), &[text.to_owned()]) else {
+            panic!("{text}")
+        };
         assert_eq!(found[0].code, code);
     }
 }

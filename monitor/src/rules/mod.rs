@@ -243,6 +243,29 @@ impl RuleSet {
     }
 }
 
+/// The names that rules have in files, whatever else is wrong with these; `None` if not all can be told.
+pub fn names(sources: &[Arc<Source>]) -> Option<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    for source in sources {
+        for document in yaml::parse(source).ok()? {
+            let yaml::Kind::Sequence(items) = &document.kind else {
+                // A rule of Sigma has its name only once it is translated.
+                if document.is_null() { continue } else { return None }
+            };
+            let mappings = items.iter().filter_map(|item| match &item.kind {
+                yaml::Kind::Mapping(pairs) => Some(pairs),
+                _ => None,
+            });
+            for (key, value) in mappings.flatten() {
+                if matches!(key.as_text(), Some("rule" | "correlation")) {
+                    names.insert(value.as_text()?.to_owned());
+                }
+            }
+        }
+    }
+    Some(names)
+}
+
 /// Bytes as hex digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -18,7 +18,7 @@ pub mod network;
 mod process;
 pub mod status;
 #[cfg(test)]
-mod testing;
+pub mod testing;
 mod tls;
 mod tokens;
 

@@ -79,7 +79,11 @@ fn rules_are_loaded_anew_when_their_file_changes_and_what_is_wrong_is_refused() 
     let reloaded = daemon.wait_for(|record| record["kind"] == "rules" && record["result"] == "reloaded");
     assert_eq!(reloaded["rules"], 1);
     std::fs::write(&rules, "- rule: Theirs\n  condition: evt.tpye = execve\n").unwrap();
-    daemon.wait_for(|record| record["kind"] == "rules" && record["result"] == "refused");
+    let refused = daemon.wait_for(|record| record["kind"] == "rules" && record["result"] == "refused");
+    let reason = refused["reasons"][0].as_str().unwrap();
+    assert!(reason.starts_with(rules.to_str().unwrap()), "{refused}");
+    // Who has no access to the log sees it in what the daemon said last.
+    assert!(daemon.said().contains(&format!("error: not loaded: {reason}")));
     let (_, status) = command(&daemon, &["status", "--json"]);
     let status: Value = serde_json::from_str(&status).unwrap();
     assert_eq!((&status["rules"]["count"], &status["rules"]["last_reload_ok"]), (&1.into(), &false.into()));

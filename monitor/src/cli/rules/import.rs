@@ -20,7 +20,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<(), ExitCode> {
-    let sources = read(&args.paths).map_err(|error| failed(&error))?;
+    let sources = read(&args.paths)?;
     let set = match RuleSet::load(&sources) {
         Ok((set, warnings)) => {
             tell(&warnings);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::config::read_bounded;
 use crate::diagnostic::{self, Diagnostic, Severity, Source};
 use crate::rules::{self, RuleSet};
+use crate::stamp::Seen;
 use crate::yaml;
 
 mod check;
@@ -51,23 +52,35 @@ pub fn run(command: RulesCommand) -> ExitCode {
     done.map_or_else(|code| code, |()| ExitCode::SUCCESS)
 }
 
-/// The texts of files and folders, in order; folders by name, with the folders in them. What begins with a dot and
-/// folders behind links are passed over.
-pub fn read(files: &[PathBuf]) -> io::Result<Vec<Arc<Source>>> {
-    let mut sources = Vec::new();
-    for path in files {
-        let explain = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+/// Rule files that were read.
+#[derive(Default)]
+pub struct Read {
+    /// Their texts, in order.
+    pub sources: Vec<Arc<Source>>,
+    /// What could not be read.
+    pub errors: Vec<io::Error>,
+    /// Files and folders, as they were just before.
+    pub seen: Seen,
+}
+
+impl Read {
+    /// Reads a file, or a folder by name, with the folders in it. What begins with a dot and folders behind links are passed
+    /// over there.
+    pub fn take(&mut self, path: &Path) {
+        self.seen.note(path);
+        if let Err(error) = self.try_take(path) {
+            self.errors.push(io::Error::new(error.kind(), format!("{}: {error}", path.display())));
+        }
+    }
+
+    fn try_take(&mut self, path: &Path) -> io::Result<()> {
         if path == Path::new("-") {
             let mut text = String::new();
-            let stdin = io::stdin().lock();
-            stdin.take(yaml::SIZE_MAX as u64 + 1).read_to_string(&mut text).map_err(explain)?;
-            sources.push(Arc::new(Source { name: "<stdin>".to_owned(), text }));
+            io::stdin().lock().take(yaml::SIZE_MAX as u64 + 1).read_to_string(&mut text)?;
+            self.sources.push(Arc::new(Source { name: "<stdin>".to_owned(), text }));
         } else if path.is_dir() {
-            let mut inside: Vec<PathBuf> = path
-                .read_dir()
-                .map_err(explain)?
-                .map(|entry| entry.map(|entry| entry.path()))
-                .collect::<Result<_, _>>()?;
+            let entries = path.read_dir()?.map(|entry| entry.map(|entry| entry.path()));
+            let mut inside: Vec<PathBuf> = entries.collect::<Result<_, _>>()?;
             inside.retain(|path| {
                 let is_file =
                     path.is_file() && path.extension().is_some_and(|kind| kind == "yaml" || kind == "yml");
@@ -77,13 +90,21 @@ pub fn read(files: &[PathBuf]) -> io::Result<Vec<Arc<Source>>> {
                 (is_file || is_folder) && !is_hidden
             });
             inside.sort();
-            sources.extend(read(&inside)?);
+            inside.iter().for_each(|path| self.take(path));
         } else {
-            let text = read_bounded(path).map_err(explain)?;
-            sources.push(Arc::new(Source { name: path.display().to_string(), text }));
+            let text = read_bounded(path)?;
+            self.sources.push(Arc::new(Source { name: path.display().to_string(), text }));
         }
+        Ok(())
     }
-    Ok(sources)
+}
+
+/// The texts of files and folders, in order; what cannot be read is told, all of it.
+fn read(paths: &[PathBuf]) -> Result<Vec<Arc<Source>>, ExitCode> {
+    let mut read = Read::default();
+    paths.iter().for_each(|path| read.take(path));
+    read.errors.iter().for_each(|error| super::complain(error, None));
+    if read.errors.is_empty() { Ok(read.sources) } else { Err(ExitCode::from(super::FAILED)) }
 }
 
 /// The rule files of a sub-command.
@@ -106,7 +127,7 @@ impl Files {
     fn read(&self) -> Result<Vec<Arc<Source>>, ExitCode> {
         let embedded = self.embedded || self.files.is_empty();
         let mut sources = if embedded { rules::embedded() } else { Vec::new() };
-        sources.extend(read(&self.files).map_err(|error| failed(&error))?);
+        sources.extend(read(&self.files)?);
         Ok(sources)
     }
 
