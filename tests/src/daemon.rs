@@ -68,6 +68,11 @@ impl Daemon {
 
     /// As [`Daemon::start`], with `config.yaml` and the log in a folder that is there.
     pub fn start_in(folder: TempDir, settings: &[&str]) -> Self {
+        Self::start_while(folder, settings, |_| {})
+    }
+
+    /// As [`Daemon::start_in`]. While it starts, `meanwhile` is called with its process id.
+    pub fn start_while(folder: TempDir, settings: &[&str], meanwhile: impl FnOnce(u32)) -> Self {
         let mut command = taffrail(&["run", "--config"]);
         command.arg(folder.path().join("config.yaml"));
         command.args(["-o", &format!("log.dir={}", folder.path().join("log").display())]);
@@ -75,6 +80,7 @@ impl Daemon {
             command.args(["-o", setting]);
         }
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the daemon");
+        meanwhile(child.id());
         let mut stderr = BufReader::new(child.stderr.take().expect("its stderr"));
         let mut start = String::new();
         while !start.contains("watching with") {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::load::{Loaded, load};
@@ -26,6 +27,24 @@ const TICK: Duration = Duration::from_secs(1);
 const CANARY: u64 = 15;
 const LOOK: u64 = 2;
 const SETTLE: u64 = 5;
+
+/// Signals that ask for something, from the daemon's first moment on: without it they would end it.
+pub struct Signals {
+    runtime: Runtime,
+    hang_up: Signal,
+    user: Signal,
+}
+
+impl Signals {
+    /// What comes from here on is heard, if late: by [`Control::run`].
+    pub fn catch() -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let inside = runtime.enter();
+        let (hang_up, user) = (signal(SignalKind::hangup())?, signal(SignalKind::user_defined1())?);
+        drop(inside);
+        Ok(Self { runtime, hang_up, user })
+    }
+}
 
 /// What the control plane works with.
 pub struct Control<'a> {
@@ -48,13 +67,16 @@ pub struct Control<'a> {
 impl Control<'_> {
     /// Waits for signals and whatever else it has to do, and says that it is ready once it would hear them. Returns when
     /// the daemon is to stop.
-    pub fn run(mut self, socket: Option<&Socket>, ready: impl FnOnce()) -> std::io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    pub fn run(
+        mut self,
+        signals: Signals,
+        socket: Option<&Socket>,
+        ready: impl FnOnce(),
+    ) -> std::io::Result<()> {
+        let Signals { runtime, mut hang_up, mut user } = signals;
         runtime.block_on(async {
             let mut terminate = signal(SignalKind::terminate())?;
             let mut interrupt = signal(SignalKind::interrupt())?;
-            let mut hang_up = signal(SignalKind::hangup())?;
-            let mut user = signal(SignalKind::user_defined1())?;
             let mut tick = interval(TICK);
             tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut upkeep = Upkeep::default();
@@ -311,5 +333,17 @@ mod tests {
                 );
             },
         );
+    }
+
+    #[test]
+    fn signal_that_comes_before_anybody_listens_is_heard_and_ends_nobody() {
+        let Signals { runtime, mut hang_up, mut user } = Signals::catch().unwrap();
+        for signal in [libc::SIGHUP, libc::SIGUSR1] {
+            // SAFETY: no pointers.
+            unsafe { libc::raise(signal) };
+        }
+        runtime.block_on(async {
+            assert_eq!((hang_up.recv().await, user.recv().await), (Some(()), Some(())));
+        });
     }
 }

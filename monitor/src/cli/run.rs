@@ -11,7 +11,7 @@ use taffrail_common::kind::{ASKED_NAME, KINDS, SYSCALL};
 use taffrail_common::map::COUNTED;
 
 use super::config::Source;
-use super::control::Control;
+use super::control::{Control, Signals};
 use super::load::{Loaded, load};
 use super::restart::{self, Last};
 use super::scope::Choice;
@@ -65,6 +65,13 @@ pub struct Args {
 /// Runs the sub-command.
 pub fn run(args: Args, give_back_memory: fn()) -> ExitCode {
     abort_on_panic();
+    let signals = match Signals::catch() {
+        Ok(signals) => signals,
+        Err(error) => {
+            super::complain(&error, None);
+            return ExitCode::from(super::FAILED);
+        }
+    };
     let Loaded { files, told, valid } = load(&args);
     told.tell();
     let Some((settings, rules)) = valid else { return told.code() };
@@ -84,8 +91,15 @@ pub fn run(args: Args, give_back_memory: fn()) -> ExitCode {
         Err(error) => return cannot_confine(&error),
     };
     log::info!("the audit log is signed by {}", log.key());
-    match watch((&args, files), &settings, rules, (log, last), (layout, tree), confinement, give_back_memory)
-    {
+    match watch(
+        (&args, files, signals),
+        &settings,
+        rules,
+        (log, last),
+        (layout, tree),
+        confinement,
+        give_back_memory,
+    ) {
         Ok(()) => ExitCode::SUCCESS,
         Err(code) => code,
     }
@@ -109,7 +123,7 @@ fn audit_options(settings: &Settings) -> crate::audit::Options {
 
 /// Attaches the probes and works until a signal ends it.
 fn watch(
-    (args, files): (&Args, Seen),
+    (args, files, signals): (&Args, Seen, Signals),
     settings: &Settings,
     rules: RuleSet,
     (log, last): (Log, Option<Last>),
@@ -271,7 +285,7 @@ fn watch(
             if matching.is_err() {
                 return Ok(());
             }
-            control.run(socket.as_ref(), || {
+            control.run(signals, socket.as_ref(), || {
                 report(&states, settings, &confinement, rules.enabled().count());
             })
         });

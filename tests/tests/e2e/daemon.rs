@@ -1,6 +1,6 @@
 //! The daemon itself: start, stop, reload, and what it says when it cannot.
 
-use std::process::Output;
+use std::process::{Command, Output};
 
 use serde_json::Value;
 use taffrail_tests::container::Container;
@@ -74,6 +74,28 @@ fn hang_up_loads_new_rules_and_keeps_the_old_ones_if_they_are_broken() {
     fires("second", 1);
     let (_, records) = daemon.stop();
     assert_eq!(records.iter().filter(|record| record["rule"] == "first").count(), 2);
+}
+
+#[test]
+fn hang_up_while_it_starts_is_heard_once_it_runs() {
+    if let Some(reason) = cannot_trace() {
+        skip!("hang_up_while_it_starts_is_heard_once_it_runs", "{reason}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (config, new) = (folder.path().join("config.yaml"), folder.path().join("new.yaml"));
+    assert!(Command::new("mkfifo").arg(&config).status().unwrap().success());
+    std::fs::write(&new, "rules:\n  embedded: false\n").unwrap();
+    let daemon = Daemon::start_while(folder, &["rules.watch=false"], |pid| {
+        // Open once it reads there, and empty until this is closed.
+        let pipe = std::fs::OpenOptions::new().write(true).open(&config).unwrap();
+        std::fs::rename(&new, &config).unwrap();
+        // SAFETY: the child was not waited for, so the id is its own.
+        unsafe { libc::kill(pid as i32, libc::SIGHUP) };
+        drop(pipe);
+    });
+    let reloaded = daemon.wait_for(|record| record["kind"] == "rules" && record["result"] == "reloaded");
+    assert_eq!(reloaded["rules"], 0);
+    assert!(daemon.stop().0.success());
 }
 
 #[test]
