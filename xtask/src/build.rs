@@ -1,5 +1,6 @@
-//! Static files: the daemon for release, and what VMs of other kernels run. Rust's own linker links for a foreign
-//! architecture; the allocator, which is C, takes clang and that architecture's musl headers.
+//! Static files: the daemon for release, and what VMs of other kernels run. For each architecture they are made in the
+//! same way on any machine: Rust's own linker and C library, and clang with musl's headers for what is C. Of the machine's
+//! environment a build sees only what is known to leave its result as it is.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -8,8 +9,35 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use crate::{cargo, output, root, succeed, vm};
+
+/// Variables that a build sees, or with `_` at the end what they begin with: where tools are, and how cargo speaks to
+/// registries. No others: compilers, `cc` and cargo heed dozens by which a machine's flags would enter.
+const ENVIRONMENT: &[&str] = &[
+    "PATH",
+    "HOME",
+    "TMPDIR",
+    "CARGO",
+    "CARGO_HOME",
+    "CARGO_TARGET_DIR",
+    "CARGO_BUILD_JOBS",
+    "CARGO_HTTP_",
+    "CARGO_NET_",
+    "CARGO_REGISTRIES_",
+    "CARGO_REGISTRY_",
+    "CARGO_TERM_",
+    "RUSTUP_",
+    "SSL_CERT_",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+];
+
+/// The C compiler.
+const CLANG: &str = "clang";
 
 /// A processor architecture that Taffrail runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -58,7 +86,7 @@ impl Arch {
 pub fn release(arch: Arch) -> Result<PathBuf> {
     let mut build = cargo(&["build", "--release", "--target", arch.target(), "--package", "taffrail"]);
     for_target(&mut build, arch)?;
-    forget_folders(&mut build, arch)?;
+    forget_folders(&mut build)?;
     succeed(&mut build)?;
     let path = target().join(arch.target()).join("release/taffrail").canonicalize()?;
     check_static(&path)?;
@@ -69,32 +97,82 @@ pub fn release(arch: Arch) -> Result<PathBuf> {
 
 /// Cargo's folder for what it builds.
 pub fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+    target_of(&root())
 }
 
-/// Keeps this machine's folders out of the binary: the same sources give the same bytes in another one.
-fn forget_folders(build: &mut Command, arch: Arch) -> Result<()> {
-    let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(".cargo");
-    let folders = [
+fn target_of(workspace: &Path) -> PathBuf {
+    workspace.join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
+}
+
+/// Cargo's folder for what it fetches.
+pub fn cargo_home() -> PathBuf {
+    let usual = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(".cargo");
+    std::env::var_os("CARGO_HOME").map_or_else(usual, PathBuf::from)
+}
+
+/// Folders of this machine, and what they are called in a binary, so that the same sources give the same bytes in others.
+fn folders() -> Result<Vec<(PathBuf, &'static str)>> {
+    let workspace = root().canonicalize()?;
+    let target = target_of(&workspace);
+    // The last one that fits is taken.
+    Ok(vec![
         (sysroot()?, "/rust"),
-        (cargo_home.unwrap_or_else(home), "/cargo"),
-        (root().canonicalize()?, "/taffrail"),
-    ];
-    // The flags of `.cargo/config.toml`, which these replace.
-    let linking = (arch == Arch::Aarch64).then(|| "-Clink-self-contained=yes".to_owned());
-    let renames =
-        folders.iter().map(|(folder, name)| format!("--remap-path-prefix={}={name}", folder.display()));
-    let flags: Vec<String> = linking.into_iter().chain(renames).collect();
-    // Of all places where flags can stand, cargo heeds this one alone: none of the machine's may enter.
-    build.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
-    Ok(())
+        (cargo_home(), "/cargo"),
+        (workspace, "/taffrail"),
+        (target, "/taffrail/target"),
+    ])
 }
 
 /// The folder of the Rust toolchain.
 pub fn sysroot() -> Result<PathBuf> {
     let path = output("rustc", &["--print", "sysroot"]).context("there is no rustc: install rustup")?;
     Ok(PathBuf::from(path))
+}
+
+/// Keeps this machine's folders and flags for Rust out of the binary.
+fn forget_folders(build: &mut Command) -> Result<()> {
+    let renames = folders()?;
+    let renames =
+        renames.iter().map(|(folder, name)| format!("--remap-path-prefix={}={name}", folder.display()));
+    // The flags of `.cargo/config.toml`, which these replace.
+    let flags: Vec<String> = ["-Clink-self-contained=yes".to_owned()].into_iter().chain(renames).collect();
+    // Of all places where flags can stand, cargo heeds this one alone.
+    build.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+    Ok(())
+}
+
+/// What a binary is made by besides its sources, each in its version: two machines that agree in these make the same.
+pub fn tools(arch: Arch) -> Result<Vec<(&'static str, String)>> {
+    let version = |program, option| {
+        let said = output(program, &[option]).with_context(|| format!("there is no {program}"))?;
+        anyhow::Ok(said.lines().next().unwrap_or_default().to_owned())
+    };
+    Ok(vec![
+        ("rustc", version("rustc", "--version")?),
+        ("bpf-linker", version("bpf-linker", "--version")?),
+        ("clang", version(CLANG, "--version")?),
+        ("musl-headers", format!("sha256:{}", hash(&headers(arch)?)?)),
+    ])
+}
+
+/// The digest of all files of a folder.
+fn hash(folder: &Path) -> Result<String> {
+    let mut paths = Vec::new();
+    let mut pending = vec![folder.to_owned()];
+    while let Some(folder) = pending.pop() {
+        for entry in folder.read_dir()? {
+            let path = entry?.path();
+            if path.is_dir() { pending.push(path) } else { paths.push(path) }
+        }
+    }
+    paths.sort();
+    let mut hash = Sha256::new();
+    for path in paths {
+        let (name, bytes) = (path.strip_prefix(folder)?.to_string_lossy(), std::fs::read(&path)?);
+        hash.update(format!("{name}\0{}\0", bytes.len()));
+        hash.update(bytes);
+    }
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// What a VM runs.
@@ -151,7 +229,7 @@ pub fn bench() -> Result<PathBuf> {
     ]);
     // As the daemon, with which it shares what is built.
     for_target(&mut build, arch)?;
-    forget_folders(&mut build, arch)?;
+    forget_folders(&mut build)?;
     let (_, path) = executables(&mut build)?.pop().context("cargo built no `bench`")?;
     check_static(&path)?;
     Ok(path)
@@ -174,20 +252,55 @@ fn executables(build: &mut Command) -> Result<Vec<(String, PathBuf)>> {
     Ok(found)
 }
 
-/// Names the C compiler for a foreign architecture, and keeps the time out of what it makes.
+/// Gives a build an environment of its own, in which are the C compiler and flags that keep time and folders out of what
+/// it makes.
 fn for_target(build: &mut Command, arch: Arch) -> Result<()> {
-    let mut flags = r#"-Wno-builtin-macro-redefined -D__DATE__="unknown" -D__TIME__="unknown""#.to_owned();
+    build.env_clear().envs(std::env::vars_os().filter(|(name, _)| may_be_seen(&name.to_string_lossy())));
     let target = arch.target().replace('-', "_");
-    if arch != Arch::host() {
-        let headers = vm::cache().join(arch.headers());
-        if !headers.exists() {
-            bail!("no {}: `cargo xtask vm fetch {}` fetches it", headers.display(), arch.headers());
-        }
-        build.env(format!("CC_{target}"), "clang");
-        flags = format!("{flags} -nostdlibinc -isystem {}", headers.display());
+    let mut flags = vec![
+        "-Wno-builtin-macro-redefined".to_owned(),
+        r#"-D__DATE__="unknown""#.to_owned(),
+        r#"-D__TIME__="unknown""#.to_owned(),
+        "-nostdlibinc".to_owned(),
+        "-isystem".to_owned(),
+        headers(arch)?.display().to_string(),
+    ];
+    for (folder, name) in folders()? {
+        flags.push(format!("-ffile-prefix-map={}={name}", folder.display()));
     }
-    build.env(format!("CFLAGS_{target}"), flags);
+    let quoted: Vec<String> = flags.iter().map(|flag| format!("'{}'", flag.replace('\'', r"'\''"))).collect();
+    build.env("CC_SHELL_ESCAPED_FLAGS", "1");
+    build.env(format!("CC_{target}"), CLANG).env(format!("CFLAGS_{target}"), quoted.join(" "));
     Ok(())
+}
+
+/// Whether builds see a variable of the environment.
+fn may_be_seen(name: &str) -> bool {
+    let upper = name.to_uppercase();
+    ENVIRONMENT.iter().any(|&known| upper == known || known.ends_with('_') && name.starts_with(known))
+}
+
+/// The folder of musl's headers: this machine's own, or fetched ones.
+fn headers(arch: Arch) -> Result<PathBuf> {
+    if arch == Arch::host() {
+        let said = Command::new("musl-gcc")
+            .args(["-E", "-v", "-x", "c", "/dev/null"])
+            .env_clear()
+            .envs(std::env::vars_os().filter(|(name, _)| name == "PATH"))
+            .output()
+            .context("cannot run musl-gcc: `cargo xtask setup --build` installs it")?;
+        let said = String::from_utf8_lossy(&said.stderr).into_owned();
+        let mut lines = said.lines().skip_while(|line| !line.starts_with("#include <")).skip(1);
+        let folder = lines.next().map(|line| PathBuf::from(line.trim()));
+        return folder
+            .filter(|folder| folder.join("features.h").exists())
+            .context("musl-gcc does not say where musl's headers are");
+    }
+    let folder = vm::cache().join(arch.headers());
+    if !folder.exists() {
+        bail!("no {}: `cargo xtask vm fetch {}` fetches it", folder.display(), arch.headers());
+    }
+    Ok(folder)
 }
 
 fn check_static(path: &Path) -> Result<()> {
@@ -205,4 +318,23 @@ fn has_interpreter(elf: &[u8]) -> bool {
     };
     let (table, size, count) = (number(32, 8) as usize, number(54, 2) as usize, number(56, 2) as usize);
     (0..count).any(|n| number(table + n * size, 4) == PT_INTERP)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn builds_see_no_flags_and_no_compilers_of_the_machine() {
+        for name in ["PATH", "CARGO_HOME", "RUSTUP_TOOLCHAIN", "CARGO_NET_OFFLINE", "https_proxy"] {
+            assert!(may_be_seen(name), "{name}");
+        }
+        let flags =
+            ["CFLAGS", "TARGET_CFLAGS", "HOST_CFLAGS", "CFLAGS_x86_64-unknown-linux-musl", "CC", "AR"];
+        let others =
+            ["RUSTFLAGS", "CPATH", "CARGO_PROFILE_RELEASE_LTO", "CARGO_INCREMENTAL", "RUSTC_WRAPPER"];
+        for name in flags.iter().chain(&others) {
+            assert!(!may_be_seen(name), "{name}");
+        }
+    }
 }

@@ -25,7 +25,8 @@ pub enum For {
 /// Debian packages: name, a program or file of it to look for, what for.
 const PACKAGES: &[(&str, &str, &str, For)] = &[
     ("gcc", "gcc", "links Rust programs", For::Build),
-    ("musl-tools", "musl-gcc", "compiles the allocator for the static binary", For::Build),
+    ("musl-tools", "musl-gcc", "has the headers for what is C in the static binary", For::Build),
+    ("clang", "clang", "compiles what is C in the static binary", For::Build),
     ("runc", "runc", "starts containers", For::Demo),
     ("busybox-static", "busybox", "is the root file system of containers and VMs", For::Demo),
     ("python3", "python3", "runs the independent log verifier and the VM scripts", For::Tests),
@@ -33,7 +34,6 @@ const PACKAGES: &[(&str, &str, &str, For)] = &[
     ("make", "make", "builds the package of the test of usual work", For::Tests),
     ("qemu-system-x86", "qemu-system-x86_64", "emulates machines for other kernels", For::Tests),
     ("qemu-system-arm", "qemu-system-aarch64", "emulates aarch64 machines", For::Tests),
-    ("clang", "clang", "compiles the allocator for aarch64", For::Tests),
     ("podman", "podman", "starts containers and pods", For::Tests),
     ("docker.io", "dockerd", "starts containers", For::Tests),
     ("containerd", "containerd", "starts containers and pods", For::Tests),

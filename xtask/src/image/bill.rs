@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::licenses;
 use super::parts::{self, Part};
-use crate::build::Arch;
+use crate::build::{self, Arch};
 use crate::{cargo, root};
 
 /// Members of the workspace that are in the binary: the daemon, and the probes, which are data in it.
@@ -39,7 +39,9 @@ pub fn of(arch: Arch) -> Result<Bill> {
     let all: Vec<&Part> = within.iter().map(|(_, part)| part).chain(&of_toolchain).collect();
     let licenses = licenses::list(&packages, &all)?;
     let lock = std::fs::read_to_string(root().join("Cargo.lock"))?;
-    let sbom = sbom(&packages, &checksums(&lock), &within, &of_toolchain)?;
+    let mut sbom = sbom(&packages, &checksums(&lock), &within, &of_toolchain)?;
+    let property = |(name, value)| json!({ "name": format!("taffrail:build:{name}"), "value": value });
+    sbom["metadata"]["properties"] = build::tools(arch)?.into_iter().map(property).collect();
     Ok(Bill { sbom, licenses })
 }
 
@@ -237,6 +239,17 @@ mod tests {
         }
         needed.insert(refs.iter().find(|name| name.contains("taffrail-ebpf")).unwrap());
         assert_eq!(needed, distinct);
+    }
+
+    #[test]
+    fn the_bill_names_what_the_binary_was_made_by() {
+        let bill = of(Arch::host()).unwrap();
+        let properties = bill.sbom["metadata"]["properties"].as_array().unwrap();
+        let value = |name: &str| {
+            properties.iter().find(|property| property["name"] == name).unwrap()["value"].as_str()
+        };
+        assert!(value("taffrail:build:clang").unwrap().contains("clang version"));
+        assert_eq!(value("taffrail:build:musl-headers").unwrap().len(), "sha256:".len() + 64);
     }
 
     #[test]

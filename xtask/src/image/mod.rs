@@ -5,8 +5,9 @@
 
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum as _;
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::build::{self, Arch};
-use crate::{cargo, output, root, vm};
+use crate::{cargo, output, root, succeed, vm};
 
 mod bill;
 mod licenses;
@@ -77,8 +78,21 @@ pub fn build(archs: &[Arch]) -> Result<Image> {
     Ok(image)
 }
 
-/// Builds it all once more, from a copy of the sources in another folder and with other flags in the environment, and
-/// compares the digests.
+/// What `--check` builds with elsewhere: none of it may reach a compiler.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("RUSTFLAGS", "--cfg elsewhere"),
+    ("CFLAGS", "-march=native -DELSEWHERE"),
+    ("TARGET_CFLAGS", "-O0"),
+    ("CC", "false"),
+    ("AR", "false"),
+    ("CPATH", "/usr/include"),
+    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"),
+    ("CARGO_PROFILE_RELEASE_LTO", "off"),
+    ("TZ", "Asia/Kathmandu"),
+];
+
+/// Builds it all once more and compares the digests: from a copy of the sources in another folder, with crates that are
+/// unpacked anew into another one, and with other flags and compilers in the environment.
 pub fn check(archs: &[Arch], image: &Image) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let copy = folder.path().join("elsewhere");
@@ -94,34 +108,45 @@ pub fn check(archs: &[Arch], image: &Image) -> Result<()> {
     for arch in archs {
         build.args(["--arch", arch.to_possible_value().context("it has a name")?.get_name()]);
     }
-    build.current_dir(&copy).env("CARGO_TARGET_DIR", copy.join("target"));
-    build.env("RUSTFLAGS", "--cfg elsewhere").env_remove("CARGO_ENCODED_RUSTFLAGS");
+    build.current_dir(&copy).env("CARGO_TARGET_DIR", copy.join("built"));
+    build.env("CARGO_HOME", cargo_home(folder.path())?);
+    build.envs(ELSEWHERE.iter().copied()).env_remove("CARGO_ENCODED_RUSTFLAGS");
     let built = build.stderr(Stdio::inherit()).output().context("cannot run cargo")?;
     ensure!(built.status.success(), "it cannot be built elsewhere: {}", built.status);
     let said = String::from_utf8_lossy(&built.stdout).into_owned();
     let digest = said.lines().next().and_then(|line| line.split('\t').nth(1)).unwrap_or_default();
     if digest != image.digest {
         // Both stay, for whoever looks for the difference.
-        let elsewhere = folder.keep().join("elsewhere/target/image");
+        let elsewhere = folder.keep().join("elsewhere/built/image");
         bail!("{} here, {digest} elsewhere: compare {}", image.digest, elsewhere.display());
     }
     let foreign = archs.iter().zip(&image.archives).filter(|(arch, _)| **arch != Arch::host());
     foreign.into_iter().try_for_each(|(arch, archive)| start(*arch, archive))
 }
 
-/// Starts what an archive holds on an emulated machine of its architecture: its version, and what works there.
+/// Makes another folder for cargo, with the archives of crates that are here, and what is configured here.
+fn cargo_home(folder: &Path) -> Result<PathBuf> {
+    let (here, there) = (build::cargo_home(), folder.join("crates"));
+    std::fs::create_dir_all(there.join("registry"))?;
+    for name in ["registry/index", "registry/cache"].iter().filter(|name| here.join(name).exists()) {
+        succeed(Command::new("cp").arg("-R").args([here.join(name), there.join(name)]))?;
+    }
+    let config = here.join("config.toml");
+    if config.exists() {
+        symlink(&config, there.join("config.toml"))?;
+    }
+    Ok(there)
+}
+
+/// Starts what an archive holds on an emulated machine of its architecture.
 fn start(arch: Arch, archive: &Path) -> Result<()> {
     let kernel = match arch {
         Arch::X86_64 => "6.12",
         Arch::Aarch64 => "arm64-6.12",
     };
     let name = archive.file_name().context("an archive has a name")?.to_string_lossy();
-    // Of a small machine something is always missing: 1.
-    let script = format!(
-        "mkdir /image && cd /image && tar -xf /vm/{name} && tar -xf ./*.tar && ./taffrail --version && \
-         {{ ./taffrail doctor; [ $? -lt 2 ]; }}"
-    );
-    vm::run(kernel, &[archive.to_owned()], &["sh", "-c", &script].map(OsString::from))
+    let files = [archive.to_owned(), root().join("tests/vm/image.sh")];
+    vm::run(kernel, &files, &["sh", "/vm/image.sh", &format!("/vm/{name}")].map(OsString::from))
 }
 
 /// Writes the images below a folder, in place of what is there.
