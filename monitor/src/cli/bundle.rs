@@ -1,30 +1,26 @@
 //! `taffrail support-bundle`: what somebody needs who is to help, in one archive, without secrets and without anything that
 //! containers did.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write as _};
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal as _, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use hyper::Method;
 use serde_json::json;
 
+use super::config::Source;
 use super::status::Daemon;
 use crate::config::Settings;
-use crate::export::settings::SecretAt;
-
-/// What stands where a secret stood.
-const REDACTED: &str = "[redacted]";
-
-/// Shorter secrets would be found everywhere.
-const SECRET_MIN: usize = 4;
+use crate::export::redact::{REDACTED, redacted};
+use crate::export::settings::{SecretAt, Settings as Exporter};
 
 /// Gather what somebody needs who is to help: settings, status, metrics, `doctor`, versions, the daemon's last messages. No
 /// secrets, no events.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The archive to make (tar).
+    /// The archive to make (tar); `-` for stdout.
     #[arg(value_name = "FILE")]
     into: PathBuf,
     #[command(flatten)]
@@ -33,6 +29,12 @@ pub struct Args {
 
 /// Runs the sub-command.
 pub fn run(args: &Args) -> ExitCode {
+    let is_to_stdout = args.into.as_os_str() == "-";
+    if is_to_stdout && io::stdout().is_terminal() {
+        eprintln!("error: an archive is nothing for a terminal");
+        eprintln!("  hint: `taffrail support-bundle - > taffrail.tar`");
+        return ExitCode::from(super::FAILED);
+    }
     let settings = match args.daemon.source().load() {
         Ok(settings) => settings,
         Err(code) => return code,
@@ -40,21 +42,21 @@ pub fn run(args: &Args) -> ExitCode {
     let secrets = secrets(&settings);
     let parts: Vec<(&str, String)> =
         parts(args, &settings).into_iter().map(|(name, text)| (name, redacted(text, &secrets))).collect();
-    match write(&args.into, &parts) {
+    let written = if is_to_stdout {
+        write(io::stdout().lock(), &parts)
+    } else {
+        create(&args.into).and_then(|file| write(file, &parts))
+    };
+    match written {
         Ok(()) => {
-            println!(
-                "{}: {}",
-                args.into.display(),
-                parts.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
-            );
-            println!("Read it before you send it.");
+            eprintln!("it has {}", parts.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "));
+            eprintln!("Read it before you send it.");
             ExitCode::SUCCESS
         }
         Err(error) => {
-            super::complain(
-                &error,
-                Some("choose a file that is not there yet, in a folder that you may write to"),
-            );
+            let hint =
+                "choose a file that is not there yet, in a folder that you may write to, or `-` for stdout";
+            super::complain(&error, Some(hint));
             ExitCode::from(super::FAILED)
         }
     }
@@ -73,7 +75,7 @@ fn parts(args: &Args, settings: &Settings) -> Vec<(&'static str, String)> {
         ("status.json", ask("/status")),
         ("metrics.txt", ask("/metrics")),
         ("messages.txt", lines.unwrap_or(messages)),
-        ("doctor.json", doctor()),
+        ("doctor.json", doctor(args.daemon.source())),
         ("versions.json", versions().to_string()),
     ]
 }
@@ -85,9 +87,7 @@ fn shown(settings: &Settings) -> String {
         for (_, value) in &mut exporter.headers {
             REDACTED.clone_into(value);
         }
-        if exporter.to.query().is_some() {
-            exporter.to.set_query(Some(REDACTED));
-        }
+        exporter.to = exporter.shown_address();
     }
     settings.to_yaml()
 }
@@ -98,30 +98,18 @@ fn secrets(settings: &Settings) -> Vec<String> {
     let named = exporters.flat_map(|of| of.token.iter().chain(of.login.iter().map(|(_, secret)| secret)));
     let read = named.filter_map(|secret| SecretAt::read(secret).ok());
     let headers = settings.exporters.iter().flat_map(|of| of.headers.iter().map(|(_, value)| value.clone()));
-    let queries = settings.exporters.iter().filter_map(|of| of.to.query().map(str::to_owned));
+    let addresses = settings.exporters.iter().flat_map(Exporter::secrets_in_address);
     let tokens = settings.api.tokens_file.as_deref().and_then(|path| std::fs::read_to_string(path).ok());
     let tokens = tokens.unwrap_or_default();
     let tokens = tokens.split_whitespace().map(str::to_owned).filter(|word| word.len() >= 16);
-    let mut all: Vec<String> = read.chain(headers).chain(queries).chain(tokens).collect();
-    all.retain(|secret| secret.len() >= SECRET_MIN);
-    // One that is part of another must not break it up.
-    all.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    all
+    read.chain(headers).chain(addresses).chain(tokens).collect()
 }
 
-fn redacted(mut text: String, secrets: &[String]) -> String {
-    for secret in secrets {
-        if text.contains(secret.as_str()) {
-            text = text.replace(secret.as_str(), REDACTED);
-        }
-    }
-    text
-}
-
-/// What `taffrail doctor` says: in a process of its own, since it tries things.
-fn doctor() -> String {
-    let run =
-        std::env::current_exe().and_then(|program| Command::new(program).args(["doctor", "--json"]).output());
+/// What `taffrail doctor` says with the same settings: in a process of its own, since it tries things.
+fn doctor(source: &Source) -> String {
+    let run = std::env::current_exe().and_then(|program| {
+        Command::new(program).args(["doctor", "--json"]).args(source.arguments()).output()
+    });
     match run {
         Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
         Err(error) => format!("doctor does not run: {error}\n"),
@@ -139,10 +127,13 @@ fn versions() -> serde_json::Value {
     })
 }
 
-fn write(into: &std::path::Path, parts: &[(&str, String)]) -> io::Result<()> {
-    // Never over a file that is there, and for nobody else to read.
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(into)?;
-    let mut archive = tar::Builder::new(file);
+/// Makes the file: never over one that is there, and for nobody else to read.
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+fn write(into: impl Write, parts: &[(&str, String)]) -> io::Result<()> {
+    let mut archive = tar::Builder::new(into);
     for (name, text) in parts {
         let mut header = tar::Header::new_gnu();
         header.set_size(text.len() as u64);
@@ -170,13 +161,13 @@ mod tests {
         let config = file(
             "config.yaml",
             &format!(
-                "export: {{x: {{to: 'webhook+https://h/?key=geheim-5', token_file: {token}, headers: ['X-Key: geheim-6']}}, \
+                "export: {{x: {{to: 'webhook+https://h/geheim-7?key=geheim-5', token_file: {token}, headers: ['X-Key: geheim-6']}}, \
                  y: {{to: 'webhook+https://h/', user: u, password_file: {password}}}}}\n\
                  api: {{listen: '127.0.0.1:1', cert_file: /c, key_file: /k, tokens_file: {tokens}}}\n"
             ),
         );
         let settings = load(Some(config.as_ref()), &[]).unwrap();
-        let said = "geheim-1 geheim-2 geheim-3-geheim-3 geheim-4-geheim-4 key=geheim-5 geheim-6";
+        let said = "geheim-1 geheim-2 geheim-3-geheim-3 geheim-4-geheim-4 key=geheim-5 geheim-6 /geheim-7";
         for text in [shown(&settings), said.to_owned()] {
             let text = redacted(text, &secrets(&settings));
             assert!(!text.contains("geheim") && text.contains(REDACTED), "{text}");
@@ -188,9 +179,9 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
         let into = folder.path().join("x.tar");
-        write(&into, &[("a", "b".to_owned())]).unwrap();
+        write(create(&into).unwrap(), &[("a", "b".to_owned())]).unwrap();
         assert_eq!(into.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(write(&into, &[]).is_err());
+        assert!(create(&into).is_err());
         let mut archive = tar::Archive::new(std::fs::File::open(&into).unwrap());
         let names: Vec<_> =
             archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().into_owned()).collect();

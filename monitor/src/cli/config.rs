@@ -1,5 +1,6 @@
 //! `taffrail config`: check the configuration, and show it whole.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -23,6 +24,12 @@ impl Source {
     pub fn read(&self, files: &mut Seen) -> Result<Settings, LoadError> {
         files.note(self.config.as_deref().unwrap_or(Path::new(config::DEFAULT_PATH)));
         config::load(self.config.as_deref(), &self.overrides)
+    }
+
+    /// The arguments that give another sub-command the same settings.
+    pub fn arguments(&self) -> impl Iterator<Item = OsString> {
+        let config = self.config.iter().flat_map(|path| [OsString::from("--config"), path.into()]);
+        config.chain(self.overrides.iter().flat_map(|text| [OsString::from("-o"), text.into()]))
     }
 
     /// Loads the settings; if that fails, says why and gives the exit code.

@@ -99,8 +99,9 @@ fn find<'a>(settings: &'a Settings, name: &str) -> Result<&'a Exporter, ExitCode
 }
 
 fn list(settings: &Settings) -> ExitCode {
-    for Exporter { name, to, format, .. } in &settings.exporters {
-        println!("{name}\t{}\t{}", escaped(to.as_str().as_bytes()), format.name);
+    for exporter in &settings.exporters {
+        let to = exporter.shown_address();
+        println!("{}\t{}\t{}", exporter.name, escaped(to.as_str().as_bytes()), exporter.format.name);
     }
     ExitCode::SUCCESS
 }
@@ -128,7 +129,7 @@ fn status(settings: &Settings, as_json: bool) -> ExitCode {
         is_failing |= error.is_some();
         if as_json {
             all.push(json!({
-                "name": exporter.name, "to": exporter.to.as_str(), "format": exporter.format.name, "position": seq, "lag": lag,
+                "name": exporter.name, "to": exporter.shown_address().as_str(), "format": exporter.format.name, "position": seq, "lag": lag,
                 "sent": sent, "failed": failed, "refused": refused, "dropped": dropped, "error": error,
                 "failing_since": failing_since,
             }));

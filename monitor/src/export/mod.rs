@@ -2,7 +2,7 @@
 //! order. [`record`] reads a line, [`format`] writes it in the receiver's form by [`table`] and [`convert`], [`cut`]
 //! bounds it; [`deliver`] sends batches by a [`transport`], keeps its position by [`cursor`], and by [`dead`] what nobody
 //! takes. Each exporter has a thread of its own, so that none waits for another, and nothing here runs on the threads
-//! that handle events.
+//! that handle events. [`redact`] keeps secrets in addresses out of what is told.
 
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver};
@@ -20,6 +20,7 @@ pub mod dead;
 pub mod deliver;
 pub mod format;
 pub mod record;
+pub mod redact;
 pub mod settings;
 pub mod table;
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The daemon's own commands, by its local socket.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::Value;
@@ -89,6 +91,17 @@ fn rules_are_loaded_anew_when_their_file_changes_and_what_is_wrong_is_refused() 
     assert_eq!((&status["rules"]["count"], &status["rules"]["last_reload_ok"]), (&1.into(), &false.into()));
 }
 
+/// Answers a request as a server does that knows no such path: by repeating it.
+fn refuse(stream: TcpStream) -> std::io::Result<()> {
+    let mut request = String::new();
+    let mut reader = BufReader::new(&stream);
+    reader.read_line(&mut request)?;
+    let said = format!("Cannot {}", request.trim());
+    write!(&stream, "HTTP/1.1 404 x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{said}", said.len())?;
+    // Until the client hangs up: what it still sends must not break the answer off.
+    std::io::copy(&mut reader, &mut std::io::sink()).map(drop)
+}
+
 #[test]
 fn bundle_has_what_helps_and_no_planted_secret() {
     if let Some(reason) = cannot_load() {
@@ -98,26 +111,39 @@ fn bundle_has_what_helps_and_no_planted_secret() {
     let token = folder.path().join("token");
     std::fs::write(&token, "planted-in-a-file\n").unwrap();
     let config = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let exporter = format!(
-        "export: {{x: {{to: 'webhook+http://127.0.0.1:9/?key=planted-in-an-address', token_file: {}, \
+        "export: {{x: {{to: 'webhook+http://{}/services/T0/planted-in-a-path?key=planted-in-an-address', token_file: {}, \
          headers: ['X-Key: planted-in-a-header']}}}}\n",
+        listener.local_addr().unwrap(),
         token.display()
     );
+    std::thread::spawn(move || {
+        // Whoever asks may break off.
+        listener.incoming().flatten().for_each(|stream| drop(refuse(stream)));
+    });
     std::fs::write(config.path().join("config.yaml"), exporter).unwrap();
     let daemon = Daemon::start_in(config, &[]);
     // What it says of the exporter that gets nowhere is among its messages.
-    wait_for(|| daemon.said().contains("exporter x").then_some(())).unwrap();
+    wait_for(|| daemon.said().contains("exporter x: accepted: 404").then_some(())).unwrap();
+    let (_, position) = command(&daemon, &["export", "status", "--json"]);
+    for text in [daemon.said(), position, command(&daemon, &["export", "list"]).1] {
+        assert!(text.contains("[redacted]") && !text.contains("planted"), "{text}");
+    }
     let into = folder.path().join("bundle.tar");
     let (code, said) = command(&daemon, &["support-bundle", into.to_str().unwrap()]);
     assert_eq!(code, Some(0), "{said}");
-    let bytes = std::fs::read(&into).unwrap();
-    let text = String::from_utf8_lossy(&bytes);
-    for part in ["config.yaml", "status.json", "metrics.txt", "messages.txt", "doctor.json", "versions.json"]
-    {
-        assert!(text.contains(&format!("taffrail-support/{part}")), "{part}");
+    // For who has no file to write to, as in a pod, it is all that is said.
+    let (code, piped) = command(&daemon, &["support-bundle", "-"]);
+    assert_eq!(code, Some(0));
+    for text in [std::fs::read_to_string(&into).unwrap(), piped] {
+        assert!(text.starts_with("taffrail-support/config.yaml\0"), "{text}");
+        for part in ["status.json", "metrics.txt", "messages.txt", "doctor.json", "versions.json"] {
+            assert!(text.contains(&format!("taffrail-support/{part}\0")), "{part}");
+        }
+        for found in ["taffrail_events_total", "exporter x", "[redacted]", "\"confinement\""] {
+            assert!(text.contains(found), "{found}: {text}");
+        }
+        assert!(!text.contains("planted"), "{text}");
     }
-    assert!(
-        text.contains("taffrail_events_total") && text.contains("exporter x") && text.contains("[redacted]")
-    );
-    assert!(!text.contains("planted"), "{text}");
 }

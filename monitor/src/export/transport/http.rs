@@ -8,6 +8,7 @@ use reqwest::{Method, StatusCode, redirect};
 use url::Url;
 
 use super::{Failure, Stage, net};
+use crate::export::redact::redacted;
 use crate::export::settings::{Compression, Settings};
 
 /// How long an event waits for others before a request is made for them.
@@ -26,6 +27,8 @@ pub struct Client {
     base: Url,
     headers: HeaderMap,
     compression: Compression,
+    /// What of the address no failure may tell.
+    secrets: Vec<String>,
 }
 
 /// An answer that is no failure.
@@ -56,7 +59,8 @@ impl Client {
         }
         let inner = builder.build().map_err(|error| wrong(&error))?;
         let headers = headers(settings, token_scheme)?;
-        Ok(Self { inner, base, headers, compression: settings.compression })
+        let secrets = settings.secrets_in_address();
+        Ok(Self { inner, base, headers, compression: settings.compression, secrets })
     }
 
     /// The receiver's address with this path, unless it has one of its own.
@@ -93,7 +97,7 @@ impl Client {
                 chunk.get(..ANSWER_MAX.saturating_sub(body.len()).min(chunk.len())).unwrap_or_default(),
             );
         }
-        judge(status, after.map(Duration::from_secs), &body)?;
+        judge(status, after.map(Duration::from_secs), &body, &self.secrets)?;
         Ok(Answer { body })
     }
 }
@@ -159,12 +163,18 @@ fn unsent(error: &reqwest::Error) -> Failure {
     Failure::new(stage, if why.is_empty() { "the request failed" } else { &why })
 }
 
-/// What a status means.
-fn judge(status: StatusCode, after: Option<Duration>, body: &[u8]) -> Result<(), Failure> {
+/// What a status means. Whoever answers may repeat the address, which is then left out.
+fn judge(
+    status: StatusCode,
+    after: Option<Duration>,
+    body: &[u8],
+    secrets: &[String],
+) -> Result<(), Failure> {
     if status.is_success() {
         return Ok(());
     }
-    let why = format!("{status}: {}", excerpt(body));
+    let body = redacted(String::from_utf8_lossy(body).into_owned(), secrets);
+    let why = format!("{status}: {}", excerpt(body.as_bytes()));
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
             Err(Failure::new(Stage::Authentication, why))
