@@ -18,6 +18,7 @@ mod rights;
 #[path = "../identity/stage.rs"]
 mod stage;
 mod start;
+mod unit;
 
 use std::path::{Path, PathBuf};
 

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 use taffrail::enrich::cgroup::Layout;
 use taffrail_tests::container::{Container, by_systemd};
-use taffrail_tests::daemon::{Daemon, is_event, taffrail};
+use taffrail_tests::daemon::{Daemon, is_event, taffrail, wait_for};
 use taffrail_tests::{cannot_load, skip};
 use tempfile::TempDir;
 
@@ -18,6 +18,47 @@ use crate::{image, named};
 fn unavailable(programs: &[&str]) -> Option<String> {
     let elsewhere = (!by_systemd()).then(|| "needs a system of its own with systemd".to_owned());
     elsewhere.or_else(cannot_load).or_else(|| lacks(programs))
+}
+
+/// The shipped unit with a program that ends at once, taken away when it is dropped.
+struct Falling;
+
+impl Falling {
+    const UNIT: &str = "/run/systemd/system/taffrail.service";
+
+    fn start() -> Self {
+        std::fs::write(Self::UNIT, include_str!("../../../deploy/taffrail.service")).unwrap();
+        std::fs::create_dir_all(format!("{}.d", Self::UNIT)).unwrap();
+        let own = "[Service]\nExecStart=\nExecStart=/bin/false\nRestartSec=0\n";
+        std::fs::write(format!("{}.d/own.conf", Self::UNIT), own).unwrap();
+        let script = "systemctl daemon-reload && systemctl start taffrail";
+        said("systemctl", &Command::new("sh").args(["-c", script]).output().unwrap());
+        Self
+    }
+
+    fn property(&self, name: &str) -> String {
+        let show = ["show", "--value", "--property", name, "taffrail"];
+        said("systemctl", &Command::new("systemctl").args(show).output().unwrap())
+    }
+}
+
+impl Drop for Falling {
+    fn drop(&mut self) {
+        let script = format!("systemctl stop taffrail; rm -r {0} {0}.d; systemctl daemon-reload", Self::UNIT);
+        let _ = Command::new("sh").args(["-c", &script]).status();
+    }
+}
+
+#[test]
+fn unit_of_a_daemon_that_falls_again_and_again_is_started_each_time() {
+    const TEST: &str = "unit_of_a_daemon_that_falls_again_and_again_is_started_each_time";
+    if let Some(reason) = unavailable(&["systemctl"]) {
+        skip!(TEST, "{reason}");
+    }
+    let unit = Falling::start();
+    // By default it would be given up after five.
+    let has_fallen = || (unit.property("NRestarts").parse::<u32>().unwrap() > 8).then_some(());
+    wait_for(has_fallen).unwrap_or_else(|| panic!("{}", unit.property("Result")));
 }
 
 /// A running container of nspawn, ended when it is dropped.
