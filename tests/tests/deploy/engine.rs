@@ -98,10 +98,19 @@ impl Podman {
         command.arg(NAME).args(arguments).output().unwrap()
     }
 
-    /// What `taffrail doctor` says there.
+    /// What `taffrail doctor` says there, with a folder for the log.
     #[track_caller]
     pub fn doctor(&self, rights: &[&str], mounts: &[&str], options: &[&str]) -> Value {
-        let output = self.image(rights, mounts, &[&["--rm"], options].concat(), &["doctor", "--json"]);
+        let log = format!("{}:/var/log/taffrail", self.stage.text("log"));
+        self.examine(rights, &[mounts, &[&log]].concat(), options, &[])
+    }
+
+    /// What it says with these mounts and no others, and with these settings.
+    #[track_caller]
+    pub fn examine(&self, rights: &[&str], mounts: &[&str], options: &[&str], settings: &[&str]) -> Value {
+        let settings: Vec<&str> = settings.iter().flat_map(|setting| ["-o", setting]).collect();
+        let arguments = [&["doctor", "--json"], &settings[..]].concat();
+        let output = self.image(rights, mounts, &[&["--rm"], options].concat(), &arguments);
         serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
     }

@@ -55,7 +55,50 @@ fn each_capability_costs_what_the_docs_say_and_nothing_else() {
         };
         let row = docs.lines().find(|line| line.starts_with(&format!("| `{right}` |")));
         assert!(row.is_some_and(|row| row.contains(&format!("| {found} |"))), "{right}: {found}: {row:?}");
+        // What else it costs the doctor says in the same words.
+        let cost = row.and_then(|row| row.trim_end_matches([' ', '|']).rsplit(" | ").next()).unwrap();
+        let advice = capabilities["advice"].as_str().unwrap();
+        assert!(found == "it does not start" || advice.contains(cost), "{cost}: {advice}");
     }
+}
+
+#[test]
+fn doctor_tells_each_mount_that_is_missing_and_what_it_costs() {
+    let Some(podman) = Podman::set("doctor_tells_each_mount_that_is_missing_and_what_it_costs") else {
+        return;
+    };
+    let proc = format!("{}:/proc:ro", podman.machines_proc());
+    let log = format!("{}:/var/log/taffrail", podman.stage.text("log"));
+    podman
+        .stage
+        .run("mkdir", ["-p", &podman.stage.text("root/overlay-containers"), &podman.stage.text("empty")]);
+    let storage = podman.stage.text("root/overlay-containers");
+    let [files, none] =
+        [&storage, &podman.stage.text("empty")].map(|from| format!("{from}:{storage}:ro,rslave"));
+    let settings = [&format!("enrich.folders.podman=[{}]", podman.stage.text("root"))[..]];
+    let mounts: Vec<&str> = MOUNTS.iter().filter(|mount| !mount.starts_with("/proc:")).copied().collect();
+    let examine = |more: &[&str], settings: &[&str]| {
+        podman.examine(CAPABILITIES, &[&mounts, more].concat(), &["--cgroupns", "private"], settings)
+    };
+    let all = examine(&[&proc, &log, &files], &settings);
+    for what in ["processes", "log", "containers"] {
+        assert_eq!(finding(&all, what)["verdict"], "ok", "{what}: {all}");
+    }
+    for (more, what, verdict, advice) in [
+        ([&log, &files], "processes", "less", "hostProc: true"),
+        ([&proc, &files], "log", "BROKEN", "logFolder"),
+        ([&proc, &log], "containers", "less", "runtimeFolders"),
+    ] {
+        let doctor = examine(&more.map(String::as_str), &settings);
+        let found = finding(&doctor, what);
+        assert_eq!(found["verdict"], verdict, "{doctor}");
+        assert!(found["advice"].as_str().unwrap().contains(advice), "{found}");
+    }
+    // A folder that was made to be mounted, and pins without their file system.
+    let doctor = examine(&[&proc, &log, &none], &[settings[0], "probes.pin=/sys/fs/bpf/taffrail"]);
+    let found = finding(&doctor, "containers");
+    assert!(found["found"].as_str().unwrap().ends_with(" of podman"), "{found}");
+    assert_eq!(finding(&doctor, "pins")["verdict"], "BROKEN", "{doctor}");
 }
 
 #[test]

@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep};
 use super::{Draft, Found, Metadata, Problem, state};
 use crate::enrich::container::{Container, Runtime};
 use crate::enrich::state::Folders;
-use crate::remote::{Standing, Tell, kubernetes};
+use crate::remote::{self, Standing, Tell, kubernetes};
 use pods::Pods;
 use socket::Socket;
 
@@ -589,6 +589,11 @@ pub fn look(sockets: &Sockets) -> io::Result<Vec<Look>> {
         }
     }
     Ok(looks)
+}
+
+/// Tries whether the API server lists the pods of a node.
+pub async fn try_pods(server: kubernetes::Settings, node: String) -> Result<(), remote::Error> {
+    Pods::new(server, node, || Box::new(drop)).ask_for_list(remote::PATIENCE).await.map(drop)
 }
 
 #[cfg(test)]

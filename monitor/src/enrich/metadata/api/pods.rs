@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hashbrown::HashMap;
+use reqwest::Response;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use tokio::sync::{OnceCell, Semaphore, mpsc, watch};
@@ -218,12 +219,17 @@ impl Pods {
         format!("spec.nodeName={},status.phase!=Succeeded,status.phase!=Failed", self.node)
     }
 
-    /// Puts all pods that there are in the place of those that were known. Gives the list's version.
-    async fn list(&self) -> Result<String, Error> {
+    /// Asks for all pods that there are; the answer is not read yet.
+    pub(super) async fn ask_for_list(&self, patience: Duration) -> Result<Response, Error> {
         let selector = self.selector();
         let query = [("fieldSelector", selector.as_str()), ("resourceVersion", "0")];
         let resource = Resource { path: &["api", "v1", "pods"], query: &query, accept: JSON };
-        let mut response = self.server.open(resource, LIST).await?;
+        self.server.open(resource, patience).await
+    }
+
+    /// Puts all pods that there are in the place of those that were known. Gives the list's version.
+    async fn list(&self) -> Result<String, Error> {
+        let mut response = self.ask_for_list(LIST).await?;
         let (feed, chunks) = mpsc::channel(8);
         let node = self.node.clone();
         let list = tokio::task::spawn_blocking(move || List::read(chunks, node));

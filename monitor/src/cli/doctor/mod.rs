@@ -1,6 +1,7 @@
 //! `taffrail doctor`: what works on this machine, what does not, what that blinds, what to do. It tries
-//! things rather than guess from versions, and leaves nothing behind.
+//! things rather than guess from versions, and leaves nothing behind. [`folders`] are looked at, [`servers`] are asked.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
@@ -9,12 +10,13 @@ use super::config::Source;
 use crate::config::Settings;
 use crate::confine;
 use crate::enrich::cgroup::{Hierarchy, Layout};
-use crate::enrich::metadata::api::{self, Look};
-use crate::event::text::escaped;
 use crate::probe::hook::{ALL_KINDS, Status, Tier};
 use crate::probe::load::Tiers;
 use crate::probe::tree::Tree;
 use crate::probe::{HOOKS, LoadError, Options, ProbeState, Probes, load};
+
+mod folders;
+mod servers;
 
 /// Say what works on this machine.
 #[derive(clap::Args)]
@@ -47,14 +49,33 @@ struct Finding {
     advice: Option<String>,
 }
 
+impl Finding {
+    fn ok(what: &'static str, found: String) -> Self {
+        Self { what, verdict: Verdict::Ok, found, advice: None }
+    }
+
+    fn less(what: &'static str, found: String, advice: &str) -> Self {
+        Self { what, verdict: Verdict::Less, found, advice: Some(advice.to_owned()) }
+    }
+
+    fn broken(what: &'static str, found: String, advice: &str) -> Self {
+        Self { what, verdict: Verdict::Broken, found, advice: Some(advice.to_owned()) }
+    }
+}
+
 /// Runs the sub-command.
 pub fn run(args: Args) -> ExitCode {
     let settings = match args.source.load() {
         Ok(settings) => settings,
         Err(code) => return code,
     };
-    let mut findings = vec![kernel(), btf(), capabilities(), cgroups(), confinement(&settings)];
-    findings.extend(runtimes(&settings));
+    let layout = Layout::detect();
+    let mut findings = vec![kernel(), btf(), capabilities(), cgroups(&layout), confinement(&settings)];
+    findings.extend([folders::processes(Path::new("/proc")), folders::log(&settings)]);
+    findings.extend(settings.pin.as_deref().map(folders::pins));
+    findings.push(folders::containers(&settings.folders, &layout));
+    findings.extend(servers::runtimes(&settings));
+    findings.extend(servers::api_server(&settings));
     let (found, states) = probes(args.tier);
     findings.extend(found);
     let worst = findings.iter().map(|finding| finding.verdict).fold(Verdict::Ok, |worst, verdict| {
@@ -93,24 +114,19 @@ fn to_json(finding: &Finding) -> Value {
 
 fn kernel() -> Finding {
     let read = |name: &str| std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default();
-    let found = format!("Linux {} ({})", read("osrelease").trim(), std::env::consts::ARCH);
-    Finding { what: "kernel", verdict: Verdict::Ok, found, advice: None }
+    Finding::ok("kernel", format!("Linux {} ({})", read("osrelease").trim(), std::env::consts::ARCH))
 }
 
 fn btf() -> Finding {
     match load::kernel_facts() {
-        Ok(facts) if facts.missing.is_empty() => Finding {
-            what: "BTF",
-            verdict: Verdict::Ok,
-            found: format!("all {} kernel fields found", facts.offsets.len()),
-            advice: None,
-        },
-        Ok(facts) => Finding {
-            what: "BTF",
-            verdict: Verdict::Less,
-            found: format!("this kernel has no {}", facts.missing.join(", ")),
-            advice: Some("values that come from these fields are absent or zero".to_owned()),
-        },
+        Ok(facts) if facts.missing.is_empty() => {
+            Finding::ok("BTF", format!("all {} kernel fields found", facts.offsets.len()))
+        }
+        Ok(facts) => Finding::less(
+            "BTF",
+            format!("this kernel has no {}", facts.missing.join(", ")),
+            "values that come from these fields are absent or zero",
+        ),
         Err(error) => broken("BTF", &error),
     }
 }
@@ -122,16 +138,26 @@ fn broken(what: &'static str, error: &LoadError) -> Finding {
         found = format!("{found}: {error}");
         cause = error.source();
     }
-    Finding { what, verdict: Verdict::Broken, found, advice: Some(error.hint().to_owned()) }
+    Finding::broken(what, found, error.hint())
 }
 
-/// The capabilities that something needs: number in the kernel's `capability.h`, name, what for.
+/// The capabilities that something needs: number in the kernel's `capability.h`, name, what is lost without it. The table in
+/// `docs/deploy.md` says the same.
 const NEEDED: &[(u32, &str, &str)] = &[
-    (39, "BPF", "load the probes"),
-    (38, "PERFMON", "attach the probes and read kernel memory"),
-    (12, "NET_ADMIN", "attach the connect probes to the cgroup tree"),
-    (2, "DAC_READ_SEARCH", "read what runtimes of other users say, and name cgroups by their id at once"),
-    (19, "SYS_PTRACE", "name the executables of processes that ran before the start"),
+    (39, "BPF", "the probes cannot be loaded"),
+    (38, "PERFMON", "the probes can neither be attached nor read kernel memory"),
+    (12, "NET_ADMIN", "datagrams and DNS are not seen, nor connects by io_uring, MSG_FASTOPEN and MPTCP"),
+    (
+        2,
+        "DAC_READ_SEARCH",
+        "what runtimes keep in folders of other users than root is not read: their containers have ids only; cgroups are \
+         looked for in the whole tree, which takes longer",
+    ),
+    (
+        19,
+        "SYS_PTRACE",
+        "executables of processes that ran before the start are not known, users of containers have numbers",
+    ),
 ];
 
 fn capabilities() -> Finding {
@@ -150,10 +176,10 @@ fn capabilities() -> Finding {
     if missing.is_empty() {
         let names: Vec<_> = NEEDED.iter().map(|(_, name, _)| *name).collect();
         let found = format!("{} are there", names.join(", "));
-        return Finding { what: "capabilities", verdict: Verdict::Ok, found, advice: None };
+        return Finding::ok("capabilities", found);
     }
     let names: Vec<_> = missing.iter().map(|(_, name, _)| *name).collect();
-    let costs: Vec<_> = missing.iter().map(|(_, name, what)| format!("{name}: cannot {what}")).collect();
+    let costs: Vec<_> = missing.iter().map(|(_, name, cost)| format!("without {name} {cost}")).collect();
     let vital = missing.iter().any(|(number, ..)| matches!(number, 38 | 39));
     Finding {
         what: "capabilities",
@@ -163,8 +189,8 @@ fn capabilities() -> Finding {
     }
 }
 
-fn cgroups() -> Finding {
-    let (verdict, found, advice) = match Layout::detect() {
+fn cgroups(layout: &Layout) -> Finding {
+    let (verdict, found, advice) = match layout {
         Layout::Unified(root) => (Verdict::Ok, format!("v2 at {}", root.display()), None),
         Layout::Hybrid(root) => (Verdict::Ok, format!("hybrid: v2 at {}", root.display()), None),
         Layout::V1(Hierarchy { controller, root, .. }) => (
@@ -203,40 +229,6 @@ fn confinement(settings: &Settings) -> Finding {
     let advice = (!not.is_empty())
         .then(|| "whoever takes the daemon over can write wherever its user and mounts let it".to_owned());
     Finding { what: WHAT, verdict, found, advice }
-}
-
-/// Which runtimes can be asked. None has to be there.
-fn runtimes(settings: &Settings) -> Vec<Finding> {
-    let looks = match api::look(&settings.sockets) {
-        Ok(looks) => looks,
-        Err(error) => {
-            let advice = Some("no runtime can be asked for what its files do not say".to_owned());
-            return vec![Finding {
-                what: "runtimes",
-                verdict: Verdict::Less,
-                found: error.to_string(),
-                advice,
-            }];
-        }
-    };
-    let finding = |Look { api, path, found }| {
-        let path = escaped(path.as_bytes()).to_string();
-        let (verdict, found, advice) = match found? {
-            Ok(version) => (Verdict::Ok, format!("{} at {path}", escaped(version.as_bytes())), None),
-            Err(why) => (
-                Verdict::Less,
-                format!("{path}: {}", escaped(why.as_bytes())),
-                Some("what only this runtime can tell of its containers is not known; see `enrich.sockets`"),
-            ),
-        };
-        Some(Finding { what: api, verdict, found, advice: advice.map(str::to_owned) })
-    };
-    let findings: Vec<Finding> = looks.into_iter().filter_map(finding).collect();
-    if findings.is_empty() {
-        let found = "no socket of one is there; their files are read".to_owned();
-        return vec![Finding { what: "runtimes", verdict: Verdict::Ok, found, advice: None }];
-    }
-    findings
 }
 
 /// How each probe is, by trying all. No cgroup is in scope, so they see nothing while they are tried.
@@ -305,7 +297,7 @@ fn probe(state: &ProbeState) -> Finding {
                 && load::preempts_in_tracepoints()
             {
                 let found = format!("{} ({tier}): a thread can be preempted within it", hook.hook_name());
-                let advice = "of a busy machine events are skipped, which gaps tell; mount tracefs at /sys/kernel/tracing";
+                let advice = "of a busy machine events are skipped, which gaps tell; mount tracefs at /sys/kernel/tracing (of the chart: `tracefs: true`)";
                 return Finding {
                     what: hook.program,
                     verdict: Verdict::Less,
