@@ -196,6 +196,8 @@ pub struct Vitals {
     pub held_bytes: Number,
     /// Processes that are known.
     pub processes: Number,
+    /// Bytes of their paths and arguments.
+    pub process_text_bytes: Number,
     /// Ended processes that were forgotten to make room, and running ones.
     pub evicted: [Number; 2],
     /// Processes that were first known by an event of theirs.

@@ -324,6 +324,11 @@ impl ProcessTable {
         self.processes.len()
     }
 
+    /// Bytes of the paths and arguments of all that are known.
+    pub fn text_bytes(&self) -> usize {
+        self.weight.bytes()
+    }
+
     /// Whether none is known.
     pub fn is_empty(&self) -> bool {
         self.processes.is_empty()

@@ -209,6 +209,7 @@ impl<S: Sink> Worker<S> {
         let vitals = &self.vitals;
         vitals.held_bytes.set(self.held.bytes() as u64);
         vitals.processes.set(self.enricher.processes.len() as u64);
+        vitals.process_text_bytes.set(self.enricher.processes.text_bytes() as u64);
         let of = self.enricher.processes.stats();
         vitals.evicted[0].set(of.evicted);
         vitals.evicted[1].set(of.evicted_running);

@@ -5,6 +5,8 @@ use crate::sample::Sample;
 
 /// The chart's limit of memory.
 const MEMORY_MAX_KIB: f64 = 512.0 * 1024.0;
+/// What paths and arguments of processes may take.
+const TEXTS_MAX_KIB: f64 = 128.0 * 1024.0;
 
 /// Threads and descriptors that the daemon may have at all.
 const THREADS_MAX: f64 = 32.0;
@@ -37,7 +39,9 @@ impl Verdict {
 type Measure = (&'static str, &'static str, (f64, f64), f64, fn(&Sample) -> f64);
 
 const MEASURES: &[Measure] = &[
-    ("memory of its own", " KiB", (0.03, 1024.0), MEMORY_MAX_KIB, |of| of.own_kib as f64),
+    ("memory of its own but for texts of processes", " KiB", (0.03, 1024.0), MEMORY_MAX_KIB, |of| {
+        of.own_kib.saturating_sub(of.texts_kib) as f64
+    }),
     ("threads", "", (0.0, 2.0), THREADS_MAX, |of| of.threads as f64),
     ("descriptors", "", (0.0, 4.0), DESCRIPTORS_MAX, |of| of.descriptors as f64),
     ("entries of the kernel's tables", "", (0.0, 16.0), 24_576.0, |of| of.all_entries() as f64),
@@ -56,10 +60,13 @@ pub fn daemon(samples: &[Sample], log_max_bytes: u64) -> Vec<Verdict> {
         let most = samples.iter().map(value).fold(0.0, f64::max);
         verdicts.push(Verdict::at_most(&format!("{what}, at most"), most, *max, unit));
     }
-    let most = samples.iter().map(|of| of.log_bytes).max().unwrap_or_default();
+    let most = |value: fn(&Sample) -> u64| samples.iter().map(value).max().unwrap_or_default() as f64;
+    let (own, texts) = (most(|of| of.own_kib), most(|of| of.texts_kib));
+    verdicts.push(Verdict::at_most("memory of its own, at most", own, MEMORY_MAX_KIB, " KiB"));
+    verdicts.push(Verdict::at_most("texts of processes, at most", texts, TEXTS_MAX_KIB, " KiB"));
     verdicts.push(Verdict::at_most(
         "folder of the log, at most",
-        most as f64,
+        most(|of| of.log_bytes),
         log_max_bytes as f64,
         " bytes",
     ));
@@ -133,6 +140,7 @@ mod tests {
             descriptors: 100,
             entries: BTreeMap::new(),
             processes: 32_768,
+            texts_kib: 0,
             log_bytes: 1 << 20,
             lag: 0,
             received: 0,
@@ -150,11 +158,16 @@ mod tests {
     fn memory_that_grows_by_the_hour_is_found_and_memory_that_swings_is_not() {
         // 50 MiB, and 6 MiB more within ten minutes.
         let growing = samples(|n| 51_200 + 50 * n);
-        assert_eq!(wrong(&growing), ["memory of its own, growth in the second half"]);
+        assert_eq!(
+            wrong(&growing),
+            ["memory of its own but for texts of processes, growth in the second half"]
+        );
         let swinging = samples(|n| 51_200 + if n % 7 == 0 { 4_096 } else { 0 });
         assert_eq!(wrong(&swinging), [""; 0]);
         // What was taken at the start and is kept is no growth.
         assert_eq!(wrong(&samples(|n| if n < 30 { 20_000 } else { 80_000 })), [""; 0]);
-        assert_eq!(wrong(&samples(|_| 600_000)), ["memory of its own, at most"]);
+        let large = samples(|_| 600_000);
+        let names = ["memory of its own but for texts of processes, at most", "memory of its own, at most"];
+        assert_eq!(wrong(&large), names);
     }
 }

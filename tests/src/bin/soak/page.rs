@@ -61,16 +61,17 @@ fn list(counts: &std::collections::BTreeMap<String, u64>) -> String {
 fn curve(samples: &[Sample], text: &mut String) {
     let most = samples.iter().map(|of| of.own_kib).max().unwrap_or(1) as f64;
     text.push_str(
-        "\n### The daemon by time\n\n| minute | memory of its own | resident | threads | descriptors | entries of tables | processes | log, MB | behind | events | CPU | |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n",
+        "\n### The daemon by time\n\n| minute | memory of its own | resident | threads | descriptors | entries of tables | processes | their texts | log, MB | behind | events | CPU | |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     let step = samples.len().div_ceil(ROWS).max(1);
     let mut before: Option<&Sample> = None;
     for of in samples.iter().step_by(step).chain(samples.last()) {
-        let (cpu_s, time) = before.map_or((of.cpu_s, of.at), |last| (of.cpu_s - last.cpu_s, of.at - last.at));
-        let share = if time.is_zero() { 0.0 } else { 100.0 * cpu_s / time.as_secs_f64() };
+        let share = before.map_or("–".to_owned(), |last| {
+            format!("{:.1} %", 100.0 * (of.cpu_s - last.cpu_s) / (of.at - last.at).as_secs_f64())
+        });
         let _ = writeln!(
             text,
-            "| {:.1} | {:.1} MiB | {:.1} MiB | {} | {} | {} | {} | {:.0} | {} | {} | {share:.1} % | `{}` |",
+            "| {:.1} | {:.1} MiB | {:.1} MiB | {} | {} | {} | {} | {:.1} MiB | {:.0} | {} | {} | {share} | `{}` |",
             of.at.as_secs_f64() / 60.0,
             of.own_kib as f64 / 1024.0,
             of.resident_kib as f64 / 1024.0,
@@ -78,6 +79,7 @@ fn curve(samples: &[Sample], text: &mut String) {
             of.descriptors,
             of.all_entries(),
             of.processes,
+            of.texts_kib as f64 / 1024.0,
             of.log_bytes as f64 / 1e6,
             of.lag,
             of.received,

@@ -22,6 +22,8 @@ pub struct Sample {
     pub entries: BTreeMap<String, u64>,
     /// Processes that the daemon remembers.
     pub processes: u64,
+    /// What their paths and arguments take, in KiB: as long as whoever starts processes on this machine likes.
+    pub texts_kib: u64,
     /// Bytes of all files in the log's folder.
     pub log_bytes: u64,
     /// Records that the exporter is behind.
@@ -47,6 +49,7 @@ impl Sample {
             descriptors: std::fs::read_dir(format!("/proc/{pid}/fd"))?.count() as u64,
             entries: tables(pid)?,
             processes: page.sum("taffrail_processes") as u64,
+            texts_kib: page.sum("taffrail_process_text_bytes") as u64 / 1024,
             log_bytes: bytes(log),
             lag: page.sum("taffrail_export_lag_records") as u64,
             received: page.sum("taffrail_events_total") as u64,
