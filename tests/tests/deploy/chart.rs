@@ -294,6 +294,32 @@ fn values_that_the_chart_does_not_know_or_that_would_widen_it_are_refused() {
 }
 
 #[test]
+fn notes_warn_of_what_the_network_policy_keeps_from_working() {
+    let helm = match given("TAFFRAIL_HELM") {
+        Ok(helm) => helm,
+        Err(reason) => skip!("notes_warn_of_what_the_network_policy_keeps_from_working", "{reason}"),
+    };
+    let warnings = |values: &[&str]| {
+        let mut command = Command::new(&helm);
+        command.args(["install", "--dry-run=client", "taffrail", "deploy/chart"]).current_dir(root());
+        let notes =
+            said("helm", &command.args(values.iter().flat_map(|value| ["--set", value])).output().unwrap());
+        let warnings = notes.lines().filter_map(|line| line.strip_prefix("WARNING: "));
+        warnings.map(|line| line.split(',').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(warnings(&[]), [""; 0]);
+    assert_eq!(warnings(OTHER), [""; 0]);
+    let expected = [
+        "nobody can scrape the metrics",
+        "the API server cannot be asked",
+        "the provider of OpenID Connect cannot be asked",
+        "the exporter siem reaches nobody",
+    ];
+    let exporters = ["config.export.siem.to=syslog+tls://siem.example:6514", "config.export.here.to=stdout:"];
+    assert_eq!(warnings(&[ASKING, &exporters].concat()), expected);
+}
+
+#[test]
 fn plain_manifests_are_fresh() {
     let helm = match given("TAFFRAIL_HELM") {
         Ok(helm) => helm,
