@@ -294,12 +294,17 @@ impl Vitals {
 
     /// Rules are in force from now on. What earlier ones did that are gone, or had another priority, is forgotten.
     pub fn put_in_force(&self, set: &RuleSet) {
-        let priorities: BTreeMap<&str, &str> =
-            set.enabled().map(|rule| (rule.name.as_str(), rule.priority.name())).collect();
-        lock(&self.rules).retain(|name, of| priorities.get(name.as_str()) == Some(&of.priority));
+        let mut rules = lock(&self.rules);
+        let mut before = std::mem::take(&mut *rules);
+        // Whoever scrapes sees that the first alert of a rule is one more only if it was seen to have none.
+        rules.extend(set.enabled().map(|rule| {
+            let new = OfRule { priority: rule.priority.name(), ..OfRule::default() };
+            let of = before.remove(&rule.name).filter(|of| of.priority == new.priority);
+            (rule.name.clone(), of.unwrap_or(new))
+        }));
         let mut in_force = lock(&self.in_force);
         *in_force = InForce {
-            rules: priorities.len(),
+            rules: rules.len(),
             sha256: set.hash().to_owned(),
             // Others may have been refused while these were on their way.
             is_refused: in_force.is_refused,
@@ -340,6 +345,8 @@ impl Vitals {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::diagnostic::Source;
 
@@ -355,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_rules_that_are_gone_go_too() {
+    fn rules_in_force_have_numbers_and_those_that_are_gone_have_none() {
         let (set, _) = RuleSet::load(&crate::rules::embedded()).unwrap();
         let vitals = Vitals::default();
         let first = set.enabled().next().unwrap();
@@ -365,9 +372,11 @@ mod tests {
         vitals.matched(&gone, 1, 0);
         vitals.matched(first, 1, 0);
         vitals.put_in_force(&set);
-        let rules: Vec<_> = vitals.rules().into_iter().collect();
+        let mut rules = vitals.rules();
+        assert!(rules.keys().eq(set.enabled().map(|rule| &rule.name).collect::<BTreeSet<_>>()));
         let of = OfRule { priority: first.priority.name(), alerts: 2, suppressed: 2 };
-        assert_eq!(rules, [(first.name.clone(), of)]);
+        assert_eq!(rules.remove(&first.name), Some(of));
+        assert!(rules.values().all(|of| (of.alerts, of.suppressed) == (0, 0)));
     }
 
     #[test]

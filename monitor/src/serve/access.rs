@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::http;
 use crate::audit::RecordKind;
 use crate::clock;
 use crate::event::json::Members;
@@ -26,6 +27,12 @@ const TEXT_MAX: usize = 128;
 
 /// The status of a call that was refused since nobody could tell whose it is.
 const UNDECIDED: u16 = 503;
+
+/// The statuses of calls that were refused.
+const REFUSED: [u16; 3] = [401, 403, 429];
+
+/// The endpoint of calls that are for none of ours.
+const OTHER: &str = "other";
 
 /// The rule that alerts of callers who were not let in are by.
 pub const RULE: &str = "API access refused";
@@ -171,7 +178,11 @@ impl Calls {
                 alerted_ns: HashMap::new(),
                 other_alerted_ns: 0,
                 alerts: 0,
-                requests: BTreeMap::new(),
+                // Whoever scrapes sees that one was refused only if he has seen that none was.
+                requests: http::endpoints()
+                    .chain([OTHER])
+                    .flat_map(|endpoint| REFUSED.map(|status| ((endpoint, status), 0)))
+                    .collect(),
                 refusals: BTreeMap::new(),
             }),
         }
@@ -185,7 +196,7 @@ impl Calls {
         let now_ns = clock::boot_ns();
         let books = &mut *self.lock();
         if call.status > 0 {
-            *books.requests.entry((endpoint.unwrap_or("other"), call.status)).or_default() += 1;
+            *books.requests.entry((endpoint.unwrap_or(OTHER), call.status)).or_default() += 1;
         }
         // Who could not be judged has not done anything.
         if call.refusal.is_some() && call.status != UNDECIDED {
@@ -391,6 +402,20 @@ mod tests {
     fn refused(path: &str, from: [u8; 4]) -> Call {
         let refusal = Some("unknown token");
         Call { caller: Caller::Nobody, from: Some(from.into()), status: 401, refusal, ..call(path) }
+    }
+
+    #[test]
+    fn refused_requests_are_counted_from_zero() {
+        let (calls, _messages) = calls();
+        calls.take(refused("/metrics", [10, 0, 0, 1]), Some("/metrics"));
+        let mut counts = BTreeMap::new();
+        calls.each(|endpoint, status, count| {
+            counts.insert((endpoint, status.to_owned()), count);
+        });
+        for (endpoint, status, expected) in [("/metrics", "401", 1), ("/livez", "403", 0), (OTHER, "429", 0)]
+        {
+            assert_eq!(counts.get(&(endpoint, status.to_owned())), Some(&expected), "{endpoint} {status}");
+        }
     }
 
     #[test]

@@ -144,6 +144,11 @@ const ROUTES: &[Route] = &[
     },
 ];
 
+/// What can be asked for, by its path.
+pub fn endpoints() -> impl Iterator<Item = &'static str> {
+    ROUTES.iter().map(|route| route.path)
+}
+
 /// Answers the requests of a connection, until one of the two ends it.
 pub async fn serve<S>(stream: S, peer: Peer, tokens: &Tokens, api: &Api)
 where

@@ -170,7 +170,7 @@ pub const METRICS: &[Metric] = &[
         help: "When the rules in force were loaded, by the wall clock.",
         read: |s, out| out.value(seconds(s.vitals.in_force().loaded_ns)) },
     Metric { name: "taffrail_alerts_total", ty: Type::Counter, labels: RULE,
-        help: "Alerts. A rule that has none since the start, or since it was loaded, is not there, but for the daemon's own.",
+        help: "Alerts since the start, or since the rule was loaded; 0 for a rule in force that has none.",
         read: |s, out| {
             each_rule(s, |of| of.alerts, out);
             out.labelled(&[access::PRIORITY, access::RULE], s.calls.alerts() as f64);
