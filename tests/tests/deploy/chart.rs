@@ -153,17 +153,24 @@ fn kubernetes_accepts_every_variant_of_the_chart_and_none_asks_for_more_than_it_
     assert!(!validate("1.35.0", &wrong).status.success());
     // Kinds of the Prometheus operator are not Kubernetes' own.
     let operator = ["metrics.enabled=true", "metrics.tlsSecret=tls", "metrics.tokensSecret=tokens"];
-    let operator =
-        [&operator[..], &["metrics.serviceMonitor.enabled=true", "metrics.prometheusRule.enabled=true"]];
-    let monitoring = said("helm", &render(&helm, "1.35.0", &operator.concat(), &[]));
+    let kinds = ["metrics.serviceMonitor.enabled=true", "metrics.prometheusRule.enabled=true"];
+    let of_a_name = ["fullnameOverride=watch"];
+    let operator = [&operator[..], &kinds, &of_a_name].concat();
+    let monitoring = said("helm", &render(&helm, "1.35.0", &operator, &[]));
     for part in [
         "kind: ServiceMonitor",
         "kind: PrometheusRule",
         "alert: TaffrailTamperWindow",
         "{{ $labels.instance }}",
+        // Alerts are about this one, by nodes.
+        "{daemonset=\"watch\"}",
+        "sourceLabels: [__meta_kubernetes_pod_node_name]\n          targetLabel: instance\n",
     ] {
         assert!(monitoring.contains(part), "{part} in {monitoring}");
     }
+    // There is nothing to ask without metrics.
+    let none = said("helm", &render(&helm, "1.35.0", &kinds, &[]));
+    assert!(!none.contains("monitoring.coreos.com"), "{none}");
     // OpenShift's own kind is not Kubernetes'.
     let constraints = said("helm", &render(&helm, "1.35.0", &["openshift.scc=true"], &[]));
     assert!(constraints.contains("kind: SecurityContextConstraints"));
