@@ -102,9 +102,15 @@ fn settings(schema: &Value, section: &str) -> Vec<String> {
     let members = schema["properties"].as_object().unwrap().iter();
     // A key with a dot in it is another way to write one that is there, too; what is the chart's own is forbidden.
     let members = members.filter(|(name, of)| !name.contains('.') && of.is_object());
-    let each = members.map(|(name, of)| match of["properties"].is_object() {
-        true => settings(of, &format!("{section}{name}.")),
-        false => vec![format!("{section}{name}")],
+    let each = members.map(|(name, of)| {
+        let exporter = &of["additionalProperties"];
+        if of["properties"].is_object() {
+            settings(of, &format!("{section}{name}."))
+        } else if exporter.is_object() {
+            settings(exporter, &format!("{section}{name}.siem."))
+        } else {
+            vec![format!("{section}{name}")]
+        }
     });
     each.flatten().collect()
 }
@@ -192,7 +198,9 @@ fn pods_start_anew_for_settings_that_are_not_read_anew_and_for_no_others() {
     let schema = std::fs::read_to_string(root().join("deploy/chart/values.schema.json")).unwrap();
     let schema: Value = serde_json::from_str(&schema).unwrap();
     let settings = settings(&schema["properties"]["config"], "");
-    assert!(settings.iter().any(|key| key == "log.record") && settings.iter().any(|key| key == "export"));
+    for key in ["log.record", "export.siem.to"] {
+        assert!(settings.iter().any(|setting| setting == key), "{key}: {settings:?}");
+    }
     for key in settings {
         let is_same = pods(&[&format!("config.{key}=other")]) == before;
         assert_eq!(is_same, taffrail::config::is_live(&key), "{key}");
