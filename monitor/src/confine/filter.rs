@@ -85,16 +85,8 @@ const NAMESPACES: &[i32] = &[
     libc::CLONE_NEWNET,
 ];
 
-/// What changes files, and what makes sockets: threads that look into other processes do neither.
-const CHANGES: &[c_long] = &[
-    libc::SYS_truncate,
-    libc::SYS_ftruncate,
-    libc::SYS_fallocate,
-    libc::SYS_unlinkat,
-    libc::SYS_renameat2,
-    libc::SYS_mkdirat,
-    libc::SYS_symlinkat,
-    libc::SYS_linkat,
+/// What changes files' modes, owners, times and attributes, which Landlock does not guard.
+const ATTRIBUTES: &[c_long] = &[
     libc::SYS_fchmod,
     libc::SYS_fchmodat,
     libc::SYS_fchown,
@@ -106,13 +98,41 @@ const CHANGES: &[c_long] = &[
     libc::SYS_removexattr,
     libc::SYS_lremovexattr,
     libc::SYS_fremovexattr,
-    libc::SYS_socket,
-    libc::SYS_renameat,
     FCHMODAT2,
     SETXATTRAT,
     REMOVEXATTRAT,
+    FILE_SETATTR,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_futimesat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chmod,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chown,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_lchown,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_utime,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_utimes,
+];
+
+/// What else changes files, and what makes sockets or connects them: threads that look into other processes do neither.
+/// A socket of another thread's has a name, too, which such a thread could look up in other roots.
+const CHANGES: &[c_long] = &[
+    libc::SYS_truncate,
+    libc::SYS_ftruncate,
+    libc::SYS_fallocate,
+    libc::SYS_unlinkat,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_mkdirat,
+    libc::SYS_symlinkat,
+    libc::SYS_linkat,
+    libc::SYS_socket,
+    libc::SYS_bind,
+    libc::SYS_connect,
+    libc::SYS_sendmsg,
+    libc::SYS_sendmmsg,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_creat,
     #[cfg(target_arch = "x86_64")]
@@ -127,22 +147,17 @@ const CHANGES: &[c_long] = &[
     libc::SYS_symlink,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_link,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_chmod,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_chown,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_lchown,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_utime,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_utimes,
 ];
 
-/// Calls of Linux 6.6 and 6.13, which not all C libraries know.
+/// Requests of ioctl(2) that file systems know, by what stands in their second byte: those of all of them, of XFS, of
+/// btrfs. They change files that are open for reading.
+const OF_FILE_SYSTEMS: &[u8] = b"fX\x94";
+
+/// Calls of Linux 6.6, 6.13 and 6.17, which not all C libraries know.
 const FCHMODAT2: c_long = 452;
 const SETXATTRAT: c_long = 463;
 const REMOVEXATTRAT: c_long = 466;
+const FILE_SETATTR: c_long = 469;
 
 /// Filters for all threads.
 pub fn never() -> Result<Vec<BpfProgram>, BackendError> {
@@ -151,8 +166,9 @@ pub fn never() -> Result<Vec<BpfProgram>, BackendError> {
     rules.insert(libc::SYS_open_by_handle_at, vec![masked(2, libc::O_PATH as u64, 0)?]);
     let flags = NAMESPACES.iter().map(|&flag| has(0, flag as u64)).collect::<Result<_, _>>()?;
     rules.insert(libc::SYS_clone, flags);
-    // Its flags are in memory, where a filter cannot look. Whoever hears that the kernel does not know it uses `clone`.
-    let unknown = compile(always(&[libc::SYS_clone3]), libc::ENOSYS)?;
+    // What they are asked for is in memory, where a filter cannot look. Whoever hears that the kernel does not know them
+    // uses `clone` and `openat`.
+    let unknown = compile(always(&[libc::SYS_clone3, libc::SYS_openat2]), libc::ENOSYS)?;
     let mut filters = vec![compile(rules, libc::EPERM)?, unknown];
     if cfg!(target_arch = "x86_64") {
         filters.push(no_x32());
@@ -160,13 +176,37 @@ pub fn never() -> Result<Vec<BpfProgram>, BackendError> {
     Ok(filters)
 }
 
-/// The filter for threads that look into other processes, besides. What `openat2` is asked for is in memory, where a
-/// filter cannot look: that one is left to them.
+/// The filter for all threads once all that the daemon makes has its mode, besides.
+pub fn no_attributes() -> Result<BpfProgram, BackendError> {
+    let mut rules = always(ATTRIBUTES);
+    let requests = OF_FILE_SYSTEMS.iter().map(|&kind| masked(1, 0xff00, u64::from(kind) << 8));
+    rules.insert(libc::SYS_ioctl, requests.collect::<Result<_, _>>()?);
+    compile(rules, libc::EPERM)
+}
+
+/// The filter for all threads of a daemon that asks no runtime, besides. A runtime starts for root what it is told to;
+/// and by a name below `/proc` each socket of the host's is within reach.
+pub fn no_callers() -> Result<BpfProgram, BackendError> {
+    let unix = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, libc::AF_UNIX as u64)?;
+    let of_kind = |kind: i32| {
+        // Beside the kind there are flags.
+        let is = SeccompCmpOp::MaskedEq(0xf);
+        let of_kind = SeccompCondition::new(1, SeccompCmpArgLen::Dword, is, kind as u64)?;
+        SeccompRule::new(vec![unix.clone(), of_kind])
+    };
+    let kinds = [libc::SOCK_STREAM, libc::SOCK_SEQPACKET].map(of_kind).into_iter();
+    compile(BTreeMap::from([(libc::SYS_socket, kinds.collect::<Result<_, _>>()?)]), libc::EPERM)
+}
+
+/// The filter for threads that look into other processes, besides.
 pub fn no_changes() -> Result<BpfProgram, BackendError> {
     let mut rules = always(CHANGES);
     rules.insert(libc::SYS_openat, to_write(2)?);
     #[cfg(target_arch = "x86_64")]
     rules.insert(libc::SYS_open, to_write(1)?);
+    // To whom; without that it goes where the socket is connected to, as what wakes up a thread does.
+    let to_somebody = SeccompCondition::new(4, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)?;
+    rules.insert(libc::SYS_sendto, vec![SeccompRule::new(vec![to_somebody])?]);
     compile(rules, libc::EPERM)
 }
 

@@ -29,7 +29,7 @@ mod filter;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// It looks into other processes, below `/proc`. Landlock forbids just that, so that such a thread is in no domain; a
-    /// filter keeps it from changing files and from making sockets.
+    /// filter keeps it from changing files and from making and connecting sockets.
     Look,
     /// All else: it is in a domain that can write below the daemon's folders, and listen where it was told to only.
     Work,
@@ -117,8 +117,9 @@ pub struct Confinement {
 
 struct Walls {
     domain: RulesetCreated,
-    no_changes: BpfProgram,
-    is_filtered: bool,
+    /// What each role is refused besides; nothing without seccomp.
+    look: Vec<BpfProgram>,
+    work: Vec<BpfProgram>,
 }
 
 impl Confinement {
@@ -135,9 +136,16 @@ impl Confinement {
         let compiled = |error: seccompiler::BackendError| ConfineError::refused("seccomp", error);
         let seccomp = filter(&filter::never().map_err(compiled)?);
         let state = State { landlock: landlock(), seccomp };
-        let no_changes = filter::no_changes().map_err(compiled)?;
         let (domain, closed) = domain(settings)?;
-        let walls = Walls { domain, no_changes, is_filtered: state.seccomp.is_ok() };
+        let mut walls = Walls { domain, look: Vec::new(), work: Vec::new() };
+        if state.seccomp.is_ok() {
+            let no_attributes = filter::no_attributes().map_err(compiled)?;
+            walls.look = vec![no_attributes.clone(), filter::no_changes().map_err(compiled)?];
+            walls.work = vec![no_attributes];
+            if settings.sockets.is_empty() {
+                walls.work.push(filter::no_callers().map_err(compiled)?);
+            }
+        }
         Ok(Self { walls: Some(walls), maps, closed, state })
     }
 
@@ -157,18 +165,19 @@ impl Confinement {
 
     /// Confines the calling thread, for good.
     pub fn enter(&self, role: Role) -> Result<(), ConfineError> {
-        let Some(Walls { domain, no_changes, is_filtered }) = &self.walls else { return Ok(()) };
-        match role {
-            Role::Look if *is_filtered => seccompiler::apply_filter(no_changes)
-                .map_err(|error| ConfineError::refused("seccomp", error))?,
-            Role::Look => {}
-            Role::Work => {
-                let refused = |error: Box<dyn std::error::Error + Send + Sync>| {
-                    ConfineError::refused("Landlock", error)
-                };
-                let domain = domain.try_clone().map_err(|error| refused(error.into()))?;
-                domain.restrict_self().map_err(|error| refused(error.into()))?;
-            }
+        let Some(Walls { domain, look, work }) = &self.walls else { return Ok(()) };
+        let filters = match role {
+            Role::Look => look,
+            Role::Work => work,
+        };
+        for filter in filters {
+            seccompiler::apply_filter(filter).map_err(|error| ConfineError::refused("seccomp", error))?;
+        }
+        if role == Role::Work {
+            let refused =
+                |error: Box<dyn std::error::Error + Send + Sync>| ConfineError::refused("Landlock", error);
+            let domain = domain.try_clone().map_err(|error| refused(error.into()))?;
+            domain.restrict_self().map_err(|error| refused(error.into()))?;
         }
         hold(role.rights() | self.maps).map_err(|error| ConfineError::refused("capabilities", error))
     }

@@ -189,7 +189,9 @@ impl Executables {
     pub fn start(&mut self) -> io::Result<()> {
         let (hasher, questions) = sync_channel(QUESTIONS);
         // Later it may not be made any more.
-        reach::memory();
+        if reach::memory().is_none() {
+            eprintln!("warning: programs in memory will have no hash (`unreadable`): memfd_create is refused");
+        }
         let busy = Arc::clone(&self.busy_since_ns);
         std::thread::Builder::new().name("hash".to_owned()).spawn(move || run(&questions, &busy))?;
         self.hasher = Some(hasher);

@@ -2,7 +2,7 @@
 //! somebody has taken over. That all else works as before, all other tests show: it is confined in them, too.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use taffrail_tests::daemon::{Daemon, wait_for};
@@ -108,14 +108,17 @@ fn thread_that_is_taken_over_starts_no_program_and_writes_to_own_folders_only() 
         skip!(TEST, "{reason}");
     }
     let error = |number: i32| -i64::from(number);
-    let daemon = daemon(&[]);
+    // It asks no runtime.
+    let nobody = ["docker", "podman", "cri", "containerd"].map(|of| format!("enrich.sockets.{of}=[]"));
+    let daemon = daemon(&nobody.each_ref().map(String::as_str));
     let start = daemon.wait_for(|record| record["kind"] == "start");
     if start["confined"]["not"] != json!([]) {
         skip!(TEST, "{}", start["confined"]["not"]);
     }
-    let beside = |name: &str| daemon.log().parent().unwrap().join(name);
+    let beside = |name: &str| daemon.log().parent().unwrap().join(name).to_str().unwrap().to_owned();
+    std::fs::write(beside("other/there"), "").unwrap();
     let write = (libc::O_CREAT | libc::O_WRONLY | libc::O_CLOEXEC) as u64;
-    let here = libc::AT_FDCWD as u64;
+    let (here, none) = (libc::AT_FDCWD as u64, u64::MAX);
     for thread in threads(&daemon) {
         let taken = Taken::new(thread.id).unwrap();
         let call = |number, arguments| taken.call(number, arguments).unwrap();
@@ -130,37 +133,77 @@ fn thread_that_is_taken_over_starts_no_program_and_writes_to_own_folders_only() 
             (libc::SYS_open_by_handle_at, [0, 0, libc::O_RDONLY as u64, 0, 0, 0]),
             (libc::SYS_unshare, [libc::CLONE_NEWUSER as u64, 0, 0, 0, 0, 0]),
             (libc::SYS_clone, [libc::CLONE_NEWUSER as u64, 0, 0, 0, 0, 0]),
+            (libc::SYS_fchmod, [none, 0o777, 0, 0, 0, 0]),
+            // `fchmodat2`, `setxattrat` and `file_setattr`, which this C library has no names for.
+            (452, [0; 6]),
+            (463, [0; 6]),
+            (469, [0; 6]),
+            // `FS_IOC_SETFLAGS`, `FS_IOC_FSSETXATTR` and `BTRFS_IOC_SUBVOL_CREATE`.
+            (libc::SYS_ioctl, [none, 0x4008_6602, 0, 0, 0, 0]),
+            (libc::SYS_ioctl, [none, 0x401c_5820, 0, 0, 0, 0]),
+            (libc::SYS_ioctl, [none, 0x5000_940e, 0, 0, 0, 0]),
         ] {
             assert_eq!(call(number, arguments), error(libc::EPERM), "{}: {number}", thread.name);
         }
         // To look at a file is what it needs; there is no handle at that address.
         let look = [0, 0, libc::O_PATH as u64, 0, 0, 0];
         assert_eq!(call(libc::SYS_open_by_handle_at, look), error(libc::EFAULT), "{}", thread.name);
-        assert_eq!(call(libc::SYS_clone3, [0; 6]), error(libc::ENOSYS), "{}", thread.name);
+        for number in [libc::SYS_clone3, libc::SYS_openat2] {
+            assert_eq!(call(number, [0; 6]), error(libc::ENOSYS), "{}: {number}", thread.name);
+        }
         // By the number that programs with short pointers have for it.
         assert_eq!(call(0x4000_0000 | libc::SYS_getpid, [0; 6]), error(libc::ENOSYS), "{}", thread.name);
-        let make = |name: &str| {
-            let path = taken.put(beside(name).to_str().unwrap()).unwrap();
-            call(libc::SYS_openat, [here, path, write, 0o600, 0, 0])
+        let open = |path: &str, flags: u64| {
+            let path = taken.put(path).unwrap();
+            call(libc::SYS_openat, [here, path, flags, 0o600, 0, 0])
         };
+        let close = |descriptor: i64| call(libc::SYS_close, [descriptor as u64, 0, 0, 0, 0, 0]);
+        let there = open(&beside("other/there"), (libc::O_PATH | libc::O_CLOEXEC) as u64);
+        assert!(there >= 0, "{}: {there}", thread.name);
+        let refused = error(if thread.looks() { libc::EPERM } else { libc::EACCES });
+        let by_descriptor = format!("/proc/self/fd/{there}");
+        for (path, flags) in [
+            (&beside("other/made"), write),
+            // Links of `/proc` lead to other mounts of what is there.
+            (&format!("/proc/1/root{}", beside("other/made")), write),
+            (&by_descriptor, libc::O_WRONLY as u64),
+            (&by_descriptor, libc::O_RDWR as u64),
+            (&"/proc/1/mem".to_owned(), libc::O_RDWR as u64),
+        ] {
+            assert_eq!(open(path, flags), refused, "{}: {path} {flags:o}", thread.name);
+        }
+        close(there);
+        let socket = |family: i32, kind: i32| {
+            call(libc::SYS_socket, [family as u64, (kind | libc::SOCK_CLOEXEC) as u64, 0, 0, 0, 0])
+        };
+        for kind in [libc::SOCK_STREAM, libc::SOCK_SEQPACKET] {
+            assert_eq!(socket(libc::AF_UNIX, kind), error(libc::EPERM), "{}: {kind}", thread.name);
+        }
         if thread.looks() {
-            assert_eq!(make("other/made"), error(libc::EPERM), "{}", thread.name);
-            assert_eq!(make("log/made"), error(libc::EPERM), "{}", thread.name);
-            let socket = [libc::AF_INET as u64, libc::SOCK_STREAM as u64, 0, 0, 0, 0];
-            assert_eq!(call(libc::SYS_socket, socket), error(libc::EPERM), "{}", thread.name);
-            // `fchmodat2` and `setxattrat`, which this C library has no names for.
-            for number in [452, 463] {
-                assert_eq!(call(number, [0; 6]), error(libc::EPERM), "{}: {number}", thread.name);
+            assert_eq!(open(&beside("log/made"), write), error(libc::EPERM), "{}", thread.name);
+            assert_eq!(socket(libc::AF_INET, libc::SOCK_STREAM), error(libc::EPERM), "{}", thread.name);
+            for (number, arguments) in [
+                (libc::SYS_bind, [none, 0, 0, 0, 0, 0]),
+                (libc::SYS_connect, [none, 0, 0, 0, 0, 0]),
+                (libc::SYS_sendmsg, [none, 0, 0, 0, 0, 0]),
+                (libc::SYS_sendto, [none, 0, 0, 0, 1, 0]),
+            ] {
+                assert_eq!(call(number, arguments), error(libc::EPERM), "{}: {number}", thread.name);
             }
+            let to_nobody = call(libc::SYS_sendto, [none, 0, 0, 0, 0, 0]);
+            assert_eq!(to_nobody, error(libc::EBADF), "{}", thread.name);
         } else {
-            assert_eq!(make("other/made"), error(libc::EACCES), "{}", thread.name);
-            for name in ["log/made", "out/made"] {
-                let descriptor = make(name);
-                assert!(descriptor >= 0, "{}: {name}: {descriptor}", thread.name);
-                call(libc::SYS_close, [descriptor as u64, 0, 0, 0, 0, 0]);
+            for descriptor in [
+                open(&beside("log/made"), write),
+                open(&beside("out/made"), write),
+                socket(libc::AF_UNIX, libc::SOCK_DGRAM),
+                socket(libc::AF_INET, libc::SOCK_STREAM),
+            ] {
+                assert!(descriptor >= 0, "{}: {descriptor}", thread.name);
+                close(descriptor);
             }
         }
-        assert!(!beside("other/made").exists(), "{}", thread.name);
+        assert!(!Path::new(&beside("other/made")).exists(), "{}", thread.name);
     }
     // It has been none the worse for it.
     let (status, records) = daemon.stop();

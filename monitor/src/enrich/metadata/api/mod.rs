@@ -44,6 +44,14 @@ pub struct Sockets {
     pub containerd: Vec<String>,
 }
 
+impl Sockets {
+    /// Whether nobody is to be asked.
+    pub fn is_empty(&self) -> bool {
+        let Self { docker, podman, cri, containerd } = self;
+        [docker, podman, cri, containerd].iter().all(|paths| paths.is_empty())
+    }
+}
+
 impl Default for Sockets {
     fn default() -> Self {
         const CONTAINERD: [&str; 3] = [
