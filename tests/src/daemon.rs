@@ -68,17 +68,32 @@ impl Daemon {
 
     /// As [`Daemon::start`], with `config.yaml` and the log in a folder that is there.
     pub fn start_in(folder: TempDir, settings: &[&str]) -> Self {
-        Self::start_while(folder, settings, |_| {})
+        Self::start_as(folder, settings, |_| {}, |_| {})
     }
 
     /// As [`Daemon::start_in`]. While it starts, `meanwhile` is called with its process id.
     pub fn start_while(folder: TempDir, settings: &[&str], meanwhile: impl FnOnce(u32)) -> Self {
+        Self::start_as(folder, settings, |_| {}, meanwhile)
+    }
+
+    /// As [`Daemon::start_in`], by a command that `prepare` does something to before.
+    pub fn start_prepared(folder: TempDir, settings: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
+        Self::start_as(folder, settings, prepare, |_| {})
+    }
+
+    fn start_as(
+        folder: TempDir,
+        settings: &[&str],
+        prepare: impl FnOnce(&mut Command),
+        meanwhile: impl FnOnce(u32),
+    ) -> Self {
         let mut command = taffrail(&["run", "--config"]);
         command.arg(folder.path().join("config.yaml"));
         command.args(["-o", &format!("log.dir={}", folder.path().join("log").display())]);
         for setting in settings {
             command.args(["-o", setting]);
         }
+        prepare(&mut command);
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the daemon");
         meanwhile(child.id());
         let mut stderr = BufReader::new(child.stderr.take().expect("its stderr"));

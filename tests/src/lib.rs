@@ -6,6 +6,7 @@ pub mod daemon;
 pub mod fence;
 pub mod net;
 pub mod pins;
+pub mod profile;
 pub mod raw;
 pub mod sandbox;
 pub mod score;

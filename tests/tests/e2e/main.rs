@@ -14,6 +14,7 @@ mod fork;
 mod identity;
 mod log;
 mod open;
+mod profile;
 mod recording;
 mod restart;
 mod state;
