@@ -67,26 +67,26 @@ fn load_rules(settings: &Settings, files: &mut Seen, told: &mut Told) -> Option<
     told.unreadable.extend(read.errors.into_iter().map(|error| (error.into(), hint)));
     let mut sources = if settings.rules_embedded { rules::embedded() } else { Vec::new() };
     sources.extend(read.sources);
-    let disabled = &settings.rules_disabled;
-    let (set, unknown) = match RuleSet::load(&sources) {
+    let (set, names) = match RuleSet::load(&sources) {
         Ok((mut set, warnings)) => {
             told.diagnostics.extend(warnings);
             set.enable_down_to(settings.rules_maturity);
-            let unknown = set.disable(disabled);
-            (Some(set), unknown)
+            set.disable(&settings.rules_disabled);
+            let names = set.rules.iter().map(|rule| rule.name.clone()).collect();
+            (Some(set), Some(names))
         }
         Err(diagnostics) => {
             told.diagnostics.extend(diagnostics);
-            let unknown = rules::names(&sources).map(|names| {
-                disabled.iter().map(String::as_str).filter(|name| !names.contains(*name)).collect()
-            });
-            (None, unknown.unwrap_or_default())
+            (None, rules::names(&sources))
         }
     };
     // One of a file that cannot be read may be meant.
-    for name in unknown.into_iter().filter(|_| is_whole) {
-        let message = format!("`rules.disabled` names a rule that there is not: `{name}`");
-        told.diagnostics.push(Diagnostic::error("C109", message));
+    if let Some(names) = names.filter(|_| is_whole) {
+        for name in settings.rules_disabled.iter().filter(|name| !names.contains(*name)) {
+            let message = format!("`rules.disabled` names a rule that there is not: `{name}`");
+            let diagnostic = Diagnostic::error("C109", message);
+            told.diagnostics.push(diagnostic.did_you_mean(name, names.iter().map(String::as_str)));
+        }
     }
     set
 }

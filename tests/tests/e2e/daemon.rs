@@ -181,7 +181,11 @@ fn what_it_cannot_do_it_says_with_a_hint_and_the_right_exit_code() {
             vec!["error[R201]", "did you mean `proc.name`?", "error[R304]", "`desc` is missing"],
         ),
         (vec!["-o", "rules.files=[/never/there]"], 2, vec!["/never/there: No such file or directory"]),
-        (vec!["-o", "rules.disabled=[Nonsense]"], 1, vec!["a rule that there is not: `Nonsense`"]),
+        (
+            vec!["-o", "rules.disabled=[File outside of the container opend]", "-o", "lgo.dir=x"],
+            1,
+            vec!["error[C101]", "error[C109]", "did you mean `File outside of the container opened`?"],
+        ),
         (
             vec!["-o", &format!("log.dir={file}/below")],
             2,
