@@ -207,16 +207,18 @@ impl Cursor {
     /// At the end of a segment that may be written: whether it is worth reading on.
     fn look_again(&mut self) -> Result<bool, ReadError> {
         let look = self.look()?;
-        let before = std::mem::replace(&mut self.seen, look);
+        // What fails from here on is tried again, though nothing changes.
+        let before = std::mem::take(&mut self.seen);
         let Some(open) = &mut self.open else { return Ok(true) };
         let failed = |source| ReadError::Segment { path: open.segment.path.clone(), source };
         open.lines.forget_half().map_err(failed)?;
         if look == before {
+            self.seen = look;
             return Ok(false);
         }
         if look.len < Some(open.lines.offset()) {
             // The writer could not make records durable and took them back.
-            self.open = None;
+            (self.open, self.seen) = (None, look);
             return Ok(true);
         }
         if look.has_next || look.folder_time != before.folder_time {
@@ -224,6 +226,7 @@ impl Cursor {
             // One more read to its end, now that it cannot grow any more.
             open.is_closed = segments(&self.folder)?.last().is_some_and(|last| last.first > first);
         }
+        self.seen = look;
         Ok(true)
     }
 
@@ -233,19 +236,21 @@ impl Cursor {
         if self.done.is_some() && look == self.seen {
             return Ok(false);
         }
-        self.seen = look;
+        // See `look_again`.
+        self.seen = Look::default();
         let segments = segments(&self.folder)?;
         let left = &segments[segments.partition_point(|segment| Some(segment.first) <= self.done)..];
         let at = left.partition_point(|segment| segment.first <= self.next).saturating_sub(1);
-        let Some(segment) = left.get(at) else { return Ok(false) };
+        let Some(segment) = left.get(at) else {
+            self.seen = look;
+            return Ok(false);
+        };
         let lines = match Lines::open(segment) {
             // Packed or deleted since the folder was listed.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.seen = Look::default();
-                return Ok(true);
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
             lines => lines.map_err(|source| ReadError::Segment { path: segment.path.clone(), source })?,
         };
+        self.seen = look;
         self.open = Some(Open {
             bound: left.get(at + 1).map_or(u64::MAX, |next| next.first),
             is_seeking: segment.first < self.next,
