@@ -124,7 +124,8 @@ fn status(settings: &Settings, as_json: bool) -> ExitCode {
                 return ExitCode::from(super::FAILED);
             }
         };
-        let Position { seq, hash: _, sent, failed, refused, dropped, error, failing_since } = position;
+        let Position { seq, hash: _, sent, failed, refused, dropped, error, failing_since, is_unreadable: _ } =
+            position;
         let lag = last.saturating_sub(seq);
         is_failing |= error.is_some();
         if as_json {

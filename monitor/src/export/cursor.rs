@@ -34,6 +34,8 @@ pub struct Position {
     pub error: Option<String>,
     /// Since when nothing gets through, in UTC.
     pub failing_since: Option<String>,
+    /// Whether that is since the log cannot be read.
+    pub is_unreadable: bool,
 }
 
 /// The files of one exporter.

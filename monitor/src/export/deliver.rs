@@ -58,8 +58,8 @@ pub enum Phase {
     Stopped,
 }
 
-/// Takes what is to be told in the log.
-pub type Tell = Box<dyn Fn(RecordKind, Vec<u8>) + Send>;
+/// Takes what is to be told in the log; `false`: nobody does any more.
+pub type Tell = Box<dyn Fn(RecordKind, Vec<u8>) -> bool + Send>;
 
 /// How an exporter is doing, for others to read.
 #[derive(Debug, Default)]
@@ -103,6 +103,8 @@ pub struct Exporter {
     seen: u64,
     /// The highest record that arrived, or of which it is told that it was deleted before.
     accounted: u64,
+    /// There is a loss that nobody takes word of: nothing behind it is read, and the next start meets it again.
+    is_unheard: bool,
     /// Failures since something got through.
     failures: u32,
     told: Option<Instant>,
@@ -163,6 +165,7 @@ impl Exporter {
             read,
             seen,
             accounted: seen,
+            is_unheard: false,
             failures: 0,
             told: None,
             saved: (now, u64::MAX),
@@ -181,7 +184,17 @@ impl Exporter {
             let phase = *self.phase.borrow();
             self.look_for_replay();
             batch.clear();
-            let is_at_end = self.fill_or_wait(&mut batch).await;
+            let is_at_end = match self.fill_or_wait(&mut batch).await {
+                Ok(is_at_end) => is_at_end,
+                Err(error) => {
+                    self.position.is_unreadable = true;
+                    self.fail(&Failure::new(Stage::Settings, with_causes(&error)));
+                    if self.back_off(None).await.is_break() {
+                        break;
+                    }
+                    false
+                }
+            };
             let delivered =
                 if batch.events.is_empty() { ControlFlow::Continue(()) } else { self.deliver(&batch).await };
             match delivered {
@@ -197,7 +210,8 @@ impl Exporter {
                 self.rewind(self.position.seq);
                 continue;
             }
-            let is_done = phase == Phase::Draining && is_at_end && self.unsettled.is_empty();
+            let is_last = phase == Phase::Draining || self.is_unheard;
+            let is_done = is_last && is_at_end && self.unsettled.is_empty();
             if phase == Phase::Stopped || is_done {
                 break;
             }
@@ -264,36 +278,29 @@ impl Exporter {
 
     /// Reads a batch; one that is not full waits for more, if others are to be waited for. Returns whether all of the
     /// log was read.
-    async fn fill_or_wait(&mut self, batch: &mut Batch) -> bool {
-        let mut is_at_end = self.fill_or_tell(batch);
+    async fn fill_or_wait(&mut self, batch: &mut Batch) -> Result<bool, ReadError> {
+        let mut is_at_end = self.fill(batch)?;
         if is_at_end && !batch.events.is_empty() && *self.phase.borrow() == Phase::Running {
             let wait = self.settings.batch_wait;
             if !wait.is_zero() {
                 self.pause(wait).await;
-                is_at_end = self.fill_or_tell(batch);
+                is_at_end = self.fill(batch)?;
             }
         }
-        is_at_end
+        Ok(is_at_end)
     }
 
-    fn fill_or_tell(&mut self, batch: &mut Batch) -> bool {
-        match self.fill(batch) {
-            Ok(is_at_end) => is_at_end,
-            Err(error) => {
-                self.fail(&Failure::new(Stage::Settings, with_causes(&error)));
-                true
-            }
-        }
-    }
-
+    /// It only fails with nothing in the batch.
     fn fill(&mut self, batch: &mut Batch) -> Result<bool, ReadError> {
+        if self.is_unheard {
+            return Ok(true);
+        }
         let most = match self.settings.rate {
             0 => self.settings.batch_events,
             // A second's worth.
             rate => self.settings.batch_events.min(rate as usize),
         };
         let mut damaged: Vec<(u64, String)> = Vec::new();
-        let mut skipped = Vec::new();
         let limit = self.durable.as_ref().map_or(u64::MAX, Durable::seq);
         self.cursor.set_limit(limit);
         let mut records = 0;
@@ -306,10 +313,10 @@ impl Exporter {
             records += 1;
             let step = match self.cursor.next() {
                 Ok(step) => step,
-                // What was found before is told all the same: it is passed over now.
+                // What was found before is sent and told all the same: it is passed over now.
                 Err(error) => {
                     failed = Some(error);
-                    break true;
+                    break false;
                 }
             };
             match step {
@@ -340,7 +347,10 @@ impl Exporter {
                 }
                 Step::Skipped { from, to } => {
                     // What was sent but had not arrived is lost, too.
-                    skipped.push((from.max(self.accounted + 1), to));
+                    if !self.skip(from.max(self.accounted + 1), to) {
+                        self.is_unheard = true;
+                        break true;
+                    }
                     self.accounted = self.accounted.max(to);
                     self.seen = self.seen.max(to);
                 }
@@ -353,20 +363,22 @@ impl Exporter {
                 Step::End => break true,
             }
         };
-        for (from, to) in skipped.into_iter().filter(|(from, to)| from <= to) {
-            self.skip(from, to);
-        }
         self.bury(damaged);
-        failed.map_or(Ok(is_at_end), Err)
+        match failed {
+            Some(error) if batch.events.is_empty() => return Err(error),
+            None if self.position.is_unreadable => self.worked(),
+            _ => {}
+        }
+        Ok(is_at_end)
     }
 
-    /// Records that are not there any more.
-    fn skip(&mut self, from: u64, to: u64) {
+    /// Records that are not there any more. Returns whether that is told, if it has to be.
+    fn skip(&mut self, from: u64, to: u64) -> bool {
         // What was deleted before this exporter was there is nothing that it has lost.
-        if std::mem::take(&mut self.is_new) && from == 1 {
-            return;
+        let is_before = self.is_new && from == 1;
+        if is_before || from > to {
+            return true;
         }
-        self.position.dropped += to - from + 1;
         let mut body = Vec::new();
         let mut members = Members::within(&mut body);
         members.text("where", b"export");
@@ -374,7 +386,11 @@ impl Exporter {
         members.number("count", (to - from + 1) as i64);
         members.number("from_seq", from as i64);
         members.number("to_seq", to as i64);
-        (self.tell)(RecordKind::Gap, body);
+        let is_told = (self.tell)(RecordKind::Gap, body);
+        if is_told {
+            self.position.dropped += to - from + 1;
+        }
+        is_told
     }
 
     /// Keeps what will never be sent: its number, 0 if it is no record, and the reason.
@@ -534,7 +550,9 @@ impl Exporter {
         self.failures = 0;
         if self.position.error.take().is_some() {
             self.position.failing_since = None;
+            self.position.is_unreadable = false;
             self.told = None;
+            self.saved.1 = u64::MAX;
             self.note("recovered");
         }
     }

@@ -49,14 +49,17 @@ impl Exporters {
     ) -> std::io::Result<Self> {
         let (phase, watched) = watch::channel(Phase::Running);
         let (end, ended) = mpsc::channel();
-        let tell: Arc<Mutex<Option<Tell>>> = Arc::new(Mutex::new(Some(Box::new(tell))));
+        let tell: Tell = Box::new(move |kind, body| {
+            tell(kind, body);
+            true
+        });
+        let tell = Arc::new(Mutex::new(Some(tell)));
         let mut standings = Vec::new();
         for settings in all {
             let told = Arc::clone(&tell);
             let tell: Tell = Box::new(move |kind, body| {
-                if let Some(tell) = &*told.lock().unwrap_or_else(PoisonError::into_inner) {
-                    tell(kind, body);
-                }
+                let told = told.lock().unwrap_or_else(PoisonError::into_inner);
+                told.as_ref().is_some_and(|tell| tell(kind, body))
             });
             let mut exporter =
                 Exporter::new(settings.clone(), log, Some(durable.clone()), tell, watched.clone())?;
@@ -79,7 +82,7 @@ impl Exporters {
         &self.standings
     }
 
-    /// Nobody listens to them any more.
+    /// Nobody listens to them any more. One that has to tell a loss ends before it, and tells it after the next start.
     pub fn hush(&self) {
         self.tell.lock().unwrap_or_else(PoisonError::into_inner).take();
     }

@@ -452,3 +452,152 @@ fn unix_socket_that_nobody_reads_is_a_failure_and_gets_everything_once_it_is_rea
     exporters.drain(Duration::from_secs(30));
     assert_eq!(position(&logs).sent, count);
 }
+
+/// A log of at least so many segments that is still written, and the first record of each of them.
+fn log_of_segments(logs: &Path, count: usize) -> (Log, Vec<u64>) {
+    let log = log(logs, 0);
+    let firsts = grow(&log, logs, count);
+    (log, firsts)
+}
+
+/// Writes until there are so many segments.
+fn grow(log: &Log, logs: &Path, count: usize) -> Vec<u64> {
+    let firsts = || -> Vec<u64> {
+        let names = logs.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut firsts: Vec<u64> =
+            names.filter_map(|name| name.strip_suffix(".ndjson")?.parse().ok()).collect();
+        firsts.sort_unstable();
+        firsts
+    };
+    let mut from = 1;
+    while firsts().len() < count {
+        let before = log.durable().seq();
+        append(log, from, from + 99);
+        from += 100;
+        wait_for("it is durable", || log.durable().seq() >= before + 100);
+    }
+    firsts()
+}
+
+/// As retention does.
+fn delete(logs: &Path, first: u64) {
+    std::fs::remove_file(logs.join(format!("{first:020}.ndjson"))).unwrap();
+}
+
+fn gaps(told: &Told) -> Vec<(u64, u64)> {
+    let told = told.lock().unwrap();
+    let gaps = told.iter().filter(|(kind, _)| *kind == RecordKind::Gap);
+    gaps.map(|(_, gap)| (gap["from_seq"].as_u64().unwrap(), gap["to_seq"].as_u64().unwrap())).collect()
+}
+
+#[test]
+fn what_was_deleted_before_an_exporter_was_there_is_nothing_that_it_has_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let (logs, out) = (folder.path().join("log"), folder.path().join("out"));
+    let settings = settings(&format!("file://{}", out.display()), "");
+    let (log, firsts) = log_of_segments(&logs, 2);
+    delete(&logs, firsts[0]);
+    let (exporters, told) = start_one(&settings, &logs, &log.durable());
+    log.close().unwrap();
+    exporters.drain(Duration::from_secs(30));
+    assert_eq!(lines(&out), log_lines(&logs));
+    assert_eq!((gaps(&told), position(&logs).dropped), (vec![], 0));
+}
+
+#[test]
+fn what_is_deleted_before_a_new_exporter_has_reached_its_receiver_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let logs = folder.path().join("log");
+    let (log, firsts) = log_of_segments(&logs, 2);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = format!("syslog+tcp://{}", listener.local_addr().unwrap());
+    let first = firsts[0];
+    let segments = logs.clone();
+    std::thread::spawn(move || {
+        // It breaks off with what it was sent, which is to be sent again then, and is there no more.
+        let (mut stream, _) = listener.accept().unwrap();
+        delete(&segments, first);
+        let _ = stream.read(&mut [0; 1]).unwrap();
+        drop(stream);
+        for stream in listener.incoming() {
+            std::io::copy(&mut stream.unwrap(), &mut std::io::sink()).unwrap();
+        }
+    });
+    let (exporters, told) = start_one(&settings(&to, ", batch_events: 10"), &logs, &log.durable());
+    wait_for("the loss is told", || !gaps(&told).is_empty());
+    log.close().unwrap();
+    exporters.drain(Duration::from_secs(30));
+    assert_eq!(gaps(&told), [(1, firsts[1] - 1)]);
+    assert_eq!(position(&logs).dropped, firsts[1] - 1);
+}
+
+#[test]
+fn loss_that_is_met_when_nobody_listens_any_more_is_told_after_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let logs = folder.path().join("log");
+    let (log, firsts) = log_of_segments(&logs, 3);
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let server = Arc::clone(&taken);
+    let [(asked, is_asked), (go, may_go)] = [(); 2].map(|()| std::sync::mpsc::channel());
+    let port = serve(move |_, body| {
+        asked.send(()).unwrap();
+        may_go.recv().unwrap();
+        server.lock().unwrap().extend(numbers(body));
+        200
+    });
+    let settings =
+        settings(&format!("webhook+http://127.0.0.1:{port}/x"), ", batch_events: 10, kinds: [event]");
+    let (exporters, told) = start_one(&settings, &logs, &log.durable());
+    // It is at the beginning of the first segment.
+    is_asked.recv().unwrap();
+    delete(&logs, firsts[1]);
+    exporters.hush();
+    (0..10_000).for_each(|_| go.send(()).unwrap());
+    log.close().unwrap();
+    exporters.drain(Duration::from_secs(30));
+    assert_eq!(gaps(&told), []);
+    let (before, lost) = (position(&logs), firsts[2] - firsts[1]);
+    assert_eq!((before.seq, before.dropped), (firsts[1] - 1, 0));
+    // The next daemon, of which only the log's end is missing.
+    let log = self::log(&logs, 0);
+    let (exporters, told) = start_one(&settings, &logs, &log.durable());
+    log.close().unwrap();
+    exporters.drain(Duration::from_secs(30));
+    assert_eq!(gaps(&told), [(firsts[1], firsts[2] - 1)]);
+    let after = position(&logs);
+    assert_eq!((after.seq, after.dropped), (log_lines(&logs).len() as u64 + lost, lost));
+    let taken = taken.lock().unwrap();
+    assert!(taken.is_sorted() && taken.len() as u64 == after.sent);
+}
+
+#[test]
+fn log_that_can_be_read_again_is_no_failure_any_more_though_nothing_is_to_be_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let in_folder = |name: &str| folder.path().join(name);
+    let (logs, link, out) = (in_folder("log"), in_folder("link"), in_folder("out"));
+    let log = log(&logs, 0);
+    append(&log, 1, 10);
+    wait_for("it is durable", || log.durable().seq() > 10);
+    // What it has for the log's folder is at one moment the one, and at the next one the other.
+    std::fs::write(in_folder("file"), "").unwrap();
+    let lead_to = |name: &str| {
+        std::os::unix::fs::symlink(in_folder(name), in_folder("new")).unwrap();
+        std::fs::rename(in_folder("new"), &link).unwrap();
+    };
+    lead_to("log");
+    let settings = settings(&format!("file://{}", out.display()), ", kinds: [alert]");
+    let (exporters, told) = start_one(&settings, &link, &log.durable());
+    let standing = Arc::clone(&exporters.standings()[0]);
+    wait_for("all is read", || standing.seq.get() == log.durable().seq());
+    lead_to("file");
+    // It goes on in the segment that is open, and does not find the next one.
+    grow(&log, &logs, 2);
+    wait_for("it fails, and again", || standing.failing.get() == 1 && standing.failed.get() > 1);
+    lead_to("log");
+    wait_for("it works again", || standing.failing.get() == 0);
+    log.close().unwrap();
+    exporters.drain(Duration::from_secs(30));
+    let states: Vec<Value> = told.lock().unwrap().iter().map(|(_, note)| note["state"].clone()).collect();
+    assert_eq!(states, ["started", "failing", "recovered"]);
+    assert_eq!((position(&logs).error, out.exists()), (None, false));
+}
