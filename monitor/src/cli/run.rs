@@ -28,7 +28,7 @@ use crate::event::text::escaped;
 use crate::export::Exporters;
 use crate::pipeline::inbox::{Inbox, Word};
 use crate::pipeline::{self, Live, Message, Sink, Worker, receive};
-use crate::probe::handover::{self};
+use crate::probe::handover::{self, Claim};
 use crate::probe::hook::{PROCESS_KINDS, Status, bit};
 use crate::probe::loss::LOST_MAX;
 use crate::probe::scope::SCOPE_MAX;
@@ -146,6 +146,7 @@ fn watch(
         debug: args.debug_probes,
         pin: settings.pin.clone(),
     };
+    let claim = claim_pins(settings)?;
     // Before new ones are put there.
     let (left, mut problems) =
         settings.pin.as_deref().map(|root| handover::left(root, &layout)).unwrap_or_default();
@@ -310,12 +311,19 @@ fn watch(
             return Err(ExitCode::from(super::FAILED));
         }
     };
-    // Before the log is free for the next daemon, which would find it in use.
-    drop(socket);
+    // Before the log is free for the next daemon, which would find them in use.
+    drop((socket, claim));
     let stopped = sink.stop();
     // The last record has to get out too, but nobody waits long for a receiver that does not answer.
     exporters.drain(DRAIN);
     stopped
+}
+
+/// The folder of pins, if there is to be one: its probes are not taken from a daemon that is at work.
+fn claim_pins(settings: &Settings) -> Result<Option<Claim>, ExitCode> {
+    let Some(root) = &settings.pin else { return Ok(None) };
+    let claim = Claim::take(root).map_err(|source| LoadError::Pin { folder: root.clone(), source });
+    claim.map(Some).map_err(|error| cannot_load(&error))
 }
 
 /// The local socket. Without it the daemon watches as well.

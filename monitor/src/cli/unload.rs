@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::config::Source;
-use crate::probe::handover;
+use crate::probe::handover::{self, PinError};
 
 /// Take off the probes that a daemon has left at work (`probes.pin`).
 #[derive(clap::Args)]
@@ -27,9 +27,13 @@ pub fn run(args: &Args) -> ExitCode {
             println!("{}: took off the probes of {count} daemons", folder.display());
             ExitCode::SUCCESS
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(PinError::Folder(error)) if error.kind() == std::io::ErrorKind::NotFound => {
             println!("{}: there are none", folder.display());
             ExitCode::SUCCESS
+        }
+        Err(error @ PinError::InUse) => {
+            super::complain(&error, Some("stop that daemon first (`systemctl stop taffrail`)"));
+            ExitCode::from(super::FAILED)
         }
         Err(error) => {
             super::complain(&error, Some("run as root; `rm -r` of the folder takes them off too"));

@@ -3,10 +3,13 @@
 //! old ones off, and reads what is left in their rings: it does not matter whether both are of one version, as long as
 //! records look alike. Nothing that is found there stops a start.
 //!
-//! One folder is one generation: `000001-LAYOUT`, with the tree of cgroups if that is one of v1: the same id is another cgroup in
+//! One daemon at a time has the folder ([`Claim`]): to another one, its probes would be a leftover.
+//!
+//! One folder in there is one generation: `000001-LAYOUT`, with the tree of cgroups if that is one of v1: the same id is another cgroup in
 //! another tree. Which events the last daemon has dealt with, it leaves in a map
 //! ([`Ledger`]); what it had taken out of the rings and not dealt with is gone with it, and known by number.
 
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -36,6 +39,32 @@ pub enum PinError {
     /// The kernel refused.
     #[error(transparent)]
     Refused(#[from] AyaPinError),
+    /// The folder is another daemon's, or `unload` is at work there.
+    #[error("another daemon has that folder")]
+    InUse,
+}
+
+/// The folder, for this process alone until this is dropped.
+pub struct Claim {
+    _folder: File,
+}
+
+impl Claim {
+    /// Takes a folder, and makes it if it is not there.
+    pub fn take(root: &Path) -> Result<Self, PinError> {
+        std::fs::create_dir_all(root)?;
+        Self::of(root)
+    }
+
+    /// The lock is the folder's own: there are no files in a BPF file system, and pods that share it may share nothing else.
+    fn of(root: &Path) -> Result<Self, PinError> {
+        let folder = File::open(root)?;
+        match folder.try_lock() {
+            Ok(()) => Ok(Self { _folder: folder }),
+            Err(TryLockError::WouldBlock) => Err(PinError::InUse),
+            Err(TryLockError::Error(error)) => Err(error.into()),
+        }
+    }
 }
 
 /// The first hex digits of the layout's hash, and the tree of cgroups.
@@ -55,7 +84,6 @@ pub struct Pins {
 impl Pins {
     /// Makes the folder of a new generation.
     pub fn create(root: &Path, cgroups: &Layout) -> Result<Self, PinError> {
-        std::fs::create_dir_all(root)?;
         let last = generations(root)?.last().map_or(0, |(number, _)| *number);
         let folder = root.join(format!("{:06}-{}", last + 1, layout(cgroups)));
         std::fs::create_dir(&folder)?;
@@ -92,7 +120,8 @@ fn generations(root: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
 }
 
 /// Takes all probes off that were left in a folder. Returns how many generations there were.
-pub fn unload(root: &Path) -> io::Result<usize> {
+pub fn unload(root: &Path) -> Result<usize, PinError> {
+    let _claim = Claim::of(root)?;
     let found = generations(root)?;
     for (_, folder) in &found {
         std::fs::remove_dir_all(folder)?;
@@ -353,3 +382,18 @@ mod tests {
         assert_eq!(generations(root.path()).unwrap(), []);
     }
 }
+
+    #[test]
+    fn folder_is_one_process_alone_until_it_lets_go() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().join("taffrail");
+        assert!(
+            matches!(unload(&root), Err(PinError::Folder(error)) if error.kind() == io::ErrorKind::NotFound)
+        );
+        let claim = Claim::take(&root).unwrap();
+        std::fs::create_dir(root.join("000001-0123456789abcdef")).unwrap();
+        assert!(matches!(Claim::take(&root), Err(PinError::InUse)));
+        assert!(matches!(unload(&root), Err(PinError::InUse)));
+        drop(claim);
+        assert_eq!(unload(&root).unwrap(), 1);
+    }

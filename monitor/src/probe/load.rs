@@ -136,6 +136,9 @@ impl LoadError {
                 "run as root, or give the capabilities BPF, PERFMON and NET_ADMIN (SYS_ADMIN before Linux 5.8)"
             }
             LoadError::Object(_) => "use Linux 5.10 or newer; `taffrail doctor` shows what is missing",
+            LoadError::Pin { source: handover::PinError::InUse, .. } => {
+                "stop the other one first, or give this one a folder of its own (`probes.pin`)"
+            }
             LoadError::NothingAttached(_) => "`taffrail doctor` shows why, probe by probe",
             LoadError::Pin { .. } => {
                 "`probes.pin` has to name a folder in a BPF file system, such as /sys/fs/bpf/taffrail (`mount -t bpf bpf /sys/fs/bpf`)"

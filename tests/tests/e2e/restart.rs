@@ -126,3 +126,30 @@ fn time_without_probes_is_told_with_its_bounds() {
     assert_eq!((&restart["watched"], &restart["from_boot_ns"]), (&json!(false), &json!(last)));
     assert!(restart["to_boot_ns"].as_u64().unwrap() > last);
 }
+
+#[test]
+fn second_daemon_with_the_same_pins_does_not_start_and_takes_nothing_from_the_first() {
+    const TEST: &str = "second_daemon_with_the_same_pins_does_not_start_and_takes_nothing_from_the_first";
+    if let Some(reason) = cannot_trace() {
+        skip!(TEST, "{reason}");
+    }
+    let pins = Pins::mount();
+    let settings = [RECORD, &pins.setting(), "rules.embedded=false"];
+    let daemon = Daemon::start(&settings);
+    let left = pins.names();
+    let other = tempfile::tempdir().unwrap();
+    let log = format!("log.dir={}", other.path().join("log").display());
+    for command in ["run", "unload"] {
+        let output = taffrail(&[command, "-o", &pins.setting(), "-o", &log]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(
+            (output.status.code(), said.contains("another daemon has that folder")),
+            (Some(2), true),
+            "{said}"
+        );
+        assert_eq!(pins.names(), left);
+    }
+    let container = Container::start("second").unwrap();
+    container.sh(": >/tmp/m-1").unwrap();
+    daemon.wait_for(|record| record["event"]["file"] == "/tmp/m-1");
+}
