@@ -14,7 +14,7 @@ use crate::audit::read::{Cursor, Step, last_line};
 use crate::clock;
 use crate::event;
 use crate::pipeline::{Sink, Worker};
-use crate::probe::handover::Left;
+use crate::probe::handover::{self, Left};
 
 /// The last record of an earlier daemon.
 #[derive(Debug, Deserialize)]
@@ -43,7 +43,7 @@ pub fn take_over<S: Sink>(
     if last.is_none() && left.is_empty() && problems.is_empty() {
         return;
     }
-    let is_watched = left.iter().any(|left| left.handled().is_some());
+    let is_watched = handover::is_watched(&left);
     // What was written to another log is not looked for there: too much is told as unfinished, never too little.
     let logged = |handled: &Handled| match &last {
         Some(last) if handled.log == place(log) => logged(log, handled.seq, last.seq),

@@ -89,8 +89,8 @@ impl<S: Sink> Worker<S> {
     ) -> TakenOver {
         let mut taken = TakenOver::default();
         let mut cut = Cut { at_ns, ..Cut::default() };
-        // Where nobody watched before, all that the new ones saw is told.
-        let is_watched = left.iter().any(|left| left.handled().is_some());
+        // Where none were attached before, all that the new ones saw is told.
+        let is_attached = left.iter().any(Left::is_attached);
         let mut left = left;
         for left in &mut left {
             let mut drained = [0; KINDS];
@@ -112,8 +112,7 @@ impl<S: Sink> Worker<S> {
             });
             if let Some(handled) = left.handled() {
                 let since_ns = handled.boot_ns;
-                taken.from_boot_ns =
-                    if taken.from_boot_ns == 0 { since_ns } else { taken.from_boot_ns.min(since_ns) };
+                taken.from_boot_ns = earlier(taken.from_boot_ns, since_ns);
                 if let Some(account) = left.account(&drained, &logged(&handled)) {
                     self.tell_account(&account, since_ns);
                 }
@@ -126,7 +125,7 @@ impl<S: Sink> Worker<S> {
                 problems.push(format!("what the last daemon left cannot be removed: {error}"));
             }
         }
-        self.cut = is_watched.then_some(cut);
+        self.cut = is_attached.then_some(cut);
         taken
     }
 
@@ -139,6 +138,11 @@ impl<S: Sink> Worker<S> {
     }
 }
 
+/// Of two times, of which 0 is not known.
+fn earlier(one_ns: u64, other_ns: u64) -> u64 {
+    [one_ns, other_ns].into_iter().filter(|ns| *ns > 0).min().unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,6 +152,14 @@ mod tests {
         let mut record = testing::exit(pid, 1, 0);
         record[8..16].copy_from_slice(&boot_ns.to_ne_bytes());
         record
+    }
+
+    #[test]
+    fn start_that_was_ended_before_it_wrote_anything_down_does_not_say_since_when() {
+        assert_eq!(
+            [(0, 0), (7, 0), (0, 7), (7, 9), (9, 7)].map(|(one, other)| earlier(one, other)),
+            [0, 7, 7, 7, 7]
+        );
     }
 
     #[test]

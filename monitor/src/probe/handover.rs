@@ -76,6 +76,9 @@ fn layout(cgroups: &Layout) -> String {
     }
 }
 
+/// Where this is, all probes were attached. A start that was ended before has left maps, and nobody who watches.
+const LAST_LINK: &str = "link-0";
+
 /// The pins of this daemon's probes.
 pub struct Pins {
     folder: PathBuf,
@@ -95,9 +98,9 @@ impl Pins {
         Ok(map.pin(self.folder.join(name))?)
     }
 
-    /// Keeps what is attached.
+    /// Keeps what is attached; [`LAST_LINK`] as the last one.
     pub fn links(&self, links: &mut Vec<FdLink>) -> Result<(), PinError> {
-        for (number, link) in std::mem::take(links).into_iter().enumerate() {
+        for (number, link) in std::mem::take(links).into_iter().enumerate().rev() {
             links.push(link.pin(self.folder.join(format!("link-{number}")))?.into());
         }
         Ok(())
@@ -134,12 +137,19 @@ pub struct Left {
     folder: PathBuf,
     /// `None`: their records are of another layout, or something is missing.
     maps: Option<Maps>,
+    has_links: bool,
 }
 
 struct Maps {
     rings: Receiver,
     tally: PerCpuArray<MapData, TalliesPod>,
     handled: Handled,
+}
+
+/// Whether somebody watched all the time since a daemon has written down how far it was.
+pub fn is_watched(left: &[Left]) -> bool {
+    left.iter().any(Left::is_attached)
+        && left.iter().filter_map(Left::handled).any(|handled| handled.boot_ns > 0)
 }
 
 /// What became of the events that such probes have seen.
@@ -167,7 +177,8 @@ pub fn left(root: &Path, cgroups: &Layout) -> (Vec<Left>, Vec<String>) {
             Err("its records are of another version, or of another tree of cgroups".to_owned())
         };
         let maps = maps.map_err(|error| problems.push(format!("{}: {error}", folder.display()))).ok();
-        Left { folder, maps }
+        let has_links = folder.join(LAST_LINK).exists();
+        Left { folder, maps, has_links }
     });
     (all.collect(), problems)
 }
@@ -187,6 +198,11 @@ impl Maps {
 }
 
 impl Left {
+    /// Whether they were attached when they were found, and can be read.
+    pub fn is_attached(&self) -> bool {
+        self.has_links && self.maps.is_some()
+    }
+
     /// What the daemon had dealt with; `None` if that cannot be read.
     pub fn handled(&self) -> Option<Handled> {
         Some(self.maps.as_ref()?.handled)
@@ -370,7 +386,7 @@ mod tests {
         let cgroups = Layout::None;
         let (left, problems) = left(root.path(), &cgroups);
         assert_eq!((left.len(), problems.len()), (2, 2));
-        assert!(left.iter().all(|left| left.handled().is_none()), "{problems:?}");
+        assert!(left.iter().all(|left| left.handled().is_none()) && !is_watched(&left), "{problems:?}");
         let next = Pins::create(root.path(), &cgroups).unwrap();
         assert_eq!(
             next.folder.file_name().unwrap().to_str().unwrap(),
@@ -381,7 +397,6 @@ mod tests {
         assert_eq!(unload(root.path()).unwrap(), 3);
         assert_eq!(generations(root.path()).unwrap(), []);
     }
-}
 
     #[test]
     fn folder_is_one_process_alone_until_it_lets_go() {
@@ -397,3 +412,4 @@ mod tests {
         drop(claim);
         assert_eq!(unload(&root).unwrap(), 1);
     }
+}

@@ -153,3 +153,26 @@ fn second_daemon_with_the_same_pins_does_not_start_and_takes_nothing_from_the_fi
     container.sh(": >/tmp/m-1").unwrap();
     daemon.wait_for(|record| record["event"]["file"] == "/tmp/m-1");
 }
+
+#[test]
+fn start_that_was_ended_before_its_probes_were_pinned_has_watched_nothing() {
+    if let Some(reason) = cannot_trace() {
+        skip!("start_that_was_ended_before_its_probes_were_pinned_has_watched_nothing", "{reason}");
+    }
+    let pins = Pins::mount();
+    let settings = ["rules.embedded=false", &pins.setting()];
+    let daemon = Daemon::start(&settings);
+    let log = daemon.log();
+    let folder = daemon.end(libc::SIGTERM);
+    let last = records(&log).last().unwrap()["boot_ns"].as_u64().unwrap();
+    // As such a start leaves it.
+    let generation = pins.path().join(&pins.names()[0]);
+    for entry in generation.read_dir().unwrap().map(|entry| entry.unwrap()) {
+        if entry.file_name().to_str().unwrap().starts_with("link-") {
+            std::fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    let (_, told) = Daemon::start_in(folder, &settings).stop();
+    let restart = told.iter().find(|record| record["kind"] == "restart").unwrap();
+    assert_eq!((&restart["watched"], &restart["from_boot_ns"]), (&json!(false), &json!(last)));
+}
