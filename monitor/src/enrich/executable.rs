@@ -190,7 +190,9 @@ impl Executables {
         let (hasher, questions) = sync_channel(QUESTIONS);
         // Later it may not be made any more.
         if reach::memory().is_none() {
-            eprintln!("warning: programs in memory will have no hash (`unreadable`): memfd_create is refused");
+            eprintln!(
+                "warning: programs in memory will have no hash (`unreadable`): memfd_create is refused"
+            );
         }
         let busy = Arc::clone(&self.busy_since_ns);
         std::thread::Builder::new().name("hash".to_owned()).spawn(move || run(&questions, &busy))?;
