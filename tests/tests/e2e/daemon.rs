@@ -182,7 +182,7 @@ fn what_it_cannot_do_it_says_with_a_hint_and_the_right_exit_code() {
         ),
         (vec!["-o", "rules.files=[/never/there]"], 2, vec!["/never/there: No such file or directory"]),
         (
-            vec!["-o", "rules.disabled=[File outside of the container opend]", "-o", "lgo.dir=x"],
+            vec!["-o", "rules.disabled=[File outside of the container opend]", "-o", "log.dri=x"],
             1,
             vec!["error[C101]", "error[C109]", "did you mean `File outside of the container opened`?"],
         ),
