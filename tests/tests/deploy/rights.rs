@@ -69,21 +69,24 @@ fn doctor_tells_each_mount_that_is_missing_and_what_it_costs() {
     };
     let proc = format!("{}:/proc:ro", podman.machines_proc());
     let log = format!("{}:/var/log/taffrail", podman.stage.text("log"));
-    podman
-        .stage
-        .run("mkdir", ["-p", &podman.stage.text("root/overlay-containers"), &podman.stage.text("empty")]);
-    let storage = podman.stage.text("root/overlay-containers");
-    let [files, none] =
-        [&storage, &podman.stage.text("empty")].map(|from| format!("{from}:{storage}:ro,rslave"));
+    let [storage, empty] = ["root/overlay-containers", "empty"].map(|name| podman.stage.text(name));
+    podman.stage.run("mkdir", ["-p", &storage, &empty]);
+    let [files, none] = [&storage, &empty].map(|from| format!("{from}:{storage}:ro,rslave"));
     let settings = [&format!("enrich.folders.podman=[{}]", podman.stage.text("root"))[..]];
     let mounts: Vec<&str> = MOUNTS.iter().filter(|mount| !mount.starts_with("/proc:")).copied().collect();
     let examine = |more: &[&str], settings: &[&str]| {
         podman.examine(CAPABILITIES, &[&mounts, more].concat(), &["--cgroupns", "private"], settings)
     };
     let all = examine(&[&proc, &log, &files], &settings);
-    for what in ["processes", "log", "containers"] {
+    for what in ["processes", "log"] {
         assert_eq!(finding(&all, what)["verdict"], "ok", "{what}: {all}");
     }
+    // Of other containers of the machine nothing is mounted.
+    let nameless = |doctor: &Value| {
+        let found = finding(doctor, "containers")["found"].as_str().unwrap();
+        found.split(' ').next().and_then(|count| count.parse().ok()).unwrap_or(0u32)
+    };
+    let others = nameless(&all);
     for (more, what, verdict, advice) in [
         ([&log, &files], "processes", "less", "hostProc: true"),
         ([&proc, &files], "log", "BROKEN", "logFolder"),
@@ -96,8 +99,7 @@ fn doctor_tells_each_mount_that_is_missing_and_what_it_costs() {
     }
     // A folder that was made to be mounted, and pins without their file system.
     let doctor = examine(&[&proc, &log, &none], &[settings[0], "probes.pin=/sys/fs/bpf/taffrail"]);
-    let found = finding(&doctor, "containers");
-    assert!(found["found"].as_str().unwrap().ends_with(" of podman"), "{found}");
+    assert_eq!(nameless(&doctor), others + 1, "{doctor}");
     assert_eq!(finding(&doctor, "pins")["verdict"], "BROKEN", "{doctor}");
 }
 
