@@ -50,6 +50,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $config := deepCopy .Values.config -}}
 {{- $_ := set $config "log" (merge (dict "dir" "/var/log/taffrail") ($config.log | default dict)) -}}
 {{- $_ := set $config "rules" (merge (dict "files" (list "/etc/taffrail-rules")) ($config.rules | default dict)) -}}
+{{- if not .Values.runtimeSockets -}}
+{{/* Who asks no runtime may give up what it takes to reach one. */}}
+{{- $none := dict "docker" list "podman" list "cri" list "containerd" list -}}
+{{- $enrich := $config.enrich | default dict -}}
+{{- $_ := set $config "enrich" (merge (dict "sockets" (merge ($enrich.sockets | default dict) $none)) $enrich) -}}
+{{- end -}}
 {{- if .Values.pinProbes -}}
 {{- $_ := set $config "probes" (merge (dict "pin" "/sys/fs/bpf/taffrail") ($config.probes | default dict)) -}}
 {{- end -}}
