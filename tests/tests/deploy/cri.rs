@@ -116,10 +116,12 @@ pub fn start_containerd(stage: &Stage) -> String {
 /// What a kubelet makes of the chart's pod.
 fn container(objects: &[Value], stage: &Stage) -> Value {
     let of_kind = |kind: &str| objects.iter().find(|object| object["kind"] == kind).unwrap();
-    let settings = stage.path("settings");
-    std::fs::create_dir(&settings).unwrap();
-    for (name, text) in of_kind("ConfigMap")["data"].as_object().unwrap() {
-        std::fs::write(settings.join(name), text.as_str().unwrap()).unwrap();
+    for map in objects.iter().filter(|object| object["kind"] == "ConfigMap") {
+        let folder = stage.path(map["metadata"]["name"].as_str().unwrap());
+        std::fs::create_dir(&folder).unwrap();
+        for (name, text) in map["data"].as_object().unwrap() {
+            std::fs::write(folder.join(name), text.as_str().unwrap()).unwrap();
+        }
     }
     let pod = &of_kind("DaemonSet")["spec"]["template"]["spec"];
     assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
@@ -141,7 +143,7 @@ fn container(objects: &[Value], stage: &Stage) -> Value {
             let volume = volumes.iter().find(|volume| volume["name"] == mount["name"]).unwrap();
             let outside = match volume["hostPath"]["path"].as_str() {
                 Some(path) => path.to_owned(),
-                None => settings.to_string_lossy().into_owned(),
+                None => stage.text(volume["configMap"]["name"].as_str().unwrap()),
             };
             if volume["hostPath"]["type"] == "DirectoryOrCreate" {
                 std::fs::create_dir_all(&outside).unwrap();
