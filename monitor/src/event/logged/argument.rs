@@ -3,7 +3,7 @@
 use super::super::constant::{self, Names};
 use super::super::field::{self, Inline, Type, Value};
 use super::super::model::{Role, named_arguments};
-use super::super::{capability, errno, path, table};
+use super::super::{path, table};
 use super::fields::{
     Test, arguments, fd_path, local, non_empty, number, open_flags, remote, result, set, text,
 };
@@ -40,22 +40,8 @@ fn argument_values(
         let base = event.text(base).unwrap_or_default();
         return path::whole(file, base, &mut |path| test(Value::Text(path)));
     }
-    match raw_argument(record, event, name, own) {
-        Some(Value::Number(set)) if name.starts_with("cap_") => {
-            capability::names(set as u64).any(|name| test(Value::Text(name.as_bytes())))
-        }
-        Some(Value::Number(number)) => {
-            let error = u32::try_from(number.unsigned_abs()).ok().filter(|_| name == "res" && number < 0);
-            let text = match error.and_then(errno::name) {
-                Some(error) => Inline::format(format_args!("{number}({error})")),
-                None => Inline::format(format_args!("{number}")),
-            };
-            test(Value::Inline(text))
-                || account(record, name, number).is_some_and(|name| test(Value::Text(name)))
-        }
-        Some(value) => test(value),
-        None => false,
-    }
+    let account = |number| account(record, name, number);
+    table::argument::each_text(name, raw_argument(record, event, name, own), account, test)
 }
 
 /// The name of a user or group, of those whose names the log has: the effective ones.

@@ -211,7 +211,18 @@ fn values(subject: &Subject<'_>, name: &str, own: &[&str], test: &mut dyn FnMut(
     if let Some((file, base)) = path_of(subject, name, own) {
         return path::whole(file, base, &mut |path| test(Value::Text(path)));
     }
-    match raw_value(subject, name, own) {
+    let account = |number| account(subject, name, u32::try_from(number).ok()?);
+    each_text(name, raw_value(subject, name, own), account, test)
+}
+
+/// A value for people: of capabilities the names, of an error and of an account's id the number and the name.
+pub fn each_text<'a>(
+    name: &str,
+    value: Option<Value<'_>>,
+    account: impl FnOnce(i64) -> Option<&'a [u8]>,
+    test: &mut dyn FnMut(Value<'_>) -> bool,
+) -> bool {
+    match value {
         Some(Value::Number(set)) if name.starts_with("cap_") => {
             capability::names(set as u64).any(|name| test(Value::Text(name.as_bytes())))
         }
@@ -221,8 +232,7 @@ fn values(subject: &Subject<'_>, name: &str, own: &[&str], test: &mut dyn FnMut(
                 Some(error) => Inline::format(format_args!("{number}({error})")),
                 None => Inline::format(format_args!("{number}")),
             };
-            let known = u32::try_from(number).ok().and_then(|id| account(subject, name, id));
-            test(Value::Inline(text)) || known.is_some_and(|known| test(Value::Text(known)))
+            test(Value::Inline(text)) || account(number).is_some_and(|known| test(Value::Text(known)))
         }
         Some(value) => test(value),
         None => false,
