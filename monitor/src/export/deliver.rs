@@ -18,13 +18,13 @@ use super::cursor::{Files, Position};
 use super::dead;
 use super::record::Record;
 use super::settings::Settings;
+use super::standing::Standing;
 use super::transport::{Batch, Event, Failure, Refused, Stage, Transport};
 use crate::audit::read::{Cursor, ReadError, Step};
 use crate::audit::{Durable, RecordKind};
 use crate::clock;
 use crate::event::json::Members;
 use crate::rules::hex;
-use crate::vitals::Number;
 
 /// How often the log is looked at while there is nothing in it.
 const POLL: Duration = Duration::from_millis(50);
@@ -60,25 +60,6 @@ pub enum Phase {
 
 /// Takes what is to be told in the log; `false`: nobody does any more.
 pub type Tell = Box<dyn Fn(RecordKind, Vec<u8>) -> bool + Send>;
-
-/// How an exporter is doing, for others to read.
-#[derive(Debug, Default)]
-pub struct Standing {
-    /// Its name.
-    pub name: String,
-    /// The last record that the receiver is known to have.
-    pub seq: Number,
-    /// Events that arrived.
-    pub sent: Number,
-    /// Attempts that failed.
-    pub failed: Number,
-    /// Records that the receiver did not take, and never will.
-    pub refused: Number,
-    /// Records that were deleted before they were sent.
-    pub dropped: Number,
-    /// 1 while nothing gets through.
-    pub failing: Number,
-}
 
 /// An exporter at work.
 pub struct Exporter {

@@ -22,13 +22,15 @@ pub mod format;
 pub mod record;
 pub mod redact;
 pub mod settings;
+pub mod standing;
 pub mod table;
 #[cfg(test)]
 mod tests;
 pub mod transport;
 
-use deliver::{Exporter, Phase, Standing, Tell};
+use deliver::{Exporter, Phase, Tell};
 use settings::Settings;
+use standing::Standing;
 
 /// All exporters at work.
 pub struct Exporters {

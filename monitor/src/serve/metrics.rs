@@ -16,7 +16,7 @@ use super::process::Process;
 use crate::audit::Durable;
 use crate::clock;
 use crate::event;
-use crate::export::deliver::Standing;
+use crate::export::standing::Standing;
 use crate::probe::ProbeState;
 use crate::probe::fill::RingFill;
 use crate::remote;
